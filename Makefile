@@ -1,0 +1,41 @@
+# make demo: install into .venv and run the main job. make test: lint, types, all tests.
+# A user needs nothing but Python 3.11 to 3.13; PYTHON=python3.12 chooses one.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+EDITABLE := --config-settings editable_mode=strict --editable
+SOURCES := setup.cfg pyproject.toml constraints.txt $(shell find envs agents benchmarks -name '*.py')
+
+.PHONY: demo test lint types clean
+
+demo: .venv/installed
+	$(BIN)/device-placement devices
+	$(BIN)/device-placement train --algo ppo --model resnet50 --budget 60
+
+test: .venv/tested lint types
+	$(BIN)/python -m pytest
+
+lint: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/tested
+	$(BIN)/mypy
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# torch comes first and pinned: nothing later may then replace it by a larger build.
+# Editable, so that what runs is what lies here; "strict" gives type checkers real files.
+.venv/installed: $(SOURCES) | .venv/bin/python
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) $(EDITABLE) .[render]
+	touch $@
+
+.venv/tested: $(SOURCES) | .venv/bin/python
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) $(EDITABLE) .[test]
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

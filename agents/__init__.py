@@ -1,0 +1,1 @@
+"""Agents that learn placements: feature extractors, presets, training and placers."""

@@ -1,0 +1,106 @@
+"""The command `device-placement`: a table of names, each loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives and what it is for."""
+
+    module: str
+    config: str  # the dataclass that the command line becomes
+    function: str  # takes it, returns the exit status
+    summary: str
+
+
+COMMANDS = {
+    "devices": Command(
+        "device_placement.envs.reports",
+        "DevicesConfig",
+        "show_devices",
+        "list the devices of this machine",
+    ),
+    "inspect": Command(
+        "device_placement.envs.reports",
+        "InspectConfig",
+        "inspect_model",
+        "show a model's ops, groups and sizes",
+    ),
+    "train": Command(
+        "device_placement.agents.training",
+        "TrainConfig",
+        "train",
+        "train an agent and keep the best placement it finds",
+    ),
+    "random": Command(
+        "device_placement.agents.placers.random_search",
+        "RandomConfig",
+        "search_randomly",
+        "evaluate random placements and keep the best",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status is 2 for a wrong input, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(_version())
+        return 0
+    from device_placement.envs.errors import DevicePlacementError, choose
+
+    try:
+        return _run(choose("command", words[0], COMMANDS), words[0], words[1:])
+    except DevicePlacementError as error:
+        print(f"device-placement: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("device-placement: interrupted.", file=sys.stderr)
+        return 130
+
+
+def _run(command: Command, name: str, words: Sequence[str]) -> int:
+    import tyro
+
+    module = importlib.import_module(command.module)
+    config = tyro.cli(
+        getattr(module, command.config),
+        args=list(words),
+        prog=f"device-placement {name}",
+        description=command.summary.capitalize() + ".",
+    )
+    return int(getattr(module, command.function)(config))
+
+
+def _help() -> str:
+    rows = [f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: device-placement COMMAND [OPTION ...]",
+            "",
+            "Which device should run which part of a neural network, so that it finishes soonest?",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "device-placement COMMAND --help tells the options of one; --version the version.",
+        ]
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"device-placement {version('device-placement')}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

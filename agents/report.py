@@ -1,0 +1,116 @@
+"""The table at the end of a search: every contender measured anew, taking turns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from device_placement.agents.runs import Run
+from device_placement.envs.execution.compare import compare, contenders, paired_ratio
+from device_placement.envs.execution.evaluation import Evaluation, Evaluator
+from device_placement.envs.execution.machine import describe_machine
+from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+
+Row = dict[str, Any]
+
+
+def finish(run: Run, assignments: Mapping[str, list[int]]) -> str:
+    """Compare, keep the winner as the run's result, write ``result.json``; the table.
+
+    The result is the fastest, measured anew, of the singles and the given placements: the
+    best of many noisy times looks better than it is.
+
+    Args:
+        run: the search.
+        assignments: (num_groups,) device numbers of what it found, by name.
+    """
+    evaluations = measure_anew(run.evaluator, assignments, run.config.rounds)
+    singles = single_assignments(run.evaluator)
+    rows = make_rows(evaluations, list(singles))
+    eligible = {**singles, **assignments}
+    valid = [name for name in eligible if evaluations[name].valid]
+    winner = min(valid, key=lambda name: evaluations[name].time_s)
+    run.save_placement(tuple(eligible[winner]))
+    run.write_json(
+        "result.json",
+        {
+            "result": winner,
+            "rows": rows,
+            "evaluated": {
+                "distinct": run.recorder.num_distinct,
+                "requests": run.recorder.num_requests,
+                "budget": run.config.budget,
+            },
+            "settings": dataclasses.asdict(run.config),
+            "machine": describe_machine(),
+        },
+    )
+    return format_table(rows, winner)
+
+
+def measure_anew(
+    evaluator: Evaluator, assignments: Mapping[str, list[int]], rounds: int
+) -> dict[str, Evaluation]:
+    """An evaluation of each single, OpenVINO's automatic choices and the given placements."""
+    if isinstance(evaluator, OpenVINOEvaluator):
+        return compare(evaluator, contenders(evaluator, assignments), rounds)
+    entries = {**single_assignments(evaluator), **assignments}
+    return {name: evaluator.evaluate(assignment) for name, assignment in entries.items()}
+
+
+def single_assignments(evaluator: Evaluator) -> dict[str, list[int]]:
+    """The placement on each device alone, under the name that `contenders` gives it."""
+    num_groups = evaluator.coarse.num_groups
+    return {f"all on {device}": [i] * num_groups for i, device in enumerate(evaluator.devices)}
+
+
+def make_rows(evaluations: Mapping[str, Evaluation], singles: list[str]) -> list[Row]:
+    """Rows for table and JSON; the speed-up is over the best single, round by round."""
+    valid = [name for name in singles if evaluations[name].valid]
+    best_single = min(valid, key=lambda name: evaluations[name].time_s, default=None)
+    rows = []
+    for name, evaluation in evaluations.items():
+        row: Row = {"name": name, **evaluation.to_json()}
+        if best_single is not None and evaluation.valid:
+            ratio = paired_ratio(evaluations[best_single], evaluation)
+            row["speedup"], row["speedup_interval"] = ratio
+        rows.append(row)
+    return rows
+
+
+def format_table(rows: list[Row], winner: str) -> str:
+    """The rows as text, the result marked."""
+    lines = [("placement", "median ms", "95 % interval", "subgraphs", "vs best single")]
+    for row in rows:
+        name = f"{row['name']}{' *' if row['name'] == winner else ''}"
+        if row["error"]:
+            reason = str(row["error"]).splitlines()[0][:60]
+            lines.append((name, "-", f"invalid: {reason}", "-", "-"))
+            continue
+        low, high = row["interval_s"]
+        ratio_low, ratio_high = row["speedup_interval"]
+        lines.append(
+            (
+                name,
+                f"{1e3 * row['time_s']:.3f}",
+                f"{1e3 * low:.3f} - {1e3 * high:.3f}",
+                str(row["num_subgraphs"]),
+                f"{row['speedup']:.3f}x ({ratio_low:.3f} - {ratio_high:.3f})",
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join(
+        [
+            text[0],
+            "-" * len(text[0]),
+            *text[1:],
+            "",
+            "* the result: the fastest of "
+            "the singles and the placements found, measured anew in turns",
+        ]
+    )

@@ -1,0 +1,183 @@
+"""One search: its settings, its folder, its progress and the table at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from device_placement.agents.recording import RecordingEvaluator, check_budget
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.evaluation import Evaluation, Evaluator
+from device_placement.envs.execution.factory import make_evaluator
+from device_placement.envs.execution.machine import describe_machine
+from device_placement.envs.execution.timing import Timing
+from device_placement.envs.models import parse_input_shapes
+from device_placement.envs.placement import Placement
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What every search for a placement is told."""
+
+    model: str = "resnet50"
+    """A bundled model (resnet50, inception_v3, bert_base, diamond) or the path of a model file."""
+    devices: str = "auto"
+    """Devices, comma-separated, as NAME or NAME:KEY=VALUE;KEY=VALUE; the first is the reference."""
+    coarsening: str = "fusion"
+    """How ops become groups: fusion, colocation or none."""
+    max_groups: int | None = None
+    """The most groups to make."""
+    objective: str = "latency"
+    """latency (one request at a time) or throughput (several in flight)."""
+    evaluator: str = "openvino"
+    """openvino measures; simulated predicts, for devices that need not be here."""
+    input_shapes: str = ""
+    """Static shapes for a model of dynamic ones: NAME=1,3,224,224;NAME2=..."""
+    budget: int = 300
+    """Distinct placements to evaluate, singles included."""
+    seed: int = 0
+    """Seed of everything random."""
+    warmup: int = 3
+    """Runs before the first sample of a measurement."""
+    repeats: int = 10
+    """Samples of a measurement."""
+    rounds: int = 30
+    """Samples of each contender in the comparison at the end; 0 leaves it out."""
+    out: str = ""
+    """Folder to write to; it must not exist yet. By default a new one under runs/."""
+    resume: bool = False
+    """Go on with the run in --out, with its settings; --budget may be raised."""
+
+
+Config = TypeVar("Config", bound=SearchConfig)
+
+
+def resumed(config: Config) -> Config:
+    """The settings of the run to go on with, or the given ones when it is a new run.
+
+    Raises:
+        DevicePlacementError: when there is no such run, or it has other settings.
+    """
+    if not config.resume:
+        return config
+    path = Path(config.out) / "config.json"
+    if not config.out or not path.is_file():
+        raise DevicePlacementError(
+            f"--resume needs --out with the folder of an earlier run; got {config.out!r}, which "
+            "has no config.json."
+        )
+    saved = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    default = type(config)()
+    for name in ("out", "resume", "budget", "rounds"):
+        given = getattr(config, name)
+        if given != getattr(default, name) or name not in saved:
+            saved[name] = given
+    for field in dataclasses.fields(config):
+        given = getattr(config, field.name)
+        if given not in (getattr(default, field.name), saved[field.name]):
+            raise DevicePlacementError(
+                f"The run in {config.out!r} has {field.name}={saved[field.name]!r}, not {given!r}; "
+                "leave the setting out, or begin a new run with another --out."
+            )
+    return type(config)(**saved)
+
+
+def evaluator_of(config: SearchConfig) -> Evaluator:
+    """The evaluator that a search was told to use."""
+    return make_evaluator(
+        config.model,
+        config.devices,
+        coarsening=config.coarsening,
+        max_groups=config.max_groups,
+        objective=config.objective,
+        evaluator=config.evaluator,
+        timing=Timing(warmup=config.warmup, repeats=config.repeats),
+        input_shapes=parse_input_shapes(config.input_shapes),
+    )
+
+
+class Run:
+    """The folder of one search, and its progress bar.
+
+    The folder holds ``config.json`` (settings, machine, versions), ``evaluations.jsonl`` (one
+    evaluation a line), ``best_placement.json`` (written whenever it improves) and, at the
+    end, ``result.json``.
+
+    Args:
+        config: the settings; `out` and `resume` say which folder.
+        label: begins the name of a new folder under ``runs/``.
+
+    Raises:
+        DevicePlacementError: when the folder exists and is not to be resumed.
+    """
+
+    def __init__(self, config: SearchConfig, label: str) -> None:
+        self.config = config
+        self.evaluator = evaluator_of(config)
+        check_budget(config.budget, len(self.evaluator.devices))
+        self.folder = self._open_folder(label)
+        self.recorder = RecordingEvaluator(
+            self.evaluator,
+            config.budget,
+            self.folder / "evaluations.jsonl",
+            on_new=self._show,
+            on_best=self.save_best,
+        )
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> Run:
+        self._bar = tqdm(
+            total=self.config.budget, initial=self.recorder.num_distinct, unit="placement"
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def save_best(self) -> None:
+        """Write the best placement so far."""
+        self.save_placement(self.recorder.best)
+
+    def save_placement(self, assignment: tuple[int, ...]) -> None:
+        """Write a placement as the result."""
+        coarse, devices = self.evaluator.coarse, self.evaluator.devices
+        placement = Placement.from_groups(coarse, devices, assignment)
+        placement.save(self.folder / "best_placement.json")
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file into the folder, replacing it in one step."""
+        draft = self.folder / f".{name}.draft"
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        draft.replace(self.folder / name)
+
+    def _open_folder(self, label: str) -> Path:
+        stem = Path(self.config.model).stem
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = Path(self.config.out or Path("runs") / f"{label}-{stem}-{stamp}-{os.getpid()}")
+        if self.config.resume:
+            return folder
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DevicePlacementError(
+                f"The output folder {str(folder)!r} exists already; nothing was changed. Give "
+                "another --out, or go on with that run by --resume."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        settings = dataclasses.asdict(self.config) | {"resume": False}
+        machine = describe_machine()
+        self.write_json("config.json", {"settings": settings, "machine": machine})
+        return folder
+
+    def _show(self, evaluation: Evaluation) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"best {1e3 * self.recorder.best_s:.3f} ms", refresh=False)
+            self._bar.update()

@@ -1,0 +1,1 @@
+"""Benchmarks: what the environment costs and how good the placers are."""

@@ -1,0 +1,116 @@
+"""Device placement as Gymnasium environments, timed by OpenVINO.
+
+Importing this package registers the environments and little more: the names below are
+loaded when they are first used.
+
+>>> import gymnasium as gym
+>>> import device_placement.envs
+>>> gym.spec("DevicePlacement-v0").nondeterministic
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gymnasium.envs.registration import register, registry
+
+if TYPE_CHECKING:
+    from device_placement.envs.coarsening import CoarseGraph, coarsen
+    from device_placement.envs.devices import Device, discover_devices, make_core, parse_devices
+    from device_placement.envs.env import DevicePlacementEnv
+    from device_placement.envs.errors import (
+        DeviceError,
+        DevicePlacementError,
+        ModelError,
+        PlacementError,
+    )
+    from device_placement.envs.execution.evaluation import Evaluation, Evaluator
+    from device_placement.envs.execution.factory import make_evaluator
+    from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+    from device_placement.envs.execution.simulator import SimulatedEvaluator
+    from device_placement.envs.execution.timing import Timing
+    from device_placement.envs.features import group_features
+    from device_placement.envs.graph import ComputationGraph, read_graph
+    from device_placement.envs.models import load_model, model_hash
+    from device_placement.envs.placement import Placement
+
+_HOMES = {
+    "CoarseGraph": "coarsening",
+    "ComputationGraph": "graph",
+    "Device": "devices",
+    "DeviceError": "errors",
+    "DevicePlacementEnv": "env",
+    "DevicePlacementError": "errors",
+    "Evaluation": "execution.evaluation",
+    "Evaluator": "execution.evaluation",
+    "ModelError": "errors",
+    "OpenVINOEvaluator": "execution.openvino_evaluator",
+    "Placement": "placement",
+    "PlacementError": "errors",
+    "SimulatedEvaluator": "execution.simulator",
+    "Timing": "execution.timing",
+    "coarsen": "coarsening",
+    "discover_devices": "devices",
+    "group_features": "features",
+    "load_model": "models",
+    "make_core": "devices",
+    "make_evaluator": "execution.factory",
+    "model_hash": "models",
+    "parse_devices": "devices",
+    "read_graph": "graph",
+}
+
+__all__ = [
+    "CoarseGraph",
+    "ComputationGraph",
+    "Device",
+    "DeviceError",
+    "DevicePlacementEnv",
+    "DevicePlacementError",
+    "Evaluation",
+    "Evaluator",
+    "ModelError",
+    "OpenVINOEvaluator",
+    "Placement",
+    "PlacementError",
+    "SimulatedEvaluator",
+    "Timing",
+    "coarsen",
+    "discover_devices",
+    "group_features",
+    "load_model",
+    "make_core",
+    "make_evaluator",
+    "model_hash",
+    "parse_devices",
+    "read_graph",
+]
+
+_SUFFIXES = {"assign": "", "construct": "Construct", "refine": "Refine"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _register() -> None:
+    entry_point = f"{__name__}.env:DevicePlacementEnv"
+    simulated = {"evaluator": "simulated", "devices": ["CPU", "GPU"]}
+    for formulation, suffix in _SUFFIXES.items():
+        kwargs = {"formulation": formulation}
+        if f"DevicePlacement{suffix}-v0" not in registry:
+            register(
+                f"DevicePlacement{suffix}-v0", entry_point, nondeterministic=True, kwargs=kwargs
+            )
+            register(f"SimulatedDevicePlacement{suffix}-v0", entry_point, kwargs=kwargs | simulated)
+
+
+_register()

@@ -1,0 +1,200 @@
+"""Merging the groups of a DAG so that the quotient graph stays a DAG."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.graph import Bool, ComputationGraph
+from device_placement.envs.quotient import (
+    Int,
+    components,
+    group_masks,
+    number_topologically,
+    quotient,
+    support_masks,
+    topological_order,
+)
+
+Link = tuple[int, int]  # two ops that should share a group
+
+MAX_HALVINGS = 8
+"""How often `join` halves the links of a cycle before it gives up the rest."""
+
+WORTHWHILE = 8
+"""A round of edge merging should do one part in so many of what is left to do.
+
+Less, as at a hub that every group hangs on, and one group would swallow all others.
+"""
+
+
+def join(graph: ComputationGraph, edge_index: Int, links: Sequence[Link]) -> Int:
+    """Let linked ops share a group wherever the quotient graph stays acyclic.
+
+    A cycle lies in one strongly connected component of the quotient, so the links outside
+    such components are kept together. Of the others each component's first half is tried
+    before the second.
+
+    Args:
+        graph: its `supported` says which ops may share a group.
+        edge_index: (2, num_edges) the edges that count.
+        links: pairs of ops, the most wanted first.
+
+    Returns:
+        (num_ops,) labels of the groups.
+    """
+    wanted = np.array(_compatible(links, support_masks(graph)), np.int64).reshape(-1, 2).T
+    kept = _settle(graph.num_ops, edge_index, wanted[:, :0], wanted, MAX_HALVINGS)
+    return components(graph.num_ops, kept, "weak")
+
+
+def _settle(num_ops: int, edge_index: Int, kept: Int, links: Int, halvings: int) -> Int:
+    """`kept` and those of `links`, (2, num_links), that make no cycle with it."""
+    op_group = components(num_ops, np.concatenate([kept, links], axis=1), "weak")
+    num_groups = int(op_group.max(initial=-1)) + 1
+    component = components(num_groups, op_group[edge_index], "strong")
+    home = component[op_group[links[0]]]  # (num_links,)
+    cyclic = np.bincount(component, minlength=1)[home] > 1
+    kept = np.concatenate([kept, links[:, ~cyclic]], axis=1)
+    _, home, size = np.unique(home[cyclic], return_inverse=True, return_counts=True)
+    order = np.argsort(home, kind="stable")
+    links, size = links[:, cyclic][:, order], size[home[order]]
+    place = np.arange(len(order)) - np.searchsorted(home[order], home[order])
+    first, second = place < size // 2, (place >= size // 2) & (size > 1)
+    if halvings == 0 or not first.any():
+        return kept
+    kept = _settle(num_ops, edge_index, kept, links[:, first], halvings - 1)
+    return _settle(num_ops, edge_index, kept, links[:, second], halvings - 1)
+
+
+def _compatible(links: Sequence[Link], masks: Sequence[int]) -> list[Link]:
+    """The links, taken in turn, that leave each group a device in common."""
+    parent = list(range(len(masks)))
+    common = list(masks)
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    accepted = []
+    for link in links:
+        one, other = root(link[0]), root(link[1])
+        if one == other or common[one] & common[other]:
+            accepted.append(link)
+            common[one] &= common[other]
+            parent[other] = one
+    return accepted
+
+
+def contract(graph: ComputationGraph, op_group: Int, max_groups: int) -> Int:
+    """Merge groups until at most `max_groups` are left.
+
+    Rounds of merging along the heaviest edges come first, each group at most once a round so
+    that groups grow alike; where edges bring little, topological neighbours merge.
+
+    Args:
+        graph: gives bytes, FLOPs and supported devices.
+        op_group: (num_ops,) partition with groups numbered topologically.
+        max_groups: number of groups to reach.
+
+    Raises:
+        DevicePlacementError: if the devices that the ops need keep more groups apart.
+    """
+    while (excess := int(op_group.max(initial=-1)) + 1 - max_groups) > 0:
+        pairs = heavy_pairs(graph, op_group, excess)
+        if len(pairs) * WORTHWHILE < excess:
+            pairs = neighbour_pairs(graph, op_group, excess) or pairs
+        if not pairs:
+            raise DevicePlacementError(
+                f"max_groups={max_groups} is too small: groups that no device runs together stay "
+                f"apart, which leaves {max_groups + excess} groups. Use max_groups="
+                f"{max_groups + excess} or more, or devices that support more ops."
+            )
+        merged = components(max_groups + excess, np.array(pairs).T, "weak")
+        op_group = number_topologically(graph, merged[op_group])
+    return op_group
+
+
+def heavy_pairs(graph: ComputationGraph, op_group: Int, limit: int) -> list[Link]:
+    """Disjoint pairs of groups to merge along the heaviest edges, without making a cycle.
+
+    An edge (u, v) is safe alone where the longest path from a source to v is one longer than
+    that to u, or where v is all that u feeds or u all that feeds v. When several such pairs
+    merge, a cycle can only enter each of its pairs at v and leave it at u: that is a step back
+    by one level, and every edge is a step forward. So all pairs of a cycle have their u at one
+    level, and it is broken where no pair is fed by a heavier one of the same component.
+    """
+    edges = quotient(graph, op_group)
+    producer, consumer = edges.edge_index
+    num_groups = int(op_group.max()) + 1
+    level = _levels(num_groups, edges.edge_index)
+    step = level[consumer] - level[producer] == 1
+    only = (np.bincount(producer)[producer] == 1) | (np.bincount(consumer)[consumer] == 1)
+    heavy = np.argsort(-edges.edge_bytes, kind="stable")
+    heavy = heavy[(step | only)[heavy]]
+    masks = group_masks(graph, op_group)
+    free = [True] * num_groups
+    pairs: list[Link] = []
+    for u, v in edges.edge_index[:, heavy].T.tolist():
+        if free[u] and free[v] and masks[u] & masks[v]:
+            free[u] = free[v] = False
+            pairs.append((u, v))
+    upper, lower = np.full((2, num_groups), -1)
+    upper[[u for u, _ in pairs]] = lower[[v for _, v in pairs]] = np.arange(len(pairs))
+    arcs = np.stack([upper[producer], lower[consumer]])[:, step]
+    arcs = arcs[:, (arcs >= 0).all(axis=0) & (arcs[0] != arcs[1])]
+    broken = _later_in_cycle(len(pairs), arcs)
+    return [pair for pair, drop in zip(pairs, broken, strict=True) if not drop][:limit]
+
+
+def _levels(num_groups: int, edge_index: Int) -> Int:
+    """Length of the longest path to each group; edges sorted, groups numbered topologically."""
+    level = [0] * num_groups
+    for u, v in edge_index.T.tolist():
+        if level[v] <= level[u]:
+            level[v] = level[u] + 1
+    return np.array(level, np.int64)
+
+
+def _later_in_cycle(num_pairs: int, arcs: Int) -> Bool:
+    """Nodes with an arc from a smaller node of their strongly connected component."""
+    component = components(num_pairs, arcs, "strong")
+    drop = np.zeros(num_pairs, np.bool_)
+    drop[arcs[1, (component[arcs[0]] == component[arcs[1]]) & (arcs[0] < arcs[1])]] = True
+    return drop
+
+
+def neighbour_pairs(graph: ComputationGraph, op_group: Int, limit: int) -> list[Link]:
+    """Up to `limit` merges of groups next to each other in one topological order.
+
+    The pair with the fewest FLOPs merges first, then the one with the fewest ops.
+    """
+    masks = group_masks(graph, op_group)
+    order = topological_order(quotient(graph, op_group).edge_index, masks)
+    mask = [masks[group] for group in order]
+    flops = np.bincount(op_group, graph.flops)[order].tolist()
+    ops = np.bincount(op_group)[order].tolist()
+    after = [*range(1, len(order)), -1]
+    before = [*range(-1, len(order) - 1)]
+    heap = [(flops[i] + flops[i + 1], ops[i] + ops[i + 1], i, i + 1) for i in before[1:]]
+    heapq.heapify(heap)
+    pairs: list[Link] = []
+    while heap and len(pairs) < limit:
+        _, size, left, right = heapq.heappop(heap)
+        stale = after[left] != right or ops[left] + ops[right] != size
+        if stale or not mask[left] & mask[right]:
+            continue
+        pairs.append((order[left], order[right]))
+        mask[left] &= mask[right]
+        flops[left] += flops[right]
+        ops[left], ops[right] = size, 0
+        after[left], after[right] = after[right], -1
+        for a, b in ((before[left], left), (left, after[left])):
+            if a >= 0 and b >= 0:
+                before[b] = a
+                heapq.heappush(heap, (flops[a] + flops[b], ops[a] + ops[b], a, b))
+    return pairs

@@ -1,0 +1,175 @@
+"""Devices: what this machine has, further CPU instances, and a core that knows them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import openvino as ov
+
+from device_placement.envs.errors import DeviceError
+
+CPU_PLUGIN = "openvino_intel_cpu_plugin"
+FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a lone device
+VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
+
+_FORM = re.compile(r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>.+))?")
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device, written ``NAME`` or ``NAME:KEY=VALUE;KEY=VALUE``.
+
+    >>> Device.parse("CPU_F32:INFERENCE_PRECISION_HINT=f32")
+    Device(name='CPU_F32', properties=(('INFERENCE_PRECISION_HINT', 'f32'),), memory_bytes=None)
+    >>> str(Device("GPU.0", (("NUM_STREAMS", "2"),)))
+    'GPU.0:NUM_STREAMS=2'
+    """
+
+    name: str
+    properties: tuple[tuple[str, str], ...] = ()
+    memory_bytes: int | None = None  # None: no limit is known
+
+    def __str__(self) -> str:
+        settings = ";".join(f"{key}={value}" for key, value in self.properties)
+        return f"{self.name}:{settings}" if settings else self.name
+
+    @classmethod
+    def parse(cls, text: str) -> Device:
+        """Read a device string.
+
+        Raises:
+            DeviceError: when the text is not of the form above.
+        """
+        match = _FORM.fullmatch(text.strip())
+        pairs = (
+            [part.partition("=") for part in (match["properties"] or "").split(";") if part]
+            if match
+            else []
+        )
+        if match is None or any(not (key.strip() and value.strip()) for key, _, value in pairs):
+            raise DeviceError(
+                f"Can't read the device {text!r}; write NAME or NAME:KEY=VALUE;KEY=VALUE, "
+                f"as in CPU or {FURTHER_CPU}."
+            )
+        return cls(match["name"], tuple((key.strip(), value.strip()) for key, _, value in pairs))
+
+
+def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Device, ...]:
+    """Read a list of devices; a string is split at commas, ``auto`` looks at the machine.
+
+    Raises:
+        DeviceError: when the list is empty, a name stands twice or can't be read.
+
+    >>> [str(device) for device in parse_devices("CPU,GPU.0")]
+    ['CPU', 'GPU.0']
+    """
+    if isinstance(devices, str):
+        if devices.strip() == "auto":
+            return discover_devices()
+        devices = [part for part in devices.split(",") if part.strip()]
+    items = [devices] if isinstance(devices, Device) else list(devices)
+    parsed = tuple(item if isinstance(item, Device) else Device.parse(item) for item in items)
+    names = [device.name for device in parsed]
+    if not names or len(set(names)) < len(names):
+        raise DeviceError(
+            f"Got the devices {names}; give at least one, each name once "
+            f"(a second CPU takes a name of its own, as in {FURTHER_CPU})."
+        )
+    for name in names:
+        if name in VIRTUAL_DEVICES:
+            raise DeviceError(f"{name!r} chooses among devices; name the devices themselves.")
+    return parsed
+
+
+def discover_devices() -> tuple[Device, ...]:
+    """Every device of this machine, the CPU first; a lone one gets a further CPU instance."""
+    core = ov.Core()
+    names = sorted(core.available_devices, key=lambda name: (not name.startswith("CPU"), name))
+    found = tuple(Device(name, memory_bytes=_memory_bytes(core, name)) for name in names)
+    return found if len(found) > 1 else (*found, Device.parse(FURTHER_CPU))
+
+
+def make_core(devices: Sequence[str | Device]) -> ov.Core:
+    """An OpenVINO core on which every given device is registered, set up and loads.
+
+    A name that OpenVINO does not have but that contains ``CPU`` becomes a further,
+    independent instance of the CPU plugin.
+
+    Raises:
+        DeviceError: when a device is unknown, can't be loaded or refuses a property.
+    """
+    core = ov.Core()
+    here = list(core.available_devices)
+    for device in parse_devices(devices):
+        if device.name not in here and "CPU" in device.name:
+            core.register_plugin(CPU_PLUGIN, device.name)
+        elif not _is_here(device.name, here):
+            raise DeviceError(_unknown_device(device.name, here))
+        _load(core, device)
+    return core
+
+
+def supported_ops(core: ov.Core, model: ov.Model, device: str) -> frozenset[str]:
+    """Friendly names of the ops of a model that a device can run."""
+    return frozenset(core.query_model(model, device))
+
+
+def _is_here(name: str, here: Sequence[str]) -> bool:
+    """OpenVINO writes GPU for GPU.0 where there is one, and takes either."""
+    return name in here or f"{name}.0" in here or (name.endswith(".0") and name[:-2] in here)
+
+
+def _unknown_device(name: str, here: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, here, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return (
+        f"Unknown device {name!r}; this machine has: {', '.join(here)}.{hint} "
+        f"A name that contains CPU makes a further CPU instance, as in {FURTHER_CPU}."
+    )
+
+
+def _load(core: ov.Core, device: Device) -> None:
+    try:
+        core.get_property(device.name, "FULL_DEVICE_NAME")
+    except RuntimeError as error:
+        raise DeviceError(
+            f"OpenVINO lists the device {device.name!r} but can't load it: {_reason(error)} "
+            "Install its driver, or leave the device out."
+        ) from error
+    try:
+        core.set_property(device.name, dict(device.properties))
+    except RuntimeError as error:
+        raise DeviceError(
+            f"The device {device.name!r} refuses the properties {_text(device.properties)}: "
+            f"{_reason(error)} See OpenVINO's list of properties."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def _text(properties: Sequence[tuple[str, str]]) -> str:
+    return ";".join(f"{key}={value}" for key, value in properties)
+
+
+def _memory_bytes(core: ov.Core, name: str) -> int | None:
+    key = "GPU_DEVICE_TOTAL_MEM_SIZE"
+    try:
+        return int(core.get_property(name, key)) if name.startswith("GPU") else None
+    except RuntimeError:  # a device that does not tell: no limit is known
+        return None
+
+
+def device_names(core: ov.Core) -> Mapping[str, str]:
+    """The devices OpenVINO lists here, with the full name each gives or why it can't load."""
+    names = {}
+    for name in core.available_devices:
+        try:
+            names[name] = str(core.get_property(name, "FULL_DEVICE_NAME"))
+        except RuntimeError as error:
+            names[name] = f"can't be loaded: {_reason(error)}"
+    return names

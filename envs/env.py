@@ -1,0 +1,375 @@
+"""The environment: an agent proposes a placement, OpenVINO executes it, the clock rewards."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.coarsening import CoarseGraph
+from device_placement.envs.errors import DeviceError, DevicePlacementError, PlacementError, choose
+from device_placement.envs.execution.evaluation import NAN, Evaluation, Evaluator
+from device_placement.envs.execution.factory import make_evaluators
+from device_placement.envs.execution.timing import Timing
+from device_placement.envs.features import DEFAULT_BLOCKS, group_features, num_features
+from device_placement.envs.formulations import Assignment, make_formulation, unplaced
+from device_placement.envs.normalisation import Shapes
+from device_placement.envs.observation import (
+    FORMULATIONS,
+    Layout,
+    Observation,
+    action_space,
+    device_features,
+    graph_arrays,
+    observation_space,
+    observe,
+)
+from device_placement.envs.placement import Placement
+from device_placement.envs.rendering import render_picture, render_text
+from device_placement.envs.rewards import DEFAULT_REWARDS, REWARDS
+
+PENALTY_FACTOR = 2.0  # an invalid placement costs this times the slowest valid single
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the singles of one model say; measured once, at its first reset."""
+
+    reference: int  # the first device whose single is valid
+    reference_s: float
+    penalty_s: float  # what an invalid placement costs
+    features: NDArray[np.float32]  # (num_devices, 4)
+
+
+class DevicePlacementEnv(gym.Env[Any, Any]):
+    """Which device should run which part of a neural network, so that it finishes soonest?
+
+    ## Description
+    The model's ops are coarsened into groups; the agent gives each group a device. The
+    placement is compiled with OpenVINO's HETERO plugin and per-op affinities, run and
+    timed; the reward is minus that time. Three formulations differ in what one action is.
+
+    ## Action Space
+    | formulation | space | meaning |
+    |---|---|---|
+    | ``assign`` | ``MultiDiscrete([num_devices] * max_groups)`` | a whole placement |
+    | ``construct`` | ``Discrete(num_devices)`` | the next group's device, in topological order |
+    | ``refine`` | ``Discrete(max_groups * num_devices)`` | index = group * num_devices + device: |
+    | | | move one group; a move that changes nothing is legal |
+
+    ``action_masks()`` tells which devices can run which group. Padding allows device 0
+    only and its value is ignored. A masked choice for a real group makes the evaluation
+    invalid; where no device can run a group, nothing is masked.
+
+    ## Observation Space
+    A flat ``Dict`` of finite ``Box``es, padded to the largest of the given models:
+
+    | key | shape, type | content |
+    |---|---|---|
+    | ``node_features`` | (max_groups, num_features) float32 | the chosen feature blocks |
+    | ``node_mask`` | (max_groups,) int8 | 1 = real group |
+    | ``edge_index`` | (2, max_edges) int32 | producer, consumer |
+    | ``edge_features`` | (max_edges, 2) float32 | log bytes, log number of tensors |
+    | ``edge_mask`` | (max_edges,) int8 | 1 = real edge |
+    | ``placement`` | (max_groups, num_devices + 1) int8 | one-hot; last slot = unplaced |
+    | ``cursor`` | (max_groups,) int8 | the group to place (``construct``) |
+    | ``device_features`` | (num_devices, 4) float32 | log single time over reference, share of |
+    | | | ops supported, share of weights that fit, 1 for the reference |
+    | ``last_time`` | (1,) float32 | log(time / reference time) of the last placement |
+    | ``graph_id`` | (1,) int32 | which of the given models |
+
+    ## Rewards
+    Minus milliseconds per inference (``negative_ms``) in ``assign``, and in ``construct`` at
+    the last step, 0 before; the milliseconds saved (``improvement_ms``) in ``refine``. Others
+    by name: ``log_speedup``, ``log_improvement``, ``relative``, ``inverse`` (as HSDAG). An
+    invalid placement costs twice the slowest valid single, ends nothing, and says why in
+    ``info["error"]``; in ``refine`` the move is undone.
+
+    ## Starting State
+    No group is placed; ``refine`` starts from the reference single or from ``start``. With
+    several models one is drawn, or taken from ``options={"graph_id": ...}``.
+
+    ## Episode End
+    ``assign`` and ``refine`` are truncated after ``horizon`` steps (``assign`` with
+    ``horizon=1`` terminates); ``construct`` terminates when every group is placed.
+
+    ## Information
+    ``time_s``, ``samples_s``, ``interval_s``, ``valid``, ``error``, ``speedup`` (over the
+    reference), ``num_subgraphs``, ``compile_s``, ``cached``, ``placement``, ``best_time_s`` and
+    ``best_placement`` (of this env's lifetime and the current model, singles included),
+    ``output_error``. Times are NaN, ``valid`` is False and ``error`` empty where nothing was
+    evaluated; -1 in a placement is a group without a device.
+
+    ## Arguments
+    Args:
+        model: what `load_model` takes, or a list of such.
+        devices: what `parse_devices` takes: ``"auto"``, ``"CPU,GPU.0"``, a list; the first
+            is the reference.
+        formulation: ``assign``, ``construct`` or ``refine``.
+        coarsening: ``fusion``, ``colocation`` or ``none``.
+        max_groups: the most groups to make of one model.
+        objective: ``latency`` (one request at a time) or ``throughput`` (several in flight).
+        horizon: steps of an episode in ``assign`` and ``refine``.
+        reward: a name of `REWARDS`; the formulation's own by default.
+        features: names of the feature blocks.
+        start: where ``refine`` starts: a `Placement`, or the path of a saved one.
+        evaluator: ``openvino``, ``simulated``, or an `Evaluator` (or a list of them, one a
+            model; ``model``, ``devices`` and what follows from them is then not used).
+        warmup: runs before the first sample of a measurement.
+        repeats: samples of a measurement.
+        input_shapes: static shapes for models of dynamic ones, as `load_model` takes them.
+        render_mode: ``text`` or ``rgb_array``.
+
+    ## Registered Configurations
+    ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``
+    measure; ``SimulatedDevicePlacement-v0``, ``SimulatedDevicePlacementConstruct-v0``,
+    ``SimulatedDevicePlacementRefine-v0`` predict, for a CPU and a GPU that need not be here.
+
+    ## Version History
+    v0: first version.
+
+    >>> env = gym.make("device_placement.envs:SimulatedDevicePlacement-v0", model="diamond")
+    >>> observation, info = env.reset(seed=0)
+    >>> observation, reward, *_ = env.step(env.action_space.sample())
+    >>> reward < 0
+    True
+    """
+
+    metadata = {  # noqa: RUF012 - Gymnasium declares it as an instance variable
+        "render_modes": ["text", "rgb_array"],
+        "render_fps": 4,
+    }
+
+    def __init__(
+        self,
+        model: Any = "resnet50",
+        devices: Any = "auto",
+        *,
+        formulation: str = "assign",
+        coarsening: str = "fusion",
+        max_groups: int | None = None,
+        objective: str = "latency",
+        horizon: int = 20,
+        reward: str | None = None,
+        features: Sequence[str] = DEFAULT_BLOCKS,
+        start: Placement | str | os.PathLike[str] | None = None,
+        evaluator: str | Evaluator | Sequence[Evaluator] = "openvino",
+        warmup: int = 3,
+        repeats: int = 10,
+        input_shapes: Shapes | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        choose("formulation", formulation, dict.fromkeys(FORMULATIONS))
+        self._reward = choose("reward", reward or DEFAULT_REWARDS[formulation], REWARDS)
+        width = num_features(features)
+        if render_mode is not None:
+            choose("render mode", render_mode, dict.fromkeys(self.metadata["render_modes"]))
+        self.render_mode = render_mode
+        self.evaluators = make_evaluators(
+            model,
+            devices,
+            coarsening=coarsening,
+            max_groups=max_groups,
+            objective=objective,
+            evaluator=evaluator,
+            timing=Timing(warmup=warmup, repeats=repeats),
+            input_shapes=input_shapes,
+        )
+        self._start = start
+        graphs = [one.coarse for one in self.evaluators]
+        self.layout = Layout.of(graphs, width, len(self.evaluators[0].devices))
+        self._formulation = make_formulation(formulation, self.layout, horizon)
+        self._static = [
+            graph_arrays(coarse, group_features(coarse, features), self.layout, graph_id)
+            for graph_id, coarse in enumerate(graphs)
+        ]
+        self.observation_space = observation_space(self.layout)
+        self.action_space = action_space(self.layout, formulation)
+        self._baselines: dict[int, Baseline] = {}
+        self._best: dict[int, tuple[float, list[int]]] = {}
+        self._graph_id = 0
+        self._step = 0
+        self._assignment = unplaced(graphs[0].num_groups)
+        self._evaluation: Evaluation | None = None
+        self._time_s = NAN  # what the next reward compares with
+
+    @property
+    def coarse(self) -> CoarseGraph:
+        """The groups of the current model."""
+        return self.evaluator.coarse
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """Who evaluates the placements of the current model."""
+        return self.evaluators[self._graph_id]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode; the first one of a model evaluates its singles."""
+        super().reset(seed=seed)
+        self._graph_id = self._draw_graph((options or {}).get("graph_id"))
+        self._step = 0
+        self._evaluation = None
+        self._time_s = self.baseline().reference_s
+        self._assignment = unplaced(self.coarse.num_groups)
+        if self._formulation.starts_placed:
+            self._assignment = self._start_assignment()
+            self._evaluation = self._evaluate(self._assignment)
+            if not self._evaluation.valid:
+                raise PlacementError(f"The start placement is invalid: {self._evaluation.error}")
+            self._time_s = self._evaluation.time_s
+        return self._observe(), self._info(self._evaluation)
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Change the placement; evaluate it where the formulation says so."""
+        num_groups = self.coarse.num_groups
+        self._step += 1
+        proposal = self._formulation.act(self._assignment, action, self._step)
+        self._evaluation, reward = None, 0.0
+        undone = False
+        if self._formulation.is_due(num_groups, self._step):
+            self._evaluation = self._evaluate(proposal)
+            time_s = self._evaluation.time_s
+            if not self._evaluation.valid:
+                time_s = self.baseline().penalty_s
+                undone = self._formulation.undoes_invalid
+            reward = self._reward(time_s, self._time_s, self.baseline().reference_s)
+            self._time_s = self._time_s if undone else time_s
+        if not undone:
+            self._assignment = proposal
+        terminated, truncated = self._formulation.ends(num_groups, self._step)
+        return self._observe(), reward, terminated, truncated, self._info(self._evaluation)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """The actions allowed next, flat: what sb3-contrib's MaskablePPO asks for."""
+        return self._formulation.masks(self.coarse.supported, self._step)
+
+    def placement(self, assignment: Sequence[int] | None = None) -> Placement:
+        """A placement to apply or save: of the given devices, or of the best ones so far.
+
+        Raises:
+            PlacementError: when nothing valid was evaluated yet, or the devices don't fit.
+        """
+        if assignment is None:
+            if self._graph_id not in self._best:
+                raise PlacementError("No placement was evaluated yet; call reset() first.")
+            assignment = self._best[self._graph_id][1]
+        return Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
+
+    def render(self) -> Any:
+        """The current placement as text or as a (height, width, 3) uint8 picture."""
+        if self.render_mode is None:
+            raise DevicePlacementError(
+                "render() needs a mode: gym.make(..., render_mode='text') or 'rgb_array'."
+            )
+        draw = render_text if self.render_mode == "text" else render_picture
+        time_s = self._evaluation.time_s if self._evaluation else NAN
+        subgraphs = self._evaluation.num_subgraphs if self._evaluation else 0
+        names = [device.name for device in self.evaluator.devices]
+        return draw(self.coarse, names, self._assignment.tolist(), time_s, subgraphs)
+
+    def baseline(self) -> Baseline:
+        """What the singles of the current model say; evaluates them on the first call."""
+        if self._graph_id not in self._baselines:
+            self._baselines[self._graph_id] = self._measure_singles()
+        return self._baselines[self._graph_id]
+
+    def _measure_singles(self) -> Baseline:
+        devices, num_groups = self.evaluator.devices, self.coarse.num_groups
+        singles = [
+            self._evaluate(np.full(num_groups, device, dtype=np.int64))
+            for device in range(len(devices))
+        ]
+        times = np.array([single.time_s for single in singles])
+        if np.isnan(times).all():
+            reasons = [
+                f"{name}: {single.error}" for name, single in zip(devices, singles, strict=True)
+            ]
+            raise DeviceError(
+                f"No device runs all of {self.coarse.graph.name!r} alone, so there is no "
+                f"reference time. {' '.join(reasons)} Add a device that can, such as CPU."
+            )
+        reference = int(np.flatnonzero(~np.isnan(times))[0])
+        memory = [device.memory_bytes for device in devices]
+        ratios = np.log(times / times[reference])
+        return Baseline(
+            reference=reference,
+            reference_s=float(times[reference]),
+            penalty_s=PENALTY_FACTOR * float(np.nanmax(times)),
+            features=device_features(ratios, self.coarse, memory, reference),
+        )
+
+    def _evaluate(self, assignment: Assignment) -> Evaluation:
+        evaluation = self.evaluator.evaluate(assignment.tolist())
+        best_s, _ = self._best.get(self._graph_id, (math.inf, []))
+        if evaluation.valid and evaluation.time_s < best_s:
+            self._best[self._graph_id] = (evaluation.time_s, assignment.tolist())
+        return evaluation
+
+    def _start_assignment(self) -> Assignment:
+        if self._start is None:
+            return np.full(self.coarse.num_groups, self.baseline().reference, dtype=np.int64)
+        start = self._start
+        if not isinstance(start, Placement):
+            start = Placement.load(start)
+        return self._renumber(start)
+
+    def _renumber(self, start: Placement) -> Assignment:
+        """The devices of a placement in the numbers of this environment."""
+        names = [device.name for device in self.evaluator.devices]
+        groups = start.to_groups(self.coarse)
+        for device in {start.devices[group].name for group in groups}:
+            if device not in names:
+                raise PlacementError(
+                    f"The start placement uses {device!r}; the environment has the devices "
+                    f"{', '.join(names)}. Give both the same devices."
+                )
+        return np.array([names.index(start.devices[group].name) for group in groups])
+
+    def _draw_graph(self, chosen: Any) -> int:
+        number = len(self.evaluators)
+        if chosen is None:
+            return int(self.np_random.integers(number)) if number > 1 else 0
+        if not 0 <= int(chosen) < number:
+            raise DevicePlacementError(
+                f"Got graph_id={chosen}; the models are numbered 0 to {number - 1}."
+            )
+        return int(chosen)
+
+    def _observe(self) -> Observation:
+        baseline = self.baseline()
+        return observe(
+            self._static[self._graph_id],
+            baseline.features,
+            self.layout,
+            self._assignment,
+            self._formulation.cursor(self.coarse.num_groups, self._step),
+            math.log(self._time_s / baseline.reference_s),
+        )
+
+    def _info(self, evaluation: Evaluation | None) -> dict[str, Any]:
+        shown = evaluation or Evaluation(time_s=NAN)
+        best_s, best = self._best[self._graph_id]
+        reference_s = self.baseline().reference_s
+        return {
+            "time_s": shown.time_s,
+            "samples_s": shown.samples_s,
+            "interval_s": shown.interval_s,
+            "valid": evaluation is not None and evaluation.valid,
+            "error": shown.error,
+            "speedup": NAN if math.isnan(shown.time_s) else reference_s / shown.time_s,
+            "num_subgraphs": shown.num_subgraphs,
+            "compile_s": shown.compile_s,
+            "cached": shown.cached,
+            "placement": self._assignment.tolist(),
+            "best_time_s": best_s,
+            "best_placement": list(best),
+            "output_error": shown.output_error,
+        }

@@ -1,0 +1,1 @@
+"""Turning placements into evaluations: measured by OpenVINO, or simulated."""

@@ -1,0 +1,100 @@
+"""From plain data to an evaluator: load, read, coarsen, and choose who evaluates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from device_placement.envs.coarsening import coarsen
+from device_placement.envs.devices import Device, make_core, parse_devices
+from device_placement.envs.errors import DeviceError, DevicePlacementError, choose
+from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.execution.simulator import SimulatedEvaluator
+from device_placement.envs.execution.timing import Timing
+from device_placement.envs.graph import read_graph
+from device_placement.envs.models import load_model
+from device_placement.envs.normalisation import Shapes
+
+# Whether the devices must be on this machine.
+EVALUATORS = {"openvino": True, "simulated": False}
+
+
+def make_evaluator(
+    model: Any = "resnet50",
+    devices: str | Sequence[str | Device] = "auto",
+    *,
+    coarsening: str = "fusion",
+    max_groups: int | None = None,
+    objective: str = "latency",
+    evaluator: str = "openvino",
+    timing: Timing | None = None,
+    input_shapes: Shapes | None = None,
+) -> Evaluator:
+    """An evaluator for the placements of one model.
+
+    Args:
+        model: what `load_model` takes.
+        devices: what `parse_devices` takes; at least two.
+        coarsening: a method of `coarsen`.
+        max_groups: the most groups to make.
+        objective: ``latency`` or ``throughput``.
+        evaluator: ``openvino`` measures, ``simulated`` predicts.
+        timing: the protocol of one measurement.
+        input_shapes: static shapes for a model of dynamic ones.
+
+    Raises:
+        DevicePlacementError: or a subclass, when one of them is wrong.
+
+    >>> make_evaluator("diamond", "CPU,GPU", evaluator="simulated").devices[1].name
+    'GPU'
+    """
+    here = choose("evaluator", evaluator, EVALUATORS)
+    parsed = check_several(parse_devices(devices))
+    core = make_core(parsed) if here else None
+    loaded = load_model(model, input_shapes=input_shapes)
+    graph = read_graph(loaded, parsed, core, simulated=not here)
+    coarse = coarsen(graph, coarsening, max_groups)
+    if not here:
+        return SimulatedEvaluator(coarse, parsed)
+    return OpenVINOEvaluator(loaded, coarse, parsed, objective=objective, timing=timing, core=core)
+
+
+def make_evaluators(
+    model: Any, devices: Any, *, evaluator: str | Evaluator | Sequence[Evaluator], **settings: Any
+) -> tuple[Evaluator, ...]:
+    """One evaluator a model; evaluators that are ready are taken as they are.
+
+    Args:
+        model: what `load_model` takes, or a list of such.
+        devices: what `parse_devices` takes.
+        evaluator: a name, an evaluator, or a list of evaluators for the same devices.
+        settings: what `make_evaluator` takes besides.
+
+    Raises:
+        DevicePlacementError: as `make_evaluator`; also when the evaluators' devices differ.
+    """
+    if isinstance(evaluator, str):
+        models = model if isinstance(model, (list, tuple)) else [model]
+        made = [make_evaluator(one, devices, evaluator=evaluator, **settings) for one in models]
+    else:
+        made = [*evaluator] if isinstance(evaluator, Sequence) else [evaluator]
+    if not made or any(one.devices != made[0].devices for one in made):
+        raise DevicePlacementError("Got no model, or evaluators whose devices differ.")
+    check_several(made[0].devices)
+    return tuple(made)
+
+
+def check_several(devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    """The devices, when there is a choice among them.
+
+    Raises:
+        DeviceError: when there is only one.
+    """
+    if len(devices) < 2:
+        raise DeviceError(
+            f"Got one device, {devices[0]}; a placement chooses among at least two. Add "
+            "another one, or a further CPU instance: "
+            f"{devices[0]},CPU_F32:INFERENCE_PRECISION_HINT=f32."
+        )
+    return devices

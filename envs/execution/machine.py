@@ -1,0 +1,40 @@
+"""What a measurement was made on: machine and versions, for every figure that is kept."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+PACKAGES = ("device-placement", "openvino", "gymnasium", "stable-baselines3", "torch", "numpy")
+
+
+def describe_machine() -> dict[str, str]:
+    """Processor, cores, operating system and the versions of the packages that matter.
+
+    >>> sorted(describe_machine())[:3]
+    ['cores', 'device-placement', 'gymnasium']
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    result = {
+        "processor": _processor(),
+        "cores": str(cores),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+    for package in PACKAGES:
+        try:
+            result[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return result
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,171 @@
+"""The one normal form that every model is brought into before it is placed.
+
+In it every shape is static, constants are folded, each Constant has one consumer, and
+every op has the name ``op<topological index>_<type>``: converters and repeated builds name
+ops differently each time, these names stay. Joining a placement to a model by name is
+therefore safe across processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset13
+from openvino.passes import ConstantFolding, Manager
+
+from device_placement.envs.errors import ModelError, unknown
+
+Shapes = Mapping[str, Sequence[int]] | Sequence[Sequence[int]]
+
+_MARK = ["device_placement", "normalised"]
+
+
+def normalise(model: ov.Model, input_shapes: Shapes | None = None) -> ov.Model:
+    """The normal form of a model, as a clone; a normalised one is only cloned.
+
+    Raises:
+        ModelError: when shapes stay dynamic, or `input_shapes` does not fit the model.
+    """
+    model = model.clone()
+    if model.has_rt_info(_MARK) and not input_shapes:
+        return model
+    name = model.get_friendly_name()
+    if input_shapes:
+        set_input_shapes(model, input_shapes)
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
+    _check_static(model)
+    _guard_attention_masks(model)
+    _unshare_constants(model)
+    _rename_ops(model)
+    model.set_friendly_name(name)
+    model.set_rt_info("1", _MARK)
+    return model
+
+
+def original_name(op: ov.Node) -> str:
+    """The name an op had before normalisation, for display."""
+    info = op.get_rt_info()
+    return str(
+        info["original_name"].astype(str) if "original_name" in info else op.get_friendly_name()
+    )
+
+
+def set_input_shapes(model: ov.Model, shapes: Shapes) -> None:
+    """Give a model static input shapes, in place.
+
+    Raises:
+        ModelError: when they do not fit the inputs.
+    """
+    ports = model.inputs
+    if isinstance(shapes, Mapping):
+        by_name = {name: port for port in ports for name in (*port.get_names(), _input_name(port))}
+        for name in shapes:
+            if name not in by_name:
+                raise ModelError(unknown("model input", name, by_name))
+        chosen = {by_name[name]: list(shape) for name, shape in shapes.items()}
+    else:
+        if len(shapes) != len(ports):
+            raise ModelError(f"Got {len(shapes)} input shapes for {_describe_inputs(model)}.")
+        chosen = {port: list(shape) for port, shape in zip(ports, shapes, strict=True)}
+    try:
+        model.reshape({port: ov.PartialShape(shape) for port, shape in chosen.items()})
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"The shapes {shapes} do not fit {_describe_inputs(model)}: {error}"
+        ) from error
+
+
+def _input_name(port: Any) -> str:
+    names = sorted(port.get_names())
+    return str(names[0] if names else port.get_node().get_friendly_name())
+
+
+def _describe_inputs(model: ov.Model) -> str:
+    inputs = [f"{_input_name(port)} {port.get_partial_shape()}" for port in model.inputs]
+    return f"the inputs of {model.get_friendly_name()!r}: {', '.join(inputs)}"
+
+
+def _check_static(model: ov.Model) -> None:
+    if any(port.get_partial_shape().is_dynamic for port in model.inputs):
+        raise ModelError(
+            f"Dynamic shapes in {_describe_inputs(model)}. A placement is timed for one "
+            'shape: give it, as in input_shapes={"name": [1, 3, 224, 224]}.'
+        )
+    for op in model.get_ordered_ops():
+        if any(output.get_partial_shape().is_dynamic for output in op.outputs()):
+            raise ModelError(
+                f"The shape of {op.get_friendly_name()!r} ({op.get_type_name()}) in "
+                f"{model.get_friendly_name()!r} depends on the data, even with static inputs. "
+                "Cut the model before that op."
+            )
+
+
+def _guard_attention_masks(model: ov.Model) -> None:
+    """Write attention masks so that OpenVINO's CPU plugin computes them right in bf16.
+
+    Seen in OpenVINO 2026.4.1 on a CPU with AVX512_BF16: a fused attention whose mask is
+    broadcast over the queries, is the second operand of its sum and is an input of the
+    compiled model has relative errors near 1. HETERO makes the mask such an input wherever
+    it cuts before it. As the first operand it is right, and a sum does not mind. For
+    ``ScaledDotProductAttention``, where there is no sum to turn round, the maximum with minus
+    infinity stands between input and attention; it changes no value and is fused.
+    """
+    for op in model.get_ordered_ops():
+        if op.get_type_name() == "Softmax":
+            _put_mask_first(op.input_value(0).get_node())
+        elif op.get_type_name() == "ScaledDotProductAttention" and len(op.inputs()) > 3:
+            mask = op.input_value(3)
+            if mask.get_element_type() == ov.Type.f32:
+                lowest = opset13.constant(np.array(-np.inf, dtype=np.float32))
+                op.input(3).replace_source_output(opset13.maximum(mask, lowest).output(0))
+
+
+def _put_mask_first(add: Any) -> None:
+    if add.get_type_name() != "Add":
+        return
+    scores, mask = add.input_values()
+    if _is_score(scores.get_node()) and not _is_score(mask.get_node()):
+        add.input(0).replace_source_output(mask)
+        add.input(1).replace_source_output(scores)
+
+
+def _is_score(op: Any) -> bool:
+    """Whether an op is a matrix product, scaled or not."""
+    if op.get_type_name() in ("Multiply", "Divide"):
+        return any(value.get_node().get_type_name() == "MatMul" for value in op.input_values())
+    return bool(op.get_type_name() == "MatMul")
+
+
+def _unshare_constants(model: ov.Model) -> None:
+    """Give each consumer of a Constant its own copy: it then moves with the consumer."""
+    for op in model.get_ordered_ops():
+        if op.get_type_name() != "Constant":
+            continue
+        consumers: dict[int, list[Any]] = {}
+        for target in _targets(op):
+            consumers.setdefault(target.get_node().get_instance_id(), []).append(target)
+        for inputs in list(consumers.values())[1:]:
+            copy = ov.op.Constant(op.get_tensor_view(), False)
+            copy.set_friendly_name(op.get_friendly_name())
+            for target in inputs:
+                target.replace_source_output(copy.output(0))
+
+
+def _targets(op: ov.Node) -> list[Any]:
+    """The inputs that an op's first output feeds, in an order that repeats."""
+    targets = op.output(0).get_target_inputs()
+    return sorted(targets, key=lambda port: (port.get_node().get_instance_id(), port.get_index()))
+
+
+def _rename_ops(model: ov.Model) -> None:
+    for index, op in enumerate(model.get_ordered_ops()):
+        name = op.get_friendly_name()
+        if op.get_type_name() == "Parameter" and not op.output(0).get_names():
+            op.output(0).get_tensor().add_names({name})
+        op.get_rt_info()["original_name"] = name
+        op.set_friendly_name(f"op{index}_{op.get_type_name()}")

@@ -1,0 +1,175 @@
+"""What the agent sees: the one place where spaces and shapes are declared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from device_placement.envs.coarsening import CoarseGraph
+from device_placement.envs.errors import choose
+
+Observation = dict[str, NDArray[np.generic]]
+
+FORMULATIONS = ("assign", "construct", "refine")
+UNPLACED = -1
+LIMIT = 10.0  # of every float in an observation
+NUM_EDGE_FEATURES = 2
+NUM_DEVICE_FEATURES = 4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The sizes that every model of one environment is padded to."""
+
+    max_groups: int
+    max_edges: int
+    num_features: int
+    num_devices: int
+    num_graphs: int = 1
+
+    @classmethod
+    def of(cls, graphs: Sequence[CoarseGraph], num_features: int, num_devices: int) -> Layout:
+        """The smallest layout that holds all the given graphs."""
+        return cls(
+            max_groups=max(coarse.num_groups for coarse in graphs),
+            max_edges=max(1, *(coarse.num_edges for coarse in graphs)),
+            num_features=num_features,
+            num_devices=num_devices,
+            num_graphs=len(graphs),
+        )
+
+
+def observation_space(layout: Layout) -> spaces.Dict:
+    """The flat Dict of finite Boxes; padding is 0 and masked."""
+    groups, edges, devices = layout.max_groups, layout.max_edges, layout.num_devices
+    return spaces.Dict(
+        {
+            "node_features": _real(groups, layout.num_features),
+            "node_mask": _flags(groups),
+            "edge_index": spaces.Box(0, max(groups - 1, 1), (2, edges), np.int32),
+            "edge_features": _real(edges, NUM_EDGE_FEATURES),
+            "edge_mask": _flags(edges),
+            "placement": _flags(groups, devices + 1),
+            "cursor": _flags(groups),
+            "device_features": _real(devices, NUM_DEVICE_FEATURES),
+            "last_time": _real(1),
+            "graph_id": spaces.Box(0, max(layout.num_graphs - 1, 1), (1,), np.int32),
+        }
+    )
+
+
+def _real(*shape: int) -> spaces.Box[Any]:
+    return spaces.Box(-LIMIT, LIMIT, shape, np.float32)
+
+
+def _flags(*shape: int) -> spaces.Box[Any]:
+    return spaces.Box(0, 1, shape, np.int8)
+
+
+def action_space(layout: Layout, formulation: str) -> spaces.Space[Any]:
+    """The actions of a formulation.
+
+    Raises:
+        DevicePlacementError: on an unknown formulation.
+    """
+    groups, devices = layout.max_groups, layout.num_devices
+    table: dict[str, spaces.Space[Any]] = {
+        "assign": spaces.MultiDiscrete([devices] * groups),
+        "construct": spaces.Discrete(devices),
+        "refine": spaces.Discrete(groups * devices),
+    }
+    return choose("formulation", formulation, table)
+
+
+def graph_arrays(
+    coarse: CoarseGraph, features: NDArray[np.float32], layout: Layout, graph_id: int
+) -> Observation:
+    """The part of the observations of one graph that never changes, padded.
+
+    Args:
+        coarse: the groups.
+        features: (num_groups, num_features) from `group_features`.
+        layout: the sizes to pad to.
+        graph_id: number of the graph.
+    """
+    groups, edges = coarse.num_groups, coarse.num_edges
+    arrays: Observation = {
+        "node_features": np.zeros((layout.max_groups, layout.num_features), dtype=np.float32),
+        "node_mask": np.zeros(layout.max_groups, dtype=np.int8),
+        "edge_index": np.zeros((2, layout.max_edges), dtype=np.int32),
+        "edge_features": np.zeros((layout.max_edges, NUM_EDGE_FEATURES), dtype=np.float32),
+        "edge_mask": np.zeros(layout.max_edges, dtype=np.int8),
+        "graph_id": np.array([graph_id], dtype=np.int32),
+    }
+    arrays["node_features"][:groups] = features
+    arrays["node_mask"][:groups] = 1
+    arrays["edge_index"][:, :edges] = coarse.edge_index
+    arrays["edge_features"][:edges, 0] = np.log1p(coarse.edge_bytes) / 10.0
+    arrays["edge_features"][:edges, 1] = np.log1p(coarse.edge_tensors)
+    arrays["edge_mask"][:edges] = 1
+    return arrays
+
+
+def device_features(
+    log_single_times: NDArray[np.float64],
+    coarse: CoarseGraph,
+    memory_bytes: Sequence[int | None],
+    reference: int,
+) -> NDArray[np.float32]:
+    """What is known of each device.
+
+    Args:
+        log_single_times: (num_devices,) log(single / reference single); NaN: invalid.
+        coarse: the groups.
+        memory_bytes: (num_devices,) of each device; None: no limit is known.
+        reference: number of the reference device.
+
+    Returns:
+        (num_devices, 4): the logs (10 for an invalid single), share of ops supported,
+        share of the weights that fit, 1 for the reference.
+    """
+    weights = max(float(coarse.graph.weight_bytes.sum()), 1.0)
+    result = np.zeros((len(memory_bytes), NUM_DEVICE_FEATURES))
+    result[:, 0] = np.nan_to_num(log_single_times, nan=LIMIT)
+    result[:, 1] = coarse.graph.supported.mean(axis=0)
+    result[:, 2] = [1.0 if size is None else min(1.0, size / weights) for size in memory_bytes]
+    result[reference, 3] = 1.0
+    return np.clip(result, -LIMIT, LIMIT).astype(np.float32)
+
+
+def observe(
+    static: Observation,
+    devices: NDArray[np.float32],
+    layout: Layout,
+    assignment: NDArray[np.int64],
+    cursor: int | None,
+    log_time: float,
+) -> Observation:
+    """One observation; every array is a copy.
+
+    Args:
+        static: from `graph_arrays`.
+        devices: (num_devices, 4) from `device_features`.
+        layout: the sizes that `static` was padded to.
+        assignment: (num_groups,) device of each group, `UNPLACED` where it has none.
+        cursor: the group to place next, if the formulation has one.
+        log_time: log(time / reference time) of the last placement.
+    """
+    groups = np.arange(assignment.size)
+    placement = np.zeros((layout.max_groups, layout.num_devices + 1), dtype=np.int8)
+    placement[groups, assignment] = 1  # UNPLACED is -1: the last slot
+    pointer = np.zeros(layout.max_groups, dtype=np.int8)
+    if cursor is not None:
+        pointer[cursor] = 1
+    return {
+        **{key: array.copy() for key, array in static.items()},
+        "placement": placement,
+        "cursor": pointer,
+        "device_features": devices.copy(),
+        "last_time": np.array([np.clip(log_time, -LIMIT, LIMIT)], dtype=np.float32),
+    }

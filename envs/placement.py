@@ -1,0 +1,208 @@
+"""A placement: one device per op, ready to be applied, saved and loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_placement.envs.coarsening import CoarseGraph
+from device_placement.envs.devices import Device, parse_devices
+from device_placement.envs.errors import DeviceError, PlacementError
+from device_placement.envs.models import model_hash
+from device_placement.envs.normalisation import normalise
+
+FORMAT, VERSION = "device-placement", 1
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One device per op of a normalised model.
+
+    In production, from a fresh process::
+
+        placement = Placement.load("placement.json")
+        core = make_core(placement.devices)
+        compiled = core.compile_model(placement.apply(model), placement.hetero_name)
+    """
+
+    model_name: str
+    model_hash: str
+    devices: tuple[Device, ...]  # (num_devices,)
+    op_names: tuple[str, ...]  # (num_ops,) of the normalised model
+    op_devices: tuple[int, ...]  # (num_ops,) index into devices
+
+    @classmethod
+    def from_groups(
+        cls, coarse: CoarseGraph, devices: Sequence[Device], assignment: Sequence[int]
+    ) -> Placement:
+        """Expand one device per group to one per op.
+
+        Args:
+            coarse: the groups.
+            devices: (num_devices,) the devices the numbers stand for.
+            assignment: (num_groups,) index of each group's device.
+
+        Raises:
+            PlacementError: when the length is wrong, a number names no device, or a
+                device does not support an op it is given.
+        """
+        groups = np.asarray(assignment, dtype=np.int64)
+        check_assignment(coarse, groups, len(devices))
+        graph = coarse.graph
+        return cls(
+            model_name=graph.name,
+            model_hash=graph.model_hash,
+            devices=tuple(devices),
+            op_names=graph.op_names,
+            op_devices=tuple(groups[coarse.op_group].tolist()),
+        )
+
+    @property
+    def hetero_name(self) -> str:
+        """The name to compile with: ``HETERO`` over the devices, in their order."""
+        return "HETERO:" + ",".join(device.name for device in self.devices)
+
+    def apply(self, model: Any) -> Any:
+        """A normalised clone of a model on which every op carries its device.
+
+        Args:
+            model: an ``openvino.Model``, normalised or as it was loaded; it stays as it is.
+
+        Raises:
+            PlacementError: when the placement was made for another model.
+        """
+        result = normalise(model)
+        self._check_model(model_hash(result), result.get_friendly_name())
+        self.set_affinities(result)
+        return result
+
+    def set_affinities(self, model: Any) -> None:
+        """Write the devices into a normalised model, in place and without checking it."""
+        device = dict(zip(self.op_names, self.op_devices, strict=True))
+        names = [device.name for device in self.devices]
+        for op in model.get_ops():
+            op.get_rt_info()["affinity"] = names[device[op.get_friendly_name()]]
+
+    def to_groups(self, coarse: CoarseGraph) -> tuple[int, ...]:
+        """The device of each group, (num_groups,).
+
+        Raises:
+            PlacementError: when the placement is of another model, or splits a group.
+        """
+        self._check_model(coarse.graph.model_hash, coarse.graph.name)
+        op_devices = np.asarray(self.op_devices)
+        _, first = np.unique(coarse.op_group, return_index=True)
+        groups = op_devices[first]
+        split = np.flatnonzero(groups[coarse.op_group] != op_devices)
+        if split.size:
+            raise PlacementError(
+                f"The placement puts the ops of group {coarse.op_group[split[0]]} on several "
+                f"devices; it was made with other groups than coarsening={coarse.method!r} "
+                f"(num_groups={coarse.num_groups}) makes. Use the coarsening it was made with."
+            )
+        return tuple(int(device) for device in groups)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the placement as JSON, replacing the file in one step."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": self.model_name,
+            "model_hash": self.model_hash,
+            "devices": [str(device) for device in self.devices],
+            "ops": {
+                name: self.devices[device].name
+                for name, device in zip(self.op_names, self.op_devices, strict=True)
+            },
+        }
+        target = Path(path)
+        draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        draft.replace(target)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Placement:
+        """Read a placement that `save` wrote.
+
+        Raises:
+            PlacementError: when the file is missing or holds something else.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PlacementError(
+                f"Can't read the placement file {str(path)!r}: {error}. Give one that "
+                "Placement.save() or `device-placement train` wrote."
+            ) from error
+        try:
+            return cls._from_content(content)
+        except (AttributeError, KeyError, TypeError, DeviceError) as error:
+            raise PlacementError(
+                f"{str(path)!r} is no placement of version {VERSION}: {type(error).__name__} "
+                f"{error}. Give a file that Placement.save() or `device-placement train` wrote."
+            ) from error
+
+    @classmethod
+    def _from_content(cls, content: Any) -> Placement:
+        if content["format"] != FORMAT or content["version"] != VERSION:
+            raise KeyError(f"format {content['format']!r}, version {content['version']!r}")
+        devices = parse_devices([Device.parse(text) for text in content["devices"]])
+        index = {device.name: position for position, device in enumerate(devices)}
+        return cls(
+            model_name=str(content["model"]),
+            model_hash=str(content["model_hash"]),
+            devices=devices,
+            op_names=tuple(content["ops"]),
+            op_devices=tuple(index[name] for name in content["ops"].values()),
+        )
+
+    def _check_model(self, found: str, name: str) -> None:
+        if found != self.model_hash:
+            raise PlacementError(
+                f"The placement was made for the model {self.model_name!r} (hash "
+                f"{self.model_hash}), not for {name!r} (hash {found}). Give the model it was "
+                "made for, with the same input shapes, or search anew."
+            )
+
+
+def check_assignment(coarse: CoarseGraph, assignment: Any, num_devices: int) -> None:
+    """Check one device per group.
+
+    Args:
+        coarse: the groups.
+        assignment: (num_groups,) index of each group's device.
+        num_devices: how many devices there are.
+
+    Raises:
+        PlacementError: as `Placement.from_groups` says.
+    """
+    if assignment.shape != (coarse.num_groups,):
+        raise PlacementError(
+            f"Got a placement of shape {assignment.shape}; the model has {coarse.num_groups} "
+            "groups, and each takes one device."
+        )
+    wrong = np.flatnonzero((assignment < 0) | (assignment >= num_devices))
+    if wrong.size:
+        raise PlacementError(
+            f"Group {wrong[0]} is placed on device {assignment[wrong[0]]}; "
+            f"devices are numbered 0 to {num_devices - 1}."
+        )
+    refused = np.flatnonzero(~coarse.supported[np.arange(coarse.num_groups), assignment])
+    if refused.size:
+        group = int(refused[0])
+        device = coarse.graph.devices[assignment[group]]
+        ops = np.flatnonzero((coarse.op_group == group) & ~_supports(coarse, device))
+        kinds = sorted({coarse.graph.op_types[op] for op in ops})
+        raise PlacementError(
+            f"{device} does not support group {group} ({', '.join(kinds)}); follow action_masks()."
+        )
+
+
+def _supports(coarse: CoarseGraph, device: str) -> Any:
+    return coarse.graph.supported[:, coarse.graph.devices.index(device)]

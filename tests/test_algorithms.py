@@ -1,0 +1,135 @@
+"""Algorithms by name: made, saved, loaded, repeated, masked."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from sb3_contrib import MaskablePPO
+from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from device_placement.agents.algorithms import (
+    ALGORITHMS,
+    greedy_assignment,
+    load_algorithm,
+    make_algorithm,
+)
+from device_placement.agents.presets import PRESETS, preset
+from device_placement.envs.env import DevicePlacementEnv
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.observation import FORMULATIONS
+from device_placement.envs.rewards import REWARDS
+
+EVERY = list(itertools.product(ALGORITHMS, FORMULATIONS))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def make_env(formulation: str, evaluator: ScriptedEvaluator | None = None) -> DevicePlacementEnv:
+    return DevicePlacementEnv(
+        evaluator=evaluator or diamond_evaluator(), formulation=formulation, horizon=4
+    )
+
+
+def weights(algorithm: BaseAlgorithm) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(algorithm.policy.parameters())
+
+
+def trained(name: str, formulation: str, seed: int) -> BaseAlgorithm:
+    env = make_env(formulation)
+    algorithm = make_algorithm(name, env, formulation=formulation, seed=seed)
+    return algorithm.learn(100)
+
+
+@pytest.mark.parametrize(("name", "formulation"), EVERY)
+def test_every_algorithm_has_a_preset(name: str, formulation: str) -> None:
+    assert set(PRESETS) == set(ALGORITHMS)
+    assert preset(name, formulation)["reward"] in REWARDS
+
+
+@pytest.mark.parametrize(("name", "formulation"), [("pp0", "assign"), ("ppo", "asign")])
+def test_unknown_names(name: str, formulation: str) -> None:
+    with pytest.raises(DevicePlacementError, match=r"Did you mean '(ppo|assign)'"):
+        preset(name, formulation)
+    with pytest.raises(DevicePlacementError, match=r"Did you mean '(ppo|assign)'"):
+        make_algorithm(name, make_env("assign"), formulation=formulation, seed=0)
+
+
+def test_load_unknown_name(tmp_path: Path) -> None:
+    with pytest.raises(DevicePlacementError, match="Unknown algorithm 'dqn'; allowed: ppo, a2c"):
+        load_algorithm("dqn", tmp_path / "policy.zip", make_env("assign"))
+
+
+def test_overrides_win() -> None:
+    env = make_env("assign")
+    overrides = {"learning_rate": 0.5, "n_steps": 7}
+    algorithm = make_algorithm("a2c", env, formulation="assign", seed=0, overrides=overrides)
+    assert isinstance(algorithm, A2C)
+    assert algorithm.learning_rate == 0.5
+    assert algorithm.n_steps == 7
+
+
+def test_updates_of_construct_are_whole_episodes() -> None:
+    evaluator = twelve_groups_evaluator()
+    env = make_env("construct", evaluator)
+    episodes = preset("ppo", "construct")["episodes"]
+    algorithm = make_algorithm("ppo", env, formulation="construct", seed=0)
+    assert isinstance(algorithm, PPO)
+    assert algorithm.n_steps == algorithm.batch_size == 12 * episodes["n_steps"]
+
+
+@pytest.mark.parametrize(("name", "formulation"), EVERY)
+def test_save_and_load(name: str, formulation: str, tmp_path: Path) -> None:
+    algorithm, env = trained(name, formulation, seed=0), make_env(formulation)
+    algorithm.save(tmp_path / "policy.zip")
+    loaded = load_algorithm(name, tmp_path / "policy.zip", env)
+    assert torch.equal(weights(loaded), weights(algorithm))
+    assert greedy_assignment(loaded, env) == greedy_assignment(algorithm, env)
+    loaded.learn(10)  # and it goes on
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_twins_learn_alike(name: str) -> None:
+    first, twin, other = (trained(name, "assign", seed) for seed in (0, 0, 1))
+    assert torch.equal(weights(first), weights(twin))
+    assert not torch.equal(weights(first), weights(other))
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_maskable_ppo_never_takes_a_masked_action(formulation: str) -> None:
+    evaluator = diamond_evaluator()
+    supported = np.array([[1, 0], [1, 1], [1, 0], [1, 1]], dtype=np.bool_)
+    evaluator.coarse = replace(evaluator.coarse, supported=supported)
+    env = make_env(formulation, evaluator)
+    algorithm = make_algorithm("maskable_ppo", env, formulation=formulation, seed=0)
+    assert isinstance(algorithm, MaskablePPO)
+    observation, _ = env.reset(seed=0)
+    for _ in range(50):
+        action, _ = algorithm.predict(observation, action_masks=env.action_masks())
+        observation, _, terminated, truncated, info = env.step(action)
+        assert not info["error"]
+        if terminated or truncated:
+            observation, _ = env.reset()
+    assert evaluator.evaluate(greedy_assignment(algorithm, env)).valid
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+@pytest.mark.parametrize("name", ["ppo", "maskable_ppo"])
+def test_greedy_assignment_through_wrappers(name: str, formulation: str) -> None:
+    env = make_env(formulation)
+    algorithm = make_algorithm(name, env, formulation=formulation, seed=0)
+    wrapped = gym.wrappers.TimeLimit(env, max_episode_steps=100)
+    placement = greedy_assignment(algorithm, wrapped)
+    assert placement == greedy_assignment(algorithm, env)
+    assert len(placement) == env.coarse.num_groups
+    assert set(placement) <= {0, 1}

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from problems import TWO_CPUS, measured
+
+from device_placement.envs import (
+    Placement,
+    PlacementError,
+    coarsen,
+    load_model,
+    make_core,
+    parse_devices,
+    read_graph,
+)
+
+
+def half(evaluator=None) -> Placement:
+    evaluator = evaluator or measured()
+    groups = evaluator.coarse.num_groups
+    assignment = [int(group >= groups // 2) for group in range(groups)]
+    return Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
+
+
+def test_groups_expand_to_every_op() -> None:
+    coarse, devices = measured().coarse, measured().devices
+    assignment = [group % 2 for group in range(coarse.num_groups)]
+    placement = Placement.from_groups(coarse, devices, assignment)
+    assert placement.op_names == coarse.graph.op_names
+    assert placement.op_devices == tuple(assignment[group] for group in coarse.op_group)
+    assert placement.to_groups(coarse) == tuple(assignment)
+    assert placement.hetero_name == "HETERO:CPU,CPU_F32"
+
+
+def test_affinities_are_joined_by_name_on_a_clone() -> None:
+    model, placement = measured().model, half()
+    applied = placement.apply(model)
+    expected = dict(zip(placement.op_names, placement.op_devices, strict=True))
+    for op in applied.get_ops():
+        device = placement.devices[expected[op.get_friendly_name()]]
+        assert op.get_rt_info()["affinity"].astype(str) == device.name
+    assert not any("affinity" in op.get_rt_info() for op in model.get_ops())
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ([0], r"shape \(1,\); the model has"),
+        ([0, 2], "Group 1 is placed on device 2; devices are numbered 0 to 1"),
+        ([0, -1], "Group 1 is placed on device -1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(assignment: list[int], message: str) -> None:
+    coarse = measured().coarse
+    if len(assignment) > 1:
+        assignment = assignment + [0] * (coarse.num_groups - 2)
+    with pytest.raises(PlacementError, match=message):
+        Placement.from_groups(coarse, measured().devices, assignment)
+
+
+def test_unsupported_ops_are_named() -> None:
+    import dataclasses
+
+    coarse = measured().coarse
+    supported = np.ones_like(coarse.graph.supported)
+    supported[:, 1] = False
+    graph = dataclasses.replace(coarse.graph, supported=supported)
+    limited = dataclasses.replace(
+        coarse, graph=graph, supported=np.ones_like(coarse.supported) & [True, False]
+    )
+    with pytest.raises(PlacementError, match=r"CPU_F32 does not support group 0 \(.*action_masks"):
+        Placement.from_groups(limited, measured().devices, [1] * coarse.num_groups)
+
+
+def test_a_saved_placement_works_in_a_fresh_process(tmp_path: Path) -> None:
+    path = tmp_path / "placement.json"
+    half().save(path)
+    assert Placement.load(path) == half()
+    code = f"""
+from device_placement.envs import Placement, load_model, make_core
+import numpy as np
+placement = Placement.load({str(path)!r})
+compiled = make_core(placement.devices).compile_model(
+    placement.apply(load_model("diamond")), placement.hetero_name)
+shape = compiled.inputs[0].get_shape()
+print(float(np.abs(compiled(np.ones(shape, np.float32))[0]).sum()), compiled.get_property(
+    "HETERO_NUMBER_OF_SUBMODELS"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    total, subgraphs = done.stdout.split()
+    assert float(total) > 0
+    assert int(subgraphs) == 2
+    assert sorted(tmp_path.iterdir()) == [path]  # no draft is left
+
+
+def test_a_placement_of_another_model_or_other_groups_is_refused() -> None:
+    placement = half()
+    with pytest.raises(PlacementError, match=r"made for the model 'diamond'.*not for 'resnet50'"):
+        placement.apply(load_model("resnet50"))
+    other = measured("resnet50").coarse
+    with pytest.raises(PlacementError, match="made for the model 'diamond'"):
+        placement.to_groups(other)
+    coarse = coarsen(read_graph(load_model("diamond"), TWO_CPUS), "fusion", max_groups=1)
+    with pytest.raises(PlacementError, match="several devices"):
+        placement.to_groups(coarse)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "{}",
+        '{"format": "device-placement", "version": 2}',
+        '{"format": "device-placement", "version": 1, "devices": ["CPU"], "model": "x"}',
+        json.dumps(
+            {
+                "format": "device-placement",
+                "version": 1,
+                "model": "x",
+                "model_hash": "y",
+                "devices": ["CPU"],
+                "ops": {"op0": "GPU"},
+            }
+        ),
+    ],
+)
+def test_broken_placement_files_are_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text(content)
+    with pytest.raises(PlacementError, match=r"broken\.json"):
+        Placement.load(path)
+
+
+def test_a_missing_placement_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlacementError, match=r"none\.json"):
+        Placement.load(tmp_path / "none.json")
+
+
+def test_devices_given_as_strings_make_the_same_core() -> None:
+    core = make_core(half().devices)
+    assert {device.name for device in parse_devices(TWO_CPUS)} <= set(core.available_devices)
