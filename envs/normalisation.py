@@ -35,9 +35,7 @@ def normalise(model: ov.Model, input_shapes: Shapes | None = None) -> ov.Model:
     name = model.get_friendly_name()
     if input_shapes:
         set_input_shapes(model, input_shapes)
-    manager = Manager()
-    manager.register_pass(ConstantFolding())
-    manager.run_passes(model)
+    _fold_constants(model)
     _check_static(model)
     _guard_attention_masks(model)
     _unshare_constants(model)
@@ -103,6 +101,23 @@ def _check_static(model: ov.Model) -> None:
                 f"{model.get_friendly_name()!r} depends on the data, even with static inputs. "
                 "Cut the model before that op."
             )
+
+
+def _fold_constants(model: ov.Model) -> None:
+    """Compute what depends on Constants and static shapes alone.
+
+    Converters keep OpenVINO's pass away from some ShapeOf ops. Left in the model they cost
+    nothing, but HETERO fails to run what it cuts between a shape and its use.
+    """
+    for op in model.get_ordered_ops():
+        if op.get_type_name() == "ShapeOf" and op.get_input_partial_shape(0).is_static:
+            shape = np.array(list(op.get_input_shape(0)), dtype=op.get_element_type().to_dtype())
+            for target in op.output(0).get_target_inputs():
+                target.replace_source_output(opset13.constant(shape).output(0))
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
+    model.validate_nodes_and_infer_types()
 
 
 def _guard_attention_masks(model: ov.Model) -> None:

@@ -64,3 +64,11 @@ def test_assign(name: str, problem: str) -> None:
     best = evaluator.ranked()[0][1]
     found = [learn(name, evaluator, "assign", STEPS[problem], seed) for seed in SEEDS]
     assert found == [best] * len(SEEDS)
+
+
+@pytest.mark.parametrize(("formulation", "steps"), [("construct", 1600), ("refine", 1600)])
+def test_step_by_step(formulation: str, steps: int) -> None:
+    evaluator = diamond_evaluator()
+    best = evaluator.ranked()[0][1]
+    found = [learn("ppo", evaluator, formulation, steps, seed) for seed in SEEDS]
+    assert found == [best] * len(SEEDS)
