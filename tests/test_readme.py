@@ -1,0 +1,24 @@
+"""What the README tells people to run does run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+RUNNABLE = [block for block in BLOCKS if "my_model" not in block]
+
+
+@pytest.mark.parametrize("block", RUNNABLE, ids=range(len(RUNNABLE)))
+def test_python_in_the_readme_runs(block: str, tmp_path: Path) -> None:
+    exec(compile(block, str(README), "exec"), {})
+
+
+def test_names_in_the_readme_are_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(RUNNABLE) == 2
+    for path in re.findall(r"\]\(([^):]+)\)", text):
+        assert (README.parent / path).exists(), path
