@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
 from device_placement.agents.extractors import GraphFeaturesExtractor
 from device_placement.agents.presets import preset
-from device_placement.envs.errors import choose
+from device_placement.envs.errors import DevicePlacementError, choose
 
 Env = gym.Env[Any, Any]
 
@@ -50,7 +50,7 @@ def make_algorithm(
         overrides: arguments of the algorithm's class that differ from the preset.
 
     Raises:
-        DevicePlacementError: on an unknown name or formulation.
+        DevicePlacementError: on an unknown name, formulation or torch device.
 
     >>> env = gym.make("device_placement.envs:SimulatedDevicePlacement-v0", model="diamond")
     >>> algorithm = make_algorithm("ppo", env, formulation="assign", seed=0)
@@ -58,6 +58,7 @@ def make_algorithm(
     True
     """
     make = choose("algorithm", name, ALGORITHMS)
+    check_torch_device(torch_device)
     chosen = preset(name, formulation)
     policy = {
         "features_extractor_class": GraphFeaturesExtractor,
@@ -91,6 +92,22 @@ def load_algorithm(
         DevicePlacementError: on an unknown name.
     """
     return choose("algorithm", name, ALGORITHMS).load(Path(path), env=env, device=torch_device)
+
+
+def check_torch_device(name: str) -> None:
+    """Check that torch knows a device and has it.
+
+    Raises:
+        DevicePlacementError: when it does not.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch has no CUDA
+        reason = str(error).strip().splitlines()[0]
+        raise DevicePlacementError(
+            f"torch can't use the device {name!r}: {reason}. Use cpu, or cuda on a machine that "
+            "has it with a torch built for it."
+        ) from error
 
 
 def greedy_assignment(algorithm: BaseAlgorithm, env: Env) -> list[int]:
@@ -132,8 +149,7 @@ def _silence_critic(algorithm: OnPolicyAlgorithm) -> None:
 
     Random first values would drown the rewards, whose differences are often a few percent.
     """
-    policy = algorithm.policy
-    assert isinstance(policy, ActorCriticPolicy) or hasattr(policy, "value_net")
-    assert isinstance(policy.value_net, nn.Linear)
-    nn.init.zeros_(policy.value_net.weight)
-    nn.init.zeros_(policy.value_net.bias)
+    value_net = algorithm.policy.value_net
+    assert isinstance(value_net, nn.Linear)
+    nn.init.zeros_(value_net.weight)
+    nn.init.zeros_(value_net.bias)

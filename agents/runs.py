@@ -143,6 +143,12 @@ class Run:
         if self._bar is not None:
             self._bar.close()
 
+    def summary(self, interrupted: bool) -> str:
+        """What was done, where it lies, and how to go on after Ctrl-C."""
+        done = f"{self.recorder.num_distinct} placements evaluated; results in {self.folder}"
+        more = f"\nInterrupted; go on with --resume --out {self.folder}" if interrupted else ""
+        return f"\n{done}{more}"
+
     def save_best(self) -> None:
         """Write the best placement so far."""
         self.save_placement(self.recorder.best)

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from device_placement.agents.algorithms import (
     ALGORITHMS,
+    check_torch_device,
     greedy_assignment,
     load_algorithm,
     make_algorithm,
@@ -54,10 +55,11 @@ def train(config: TrainConfig) -> int:
     choose("formulation", config.formulation, dict.fromkeys(FORMULATIONS))
     if config.reward is not None:
         choose("reward", config.reward, REWARDS)
+    check_torch_device(config.torch_device)
     run = Run(config, config.algo)
     with run:
         algorithm, interrupted = _search(config, run)
-    print(f"\n{run.recorder.num_distinct} placements evaluated; results in {run.folder}")
+    print(run.summary(interrupted))
     if config.rounds and not interrupted:
         found = {"best found": list(run.recorder.best)}
         found["trained policy, greedy"] = _greedy(config, algorithm, run)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from device_placement.envs.baseline import Baseline, read_baseline
 from device_placement.envs.coarsening import CoarseGraph
-from device_placement.envs.errors import DeviceError, DevicePlacementError, PlacementError, choose
+from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
 from device_placement.envs.execution.evaluation import NAN, Evaluation, Evaluator
 from device_placement.envs.execution.factory import make_evaluators
 from device_placement.envs.execution.timing import Timing
@@ -25,7 +25,6 @@ from device_placement.envs.observation import (
     Layout,
     Observation,
     action_space,
-    device_features,
     graph_arrays,
     observation_space,
     observe,
@@ -33,18 +32,6 @@ from device_placement.envs.observation import (
 from device_placement.envs.placement import Placement
 from device_placement.envs.rendering import render_picture, render_text
 from device_placement.envs.rewards import DEFAULT_REWARDS, REWARDS
-
-PENALTY_FACTOR = 2.0  # an invalid placement costs this times the slowest valid single
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """What the singles of one model say; measured once, at its first reset."""
-
-    reference: int  # the first device whose single is valid
-    reference_s: float
-    penalty_s: float  # what an invalid placement costs
-    features: NDArray[np.float32]  # (num_devices, 4)
 
 
 class DevicePlacementEnv(gym.Env[Any, Any]):
@@ -278,33 +265,12 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     def baseline(self) -> Baseline:
         """What the singles of the current model say; evaluates them on the first call."""
         if self._graph_id not in self._baselines:
-            self._baselines[self._graph_id] = self._measure_singles()
-        return self._baselines[self._graph_id]
-
-    def _measure_singles(self) -> Baseline:
-        devices, num_groups = self.evaluator.devices, self.coarse.num_groups
-        singles = [
-            self._evaluate(np.full(num_groups, device, dtype=np.int64))
-            for device in range(len(devices))
-        ]
-        times = np.array([single.time_s for single in singles])
-        if np.isnan(times).all():
-            reasons = [
-                f"{name}: {single.error}" for name, single in zip(devices, singles, strict=True)
+            singles = [
+                self._evaluate(np.full(self.coarse.num_groups, device, dtype=np.int64))
+                for device in range(len(self.evaluator.devices))
             ]
-            raise DeviceError(
-                f"No device runs all of {self.coarse.graph.name!r} alone, so there is no "
-                f"reference time. {' '.join(reasons)} Add a device that can, such as CPU."
-            )
-        reference = int(np.flatnonzero(~np.isnan(times))[0])
-        memory = [device.memory_bytes for device in devices]
-        ratios = np.log(times / times[reference])
-        return Baseline(
-            reference=reference,
-            reference_s=float(times[reference]),
-            penalty_s=PENALTY_FACTOR * float(np.nanmax(times)),
-            features=device_features(ratios, self.coarse, memory, reference),
-        )
+            self._baselines[self._graph_id] = read_baseline(self.evaluator, singles)
+        return self._baselines[self._graph_id]
 
     def _evaluate(self, assignment: Assignment) -> Evaluation:
         evaluation = self.evaluator.evaluate(assignment.tolist())
@@ -319,19 +285,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         start = self._start
         if not isinstance(start, Placement):
             start = Placement.load(start)
-        return self._renumber(start)
-
-    def _renumber(self, start: Placement) -> Assignment:
-        """The devices of a placement in the numbers of this environment."""
-        names = [device.name for device in self.evaluator.devices]
-        groups = start.to_groups(self.coarse)
-        for device in {start.devices[group].name for group in groups}:
-            if device not in names:
-                raise PlacementError(
-                    f"The start placement uses {device!r}; the environment has the devices "
-                    f"{', '.join(names)}. Give both the same devices."
-                )
-        return np.array([names.index(start.devices[group].name) for group in groups])
+        return np.array(start.with_devices(self.evaluator.devices).to_groups(self.coarse))
 
     def _draw_graph(self, chosen: Any) -> int:
         number = len(self.evaluators)

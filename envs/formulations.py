@@ -43,17 +43,11 @@ class Formulation(Protocol):
 
 
 @dataclass(frozen=True)
-class Assign(Formulation):
-    """An action is a whole placement; `horizon` proposals are an episode."""
+class _WholePlacements(Formulation):
+    """What `assign` and `refine` share: every step leads to a whole placement."""
 
     layout: Layout
     horizon: int
-    starts_placed = False
-    undoes_invalid = False
-
-    @override
-    def act(self, assignment: Assignment, action: Any, step: int) -> Assignment:
-        return np.array(action, dtype=np.int64).reshape(-1)[: assignment.size]
 
     @override
     def cursor(self, num_groups: int, step: int) -> int | None:
@@ -66,6 +60,18 @@ class Assign(Formulation):
     @override
     def is_due(self, num_groups: int, step: int) -> bool:
         return True
+
+
+@dataclass(frozen=True)
+class Assign(_WholePlacements):
+    """An action is a whole placement; `horizon` proposals are an episode."""
+
+    starts_placed = False
+    undoes_invalid = False
+
+    @override
+    def act(self, assignment: Assignment, action: Any, step: int) -> Assignment:
+        return np.array(action, dtype=np.int64).reshape(-1)[: assignment.size]
 
     @override
     def ends(self, num_groups: int, step: int) -> tuple[bool, bool]:
@@ -108,11 +114,9 @@ class Construct(Formulation):
 
 
 @dataclass(frozen=True)
-class Refine(Formulation):
+class Refine(_WholePlacements):
     """An action moves one group to one device; `horizon` moves are an episode."""
 
-    layout: Layout
-    horizon: int
     starts_placed = True
     undoes_invalid = True
 
@@ -123,18 +127,6 @@ class Refine(Formulation):
         if group < result.size:
             result[group] = device
         return result
-
-    @override
-    def cursor(self, num_groups: int, step: int) -> int | None:
-        return None
-
-    @override
-    def masks(self, supported: Supported, step: int) -> NDArray[np.bool_]:
-        return _pair_masks(self.layout, supported)
-
-    @override
-    def is_due(self, num_groups: int, step: int) -> bool:
-        return True
 
     @override
     def ends(self, num_groups: int, step: int) -> tuple[bool, bool]:

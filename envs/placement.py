@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -107,6 +108,23 @@ class Placement:
                 f"(num_groups={coarse.num_groups}) makes. Use the coarsening it was made with."
             )
         return tuple(int(device) for device in groups)
+
+    def with_devices(self, devices: Sequence[Device]) -> Placement:
+        """The same placement with its devices numbered as in another list.
+
+        Raises:
+            PlacementError: when it uses a device that the list lacks.
+        """
+        number = {device.name: index for index, device in enumerate(devices)}
+        used = [self.devices[device].name for device in self.op_devices]
+        for name in used:
+            if name not in number:
+                raise PlacementError(
+                    f"The placement uses the device {name!r}; given are {', '.join(number)}. "
+                    "Give the devices it was made for."
+                )
+        op_devices = tuple(number[name] for name in used)
+        return dataclasses.replace(self, devices=tuple(devices), op_devices=op_devices)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the placement as JSON, replacing the file in one step."""

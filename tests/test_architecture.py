@@ -45,6 +45,7 @@ ORDER = [
     "execution.factory",
     "rewards",
     "observation",
+    "baseline",
     "formulations",
     "layout",
     "rendering",

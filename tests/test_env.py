@@ -22,7 +22,7 @@ from device_placement.envs import (
     Evaluation,
     PlacementError,
 )
-from device_placement.envs.env import PENALTY_FACTOR
+from device_placement.envs.baseline import PENALTY_FACTOR
 from device_placement.envs.rewards import REWARDS
 
 IDS = [

@@ -66,7 +66,7 @@ def test_assign(name: str, problem: str) -> None:
     assert found == [best] * len(SEEDS)
 
 
-@pytest.mark.parametrize(("formulation", "steps"), [("construct", 1600), ("refine", 1600)])
+@pytest.mark.parametrize(("formulation", "steps"), [("construct", 1600), ("refine", 1200)])
 def test_step_by_step(formulation: str, steps: int) -> None:
     evaluator = diamond_evaluator()
     best = evaluator.ranked()[0][1]

@@ -110,6 +110,15 @@ def test_a_placement_of_another_model_or_other_groups_is_refused() -> None:
         placement.to_groups(coarse)
 
 
+def test_devices_can_be_renumbered_but_not_lost() -> None:
+    placement = half()
+    swapped = placement.with_devices(placement.devices[::-1])
+    assert swapped.op_devices == tuple(1 - device for device in placement.op_devices)
+    assert swapped.with_devices(placement.devices) == placement
+    with pytest.raises(PlacementError, match="uses the device 'CPU_F32'; given are CPU"):
+        placement.with_devices(placement.devices[:1])
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -162,6 +162,7 @@ def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
     assert b"placements evaluated; results in" in stdout
+    assert b"go on with --resume --out" in stdout
     assert b"Traceback" not in stderr
     Placement.load(out / "best_placement.json")
     assert (out / "policy.zip").exists()
@@ -206,6 +207,7 @@ def test_help_names_every_command_and_each_has_its_own(capsys: pytest.CaptureFix
         (["trian"], "Unknown command 'trian'.*Did you mean 'train'"),
         (["train", "--algo", "pp0"], "Unknown algorithm 'pp0'"),
         (["train", "--formulation", "asign"], "Unknown formulation 'asign'"),
+        (["train", "--torch-device", "gpu"], "torch can't use the device 'gpu'"),
         (["train", "--reward", "invers"], "Unknown reward 'invers'"),
         (["train", "--model", "resnet5"], "resnet5.*Did you mean 'resnet50'"),
         (["train", "--devices", "CPU,GPU.7"], r"Unknown device 'GPU\.7'; this machine has: CPU"),

@@ -31,7 +31,7 @@ def search_randomly(config: RandomConfig) -> int:
             sample_placements(run.recorder, config.seed)
         except KeyboardInterrupt:
             interrupted = True
-    print(f"\n{run.recorder.num_distinct} placements evaluated; results in {run.folder}")
+    print(run.summary(interrupted))
     if config.rounds and not interrupted:
         print("Measuring the contenders anew, in turns ...\n")
         print(finish(run, {"best found": list(run.recorder.best)}))

@@ -41,8 +41,8 @@ _NETWORK: Preset = {
 # is a constant, which the normalisation of the advantages takes away: no critic is trained.
 _BANDIT = {"gamma": 0.0, "gae_lambda": 1.0, "vf_coef": 0.0, "ent_coef": 0.0}
 
-# Without the entropy the policy, whose weights all groups share, ends at a single.
 # Every step of an episode gets its end's reward; a critic would need more episodes than there are.
+# Without the entropy the policy, whose weights all groups share, soon ends at a single.
 _EPISODE = {"gamma": 1.0, "gae_lambda": 1.0, "vf_coef": 0.0, "ent_coef": 0.02}
 
 # Gains are discounted, so that the sooner is the better; a move may pay off some moves later.
