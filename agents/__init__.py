@@ -1,1 +1,49 @@
-"""Agents that learn placements: feature extractors, presets, training and placers."""
+"""Agents that learn placements: feature extractor, presets, training and placers.
+
+The names below are loaded when they are first used, so that the command answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from device_placement.agents.algorithms import (
+        greedy_assignment,
+        load_algorithm,
+        make_algorithm,
+    )
+    from device_placement.agents.extractors import GraphFeaturesExtractor
+    from device_placement.agents.recording import RecordingEvaluator
+    from device_placement.agents.training import TrainConfig, train
+
+_HOMES = {
+    "GraphFeaturesExtractor": "extractors",
+    "RecordingEvaluator": "recording",
+    "TrainConfig": "training",
+    "greedy_assignment": "algorithms",
+    "load_algorithm": "algorithms",
+    "make_algorithm": "algorithms",
+    "train": "training",
+}
+
+__all__ = [
+    "GraphFeaturesExtractor",
+    "RecordingEvaluator",
+    "TrainConfig",
+    "greedy_assignment",
+    "load_algorithm",
+    "make_algorithm",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 from problems import measured
 from scripted import ScriptedEvaluator, twelve_groups_evaluator
 
+import device_placement.agents
 import device_placement.envs
 from device_placement.envs import (
     DeviceError,
@@ -344,10 +345,14 @@ def test_rewards_are_what_they_say() -> None:
     }
 
 
-def test_importing_registers_and_every_public_name_is_there() -> None:
+def test_importing_registers_every_id() -> None:
     assert set(IDS) <= set(gym.registry)
-    for name in device_placement.envs.__all__:
-        assert getattr(device_placement.envs, name)
-    assert set(dir(device_placement.envs)) == set(device_placement.envs.__all__)
+
+
+@pytest.mark.parametrize("package", [device_placement.envs, device_placement.agents])
+def test_every_public_name_is_there(package: Any) -> None:
+    for name in package.__all__:
+        assert getattr(package, name)
+    assert set(dir(package)) == set(package.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
-        device_placement.envs.no_such_name  # noqa: B018
+        package.no_such_name  # noqa: B018
