@@ -11,7 +11,7 @@ from pathlib import Path
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.execution.evaluation import Evaluation, Evaluator
+from device_placement.envs.execution.evaluation import Evaluation, Evaluator, single_assignments
 
 REQUESTS_PER_BUDGET = 10
 
@@ -99,8 +99,7 @@ class RecordingEvaluator:
 
     def evaluate_singles(self) -> list[Evaluation]:
         """Evaluate every single device first, in the order of the devices."""
-        num_groups = self.coarse.num_groups
-        return [self.evaluate([device] * num_groups) for device in range(len(self.devices))]
+        return [self.evaluate(single) for single in single_assignments(self).values()]
 
     def _take(self, key: tuple[int, ...], evaluation: Evaluation) -> None:
         self._known[key] = evaluation

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from device_placement.agents.runs import Run
+from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.compare import compare, contenders, paired_ratio
-from device_placement.envs.execution.evaluation import Evaluation, Evaluator
+from device_placement.envs.execution.evaluation import Evaluation, Evaluator, single_assignments
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 
@@ -24,12 +25,20 @@ def finish(run: Run, assignments: Mapping[str, list[int]]) -> str:
     Args:
         run: the search.
         assignments: (num_groups,) device numbers of what it found, by name.
+
+    Raises:
+        DevicePlacementError: when none of them is valid.
     """
     evaluations = measure_anew(run.evaluator, assignments, run.config.rounds)
     singles = single_assignments(run.evaluator)
     rows = make_rows(evaluations, list(singles))
     eligible = {**singles, **assignments}
     valid = [name for name in eligible if evaluations[name].valid]
+    if not valid:
+        raise DevicePlacementError(
+            f"None of the {run.recorder.num_distinct} placements is valid; the last one tried: "
+            f"{evaluations[list(eligible)[-1]].error}"
+        )
     winner = min(valid, key=lambda name: evaluations[name].time_s)
     run.save_placement(tuple(eligible[winner]))
     run.write_json(
@@ -57,12 +66,6 @@ def measure_anew(
         return compare(evaluator, contenders(evaluator, assignments), rounds)
     entries = {**single_assignments(evaluator), **assignments}
     return {name: evaluator.evaluate(assignment) for name, assignment in entries.items()}
-
-
-def single_assignments(evaluator: Evaluator) -> dict[str, list[int]]:
-    """The placement on each device alone, under the name that `contenders` gives it."""
-    num_groups = evaluator.coarse.num_groups
-    return {f"all on {device}": [i] * num_groups for i, device in enumerate(evaluator.devices)}
 
 
 def make_rows(evaluations: Mapping[str, Evaluation], singles: list[str]) -> list[Row]:

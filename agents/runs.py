@@ -68,26 +68,42 @@ def resumed(config: Config) -> Config:
     """
     if not config.resume:
         return config
-    path = Path(config.out) / "config.json"
-    if not config.out or not path.is_file():
-        raise DevicePlacementError(
-            f"--resume needs --out with the folder of an earlier run; got {config.out!r}, which "
-            "has no config.json."
-        )
-    saved = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    saved = _read_config(config.out)["settings"]
     default = type(config)()
+    if saved.keys() != dataclasses.asdict(default).keys():
+        raise DevicePlacementError(
+            f"The run in {config.out!r} was made by another command or version; resume it with "
+            "that, or begin a new run with another --out."
+        )
     for name in ("out", "resume", "budget", "rounds"):
         given = getattr(config, name)
-        if given != getattr(default, name) or name not in saved:
+        if given != getattr(default, name):
             saved[name] = given
-    for field in dataclasses.fields(config):
-        given = getattr(config, field.name)
-        if given not in (getattr(default, field.name), saved[field.name]):
+    for name, value in saved.items():
+        given = getattr(config, name)
+        if given not in (getattr(default, name), value):
             raise DevicePlacementError(
-                f"The run in {config.out!r} has {field.name}={saved[field.name]!r}, not {given!r}; "
-                "leave the setting out, or begin a new run with another --out."
+                f"The run in {config.out!r} has {name}={value!r}, not {given!r}; leave the setting "
+                "out, or begin a new run with another --out."
             )
     return type(config)(**saved)
+
+
+def _read_config(out: str) -> dict[str, Any]:
+    path = Path(out) / "config.json"
+    if not out or not path.is_file():
+        raise DevicePlacementError(
+            f"--resume needs --out with the folder of an earlier run; got {out!r}, which has no "
+            "config.json."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"settings": dict(content["settings"]), "model_hash": str(content["model_hash"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DevicePlacementError(
+            f"Can't read {str(path)!r}: {type(error).__name__} {error}. Begin a new run with "
+            "another --out."
+        ) from error
 
 
 def evaluator_of(config: SearchConfig) -> Evaluator:
@@ -116,7 +132,8 @@ class Run:
         label: begins the name of a new folder under ``runs/``.
 
     Raises:
-        DevicePlacementError: when the folder exists and is not to be resumed.
+        DevicePlacementError: when the folder exists and is not to be resumed, or is of
+            another model.
     """
 
     def __init__(self, config: SearchConfig, label: str) -> None:
@@ -169,9 +186,15 @@ class Run:
         stem = Path(self.config.model).stem
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = Path(self.config.out or Path("runs") / f"{label}-{stem}-{stamp}-{os.getpid()}")
+        found = self.evaluator.coarse.graph.model_hash
         if self.config.resume:
-            return folder
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            expected = _read_config(self.config.out)["model_hash"]
+            if expected != found:
+                raise DevicePlacementError(
+                    f"The run in {str(folder)!r} is of a model with the hash {expected}; the one "
+                    f"in {self.config.model!r} now has {found}. Begin a new run with another --out."
+                )
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DevicePlacementError(
                 f"The output folder {str(folder)!r} exists already; nothing was changed. Give "
                 "another --out, or go on with that run by --resume."
@@ -179,8 +202,8 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         settings = dataclasses.asdict(self.config) | {"resume": False}
-        machine = describe_machine()
-        self.write_json("config.json", {"settings": settings, "machine": machine})
+        content = {"settings": settings, "model_hash": found, "machine": describe_machine()}
+        self.write_json("config.json", content)
         return folder
 
     def _show(self, evaluation: Evaluation) -> None:

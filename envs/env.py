@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from device_placement.envs.baseline import Baseline, read_baseline
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
-from device_placement.envs.execution.evaluation import NAN, Evaluation, Evaluator
+from device_placement.envs.execution.evaluation import (
+    NAN,
+    Evaluation,
+    Evaluator,
+    single_assignments,
+)
 from device_placement.envs.execution.factory import make_evaluators
 from device_placement.envs.execution.timing import Timing
 from device_placement.envs.features import DEFAULT_BLOCKS, group_features, num_features
@@ -265,10 +270,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     def baseline(self) -> Baseline:
         """What the singles of the current model say; evaluates them on the first call."""
         if self._graph_id not in self._baselines:
-            singles = [
-                self._evaluate(np.full(self.coarse.num_groups, device, dtype=np.int64))
-                for device in range(len(self.evaluator.devices))
-            ]
+            assignments = single_assignments(self.evaluator).values()
+            singles = [self._evaluate(np.array(single)) for single in assignments]
             self._baselines[self._graph_id] = read_baseline(self.evaluator, singles)
         return self._baselines[self._graph_id]
 

@@ -30,7 +30,7 @@ def normalise(model: ov.Model, input_shapes: Shapes | None = None) -> ov.Model:
         ModelError: when shapes stay dynamic, or `input_shapes` does not fit the model.
     """
     model = model.clone()
-    if model.has_rt_info(_MARK) and not input_shapes:
+    if _is_normalised(model) and not input_shapes:
         return model
     name = model.get_friendly_name()
     if input_shapes:
@@ -76,6 +76,15 @@ def set_input_shapes(model: ov.Model, shapes: Shapes) -> None:
         raise ModelError(
             f"The shapes {shapes} do not fit {_describe_inputs(model)}: {error}"
         ) from error
+
+
+def _is_normalised(model: ov.Model) -> bool:
+    """Whether a model bears the mark and still the names: saving may have changed its ops."""
+    ops = model.get_ops()
+    suffixes = {op.get_friendly_name(): f"_{op.get_type_name()}" for op in ops}
+    expected = {f"op{index}" for index in range(len(ops))}
+    stems = {name.removesuffix(suffix) for name, suffix in suffixes.items()}
+    return bool(model.has_rt_info(_MARK)) and stems == expected
 
 
 def _input_name(port: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 from openvino import opset13 as op
 
 from device_placement.envs import DeviceError, load_model, read_graph
-from device_placement.envs.flops import MOVES_DATA, op_flops
+from device_placement.envs.flops import op_flops
 
 
 def conv_model() -> ov.Model:
@@ -94,10 +94,6 @@ def test_two_readings_are_equal() -> None:
 )
 def test_flops_of_single_ops(node: object, flops: float) -> None:
     assert op_flops(node()) == flops  # type: ignore[operator]
-
-
-def test_moved_data_costs_nothing_by_name() -> None:
-    assert {"Reshape", "Transpose", "Concat", "Constant"} <= MOVES_DATA
 
 
 def _tensor(*shape: int) -> ov.Node:

@@ -81,6 +81,17 @@ def test_a_saved_model_loads_from_xml_and_runs_alike(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(load_model(str(path)), value), run(raw, value))
 
 
+def test_a_normalised_model_that_was_saved_in_fp16_is_normalised_again(tmp_path: Path) -> None:
+    path = tmp_path / "again.xml"
+    ov.save_model(load_model(small_model([2, 3])), path, compress_to_fp16=True)
+    model = load_model(path)
+    ops = model.get_ordered_ops()
+    assert [one.get_friendly_name() for one in ops] == [
+        f"op{i}_{one.get_type_name()}" for i, one in enumerate(ops)
+    ]
+    assert "Convert" not in {one.get_type_name() for one in ops}
+
+
 def test_fp16_decompression_is_folded_away(tmp_path: Path) -> None:
     path = tmp_path / "small.xml"
     ov.save_model(small_model([2, 3]), path, compress_to_fp16=True)

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scripted import twelve_groups_evaluator
+from scripted import ScriptedEvaluator, twelve_groups_evaluator
 
 from device_placement.agents.cli import COMMANDS, main
 from device_placement.agents.placers.random_search import (
@@ -143,6 +144,36 @@ def test_resuming_needs_a_run_and_its_own_settings(tmp_path: Path) -> None:
     search_randomly(RandomConfig(**SIMULATED, budget=5, out=str(out)))
     with pytest.raises(DevicePlacementError, match="has model='resnet50', not 'diamond'"):
         search_randomly(RandomConfig(out=str(out), resume=True, model="diamond"))
+    with pytest.raises(DevicePlacementError, match="made by another command"):
+        train(TrainConfig(out=str(out), resume=True))
+    assert search_randomly(RandomConfig(out=str(out), resume=True, budget=8)) == 0
+    assert len(lines(out)) == 8
+    path = out / "config.json"
+    content = json.loads(path.read_text())
+    assert content["settings"]["budget"] == 8
+    path.write_text(json.dumps({**content, "model_hash": "another"}))
+    with pytest.raises(DevicePlacementError, match="model with the hash another"):
+        search_randomly(RandomConfig(out=str(out), resume=True))
+    path.write_text("{")
+    with pytest.raises(DevicePlacementError, match=r"Can't read .*config\.json"):
+        search_randomly(RandomConfig(out=str(out), resume=True))
+
+
+class NothingRuns(ScriptedEvaluator):
+    """Refuses every placement."""
+
+    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
+        return Evaluation.invalid("no such kernel")
+
+
+def test_a_search_in_which_nothing_runs_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = twelve_groups_evaluator()
+    broken = NothingRuns(inner.coarse, inner.devices, inner.time_s)
+    monkeypatch.setattr("device_placement.agents.runs.evaluator_of", lambda config: broken)
+    with pytest.raises(DevicePlacementError, match=r"None of the 5 placements is valid"):
+        search_randomly(RandomConfig(budget=5, out=str(tmp_path / "run")))
 
 
 def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_placement.envs.errors import PlacementError
-from device_placement.envs.execution.evaluation import NAN, Evaluation
+from device_placement.envs.execution.evaluation import NAN, Evaluation, single_assignments
 from device_placement.envs.execution.measure import Program, build_program, count_subgraphs
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.execution.timing import median_interval
@@ -44,9 +44,8 @@ def contenders(
         evaluator: knows the model and the devices.
         assignments: (num_groups,) device numbers of each further placement, by name.
     """
-    devices, num_groups = evaluator.devices, evaluator.coarse.num_groups
-    singles = {f"all on {device}": [i] * num_groups for i, device in enumerate(devices)}
-    names = ",".join(device.name for device in devices)
+    singles = single_assignments(evaluator)
+    names = ",".join(device.name for device in evaluator.devices)
     result = [
         _placed(evaluator, name, assignment)
         for name, assignment in {**singles, **assignments}.items()
@@ -55,7 +54,7 @@ def contenders(
         Contender("OpenVINO HETERO (automatic)", f"HETERO:{names}"),
         Contender("OpenVINO AUTO", f"AUTO:{names}"),
     ]
-    return [*result[: len(devices)], *automatic, *result[len(devices) :]]
+    return [*result[: len(singles)], *automatic, *result[len(singles) :]]
 
 
 def compare(

@@ -90,3 +90,9 @@ class Evaluator(Protocol):
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Evaluate one device per group, (num_groups,); wrong ones are invalid, not raised."""
+
+
+def single_assignments(evaluator: Evaluator) -> dict[str, list[int]]:
+    """The placements on one device each, (num_groups,) device numbers by a name to show."""
+    num_groups = evaluator.coarse.num_groups
+    return {f"all on {device}": [i] * num_groups for i, device in enumerate(evaluator.devices)}
