@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import networkx as nx
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.graph import ComputationGraph
 
 settings.register_profile("no deadline", deadline=None)  # compiling and neighbours take time
@@ -125,3 +127,41 @@ def layered(num_ops: int, width: int, seed: int = 0, fan_in: int = 3) -> Computa
     sets = [(op, op + 1, op + 2) for op in range(0, num_ops - 2, 3)]
     sizes = rng.integers(1, 1000, num_ops).astype(float)
     return make_graph(edges, num_ops, fusion_sets=sets, tensor_bytes=sizes.tolist())
+
+
+def partition(coarse: CoarseGraph) -> list[list[int]]:
+    members: list[list[int]] = [[] for _ in range(coarse.num_groups)]
+    for op, group in enumerate(coarse.op_group.tolist()):
+        members[group].append(op)
+    return members
+
+
+def quotient_of(graph: ComputationGraph, op_group: np.ndarray) -> nx.DiGraph:
+    result: nx.DiGraph = nx.DiGraph()
+    result.add_nodes_from(op_group.tolist())
+    ends = op_group[graph.edge_index].T.tolist()
+    result.add_edges_from((u, v) for u, v in ends if u != v)
+    return result
+
+
+def check(graph: ComputationGraph, coarse: CoarseGraph) -> None:
+    """Every invariant of a coarse graph, with plain Python as the judge."""
+    assert coarse.graph is graph
+    assert coarse.op_group.shape == (graph.num_ops,)
+    assert set(coarse.op_group.tolist()) == set(range(coarse.num_groups))
+    assert (coarse.edge_index[0] < coarse.edge_index[1]).all()  # topological, so acyclic
+    tensors: dict[tuple[int, int], dict[tuple[int, int], float]] = {}
+    columns = (*graph.edge_index, graph.edge_port, graph.edge_bytes)
+    for producer, consumer, port, size in zip(*(c.tolist() for c in columns), strict=True):
+        pair = int(coarse.op_group[producer]), int(coarse.op_group[consumer])
+        if pair[0] != pair[1]:
+            tensors.setdefault(pair, {})[producer, port] = size
+    assert [tuple(pair) for pair in coarse.edge_index.T.tolist()] == sorted(tensors)
+    sizes = [sum(tensors[pair].values()) for pair in sorted(tensors)]
+    np.testing.assert_allclose(coarse.edge_bytes, sizes)
+    assert coarse.edge_tensors.tolist() == [len(tensors[pair]) for pair in sorted(tensors)]
+    for group, ops in enumerate(partition(coarse)):
+        assert (coarse.supported[group] == graph.supported[ops].all(axis=0)).all()
+        assert len(ops) == 1 or coarse.supported[group].any()
+    dtypes = {array.dtype for array in (coarse.op_group, coarse.edge_index, coarse.edge_tensors)}
+    assert dtypes == {np.dtype(np.int32)}
