@@ -31,6 +31,18 @@ COMMANDS = {
         "inspect_model",
         "show a model's ops, groups and sizes",
     ),
+    "doctor": Command(
+        "device_placement.envs.doctor",
+        "DoctorConfig",
+        "run_doctor",
+        "tell whether this machine can be trusted to measure",
+    ),
+    "validate": Command(
+        "device_placement.envs.checking",
+        "ValidateConfig",
+        "validate_file",
+        "measure a saved placement again and check its outputs",
+    ),
     "train": Command(
         "device_placement.agents.training",
         "TrainConfig",

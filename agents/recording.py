@@ -52,6 +52,7 @@ class RecordingEvaluator:
         self.inner = inner
         self.budget = budget
         self.num_requests = 0
+        self.num_recalled = 0  # evaluations that the evaluator knew from an earlier run
         self.best: tuple[int, ...] = ()
         self.best_s = math.inf
         self._log = log
@@ -69,6 +70,11 @@ class RecordingEvaluator:
     def devices(self) -> tuple[Device, ...]:
         """(num_devices,) the devices they are placed on."""
         return self.inner.devices
+
+    @property
+    def reference(self) -> int:
+        """The device whose single the others are compared with."""
+        return self.inner.reference
 
     @property
     def num_distinct(self) -> int:
@@ -90,12 +96,17 @@ class RecordingEvaluator:
         if key in self._known:
             return dataclasses.replace(self._known[key], cached=True)
         evaluation = self.inner.evaluate(key)
+        self.num_recalled += evaluation.cached
         self._take(key, evaluation)
         self._write(key, evaluation)
         self._on_new(evaluation)
         if self.best == key:
             self._on_best()
         return evaluation
+
+    def known(self, assignment: Sequence[int]) -> Evaluation | None:
+        """The evaluation of one device per group, (num_groups,), if it was asked for."""
+        return self._known.get(tuple(int(device) for device in assignment))
 
     def evaluate_singles(self) -> list[Evaluation]:
         """Evaluate every single device first, in the order of the devices."""

@@ -40,7 +40,8 @@ def finish(run: Run, assignments: Mapping[str, list[int]]) -> str:
             f"{evaluations[list(eligible)[-1]].error}"
         )
     winner = min(valid, key=lambda name: evaluations[name].time_s)
-    run.save_placement(tuple(eligible[winner]))
+    reference_s = evaluations[list(singles)[run.evaluator.reference]].time_s
+    run.save_placement(tuple(eligible[winner]), reference_s / evaluations[winner].time_s)
     run.write_json(
         "result.json",
         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -18,13 +19,14 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.evaluation import Evaluation, Evaluator
 from device_placement.envs.execution.factory import make_evaluator
 from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.timing import Timing
+from device_placement.envs.execution.settings import MeasureConfig, measure_options
+from device_placement.envs.execution.validation import claim_of
 from device_placement.envs.models import parse_input_shapes
 from device_placement.envs.placement import Placement
 
 
 @dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(MeasureConfig):
     """What every search for a placement is told."""
 
     model: str = "resnet50"
@@ -35,8 +37,6 @@ class SearchConfig:
     """How ops become groups: fusion, colocation or none."""
     max_groups: int | None = None
     """The most groups to make."""
-    objective: str = "latency"
-    """latency (one request at a time) or throughput (several in flight)."""
     evaluator: str = "openvino"
     """openvino measures; simulated predicts, for devices that need not be here."""
     input_shapes: str = ""
@@ -45,10 +45,6 @@ class SearchConfig:
     """Distinct placements to evaluate, singles included."""
     seed: int = 0
     """Seed of everything random."""
-    warmup: int = 3
-    """Runs before the first sample of a measurement."""
-    repeats: int = 10
-    """Samples of a measurement."""
     rounds: int = 30
     """Samples of each contender in the comparison at the end; 0 leaves it out."""
     out: str = ""
@@ -113,10 +109,9 @@ def evaluator_of(config: SearchConfig) -> Evaluator:
         config.devices,
         coarsening=config.coarsening,
         max_groups=config.max_groups,
-        objective=config.objective,
         evaluator=config.evaluator,
-        timing=Timing(warmup=config.warmup, repeats=config.repeats),
         input_shapes=parse_input_shapes(config.input_shapes),
+        **measure_options(config),
     )
 
 
@@ -157,23 +152,35 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._end_bar()
+        getattr(self.evaluator, "close", lambda: None)()
 
     def summary(self, interrupted: bool) -> str:
-        """What was done, where it lies, and how to go on after Ctrl-C."""
+        """What was done, where it lies, and how to go on after Ctrl-C; ends the progress bar."""
+        self._end_bar()
         done = f"{self.recorder.num_distinct} placements evaluated; results in {self.folder}"
+        if self.recorder.num_recalled:
+            done += (
+                f"\n{self.recorder.num_recalled} of them were known from earlier runs and not "
+                f"measured again (store {getattr(self.evaluator, 'store_path', '')})"
+            )
         more = f"\nInterrupted; go on with --resume --out {self.folder}" if interrupted else ""
         return f"\n{done}{more}"
 
     def save_best(self) -> None:
         """Write the best placement so far."""
-        self.save_placement(self.recorder.best)
+        reference = [self.evaluator.reference] * self.evaluator.coarse.num_groups
+        known = self.recorder.known(reference)
+        reference_s = known.time_s if known is not None else math.nan
+        self.save_placement(self.recorder.best, reference_s / self.recorder.best_s)
 
-    def save_placement(self, assignment: tuple[int, ...]) -> None:
-        """Write a placement as the result."""
+    def save_placement(self, assignment: tuple[int, ...], speedup: float) -> None:
+        """Write a placement as the result, with its speed-up over the reference."""
         coarse, devices = self.evaluator.coarse, self.evaluator.devices
         placement = Placement.from_groups(coarse, devices, assignment)
+        if not math.isnan(speedup):
+            claim = claim_of(self.evaluator, self.evaluator.reference, speedup)
+            placement = dataclasses.replace(placement, claim=claim)
         placement.save(self.folder / "best_placement.json")
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -205,6 +212,11 @@ class Run:
         content = {"settings": settings, "model_hash": found, "machine": describe_machine()}
         self.write_json("config.json", content)
         return folder
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def _show(self, evaluation: Evaluation) -> None:
         if self._bar is not None:

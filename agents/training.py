@@ -56,15 +56,14 @@ def train(config: TrainConfig) -> int:
     if config.reward is not None:
         choose("reward", config.reward, REWARDS)
     check_torch_device(config.torch_device)
-    run = Run(config, config.algo)
-    with run:
+    with Run(config, config.algo) as run:
         algorithm, interrupted = _search(config, run)
-    print(run.summary(interrupted))
-    if config.rounds and not interrupted:
-        found = {"best found": list(run.recorder.best)}
-        found["trained policy, greedy"] = _greedy(config, algorithm, run)
-        print("Measuring the contenders anew, in turns ...\n")
-        print(finish(run, found))
+        print(run.summary(interrupted))
+        if config.rounds and not interrupted:
+            found = {"best found": list(run.recorder.best)}
+            found["trained policy, greedy"] = _greedy(config, algorithm, run)
+            print("Measuring the contenders anew, in turns ...\n")
+            print(finish(run, found))
     return 130 if interrupted else 0
 
 
@@ -120,16 +119,17 @@ class SearchCallback(BaseCallback):
 
     Args:
         recorder: keeps the budget.
-        checkpoint: file that the weights are saved to after each update.
+        checkpoint: file that the weights are saved to after each update, if there is one.
     """
 
-    def __init__(self, recorder: RecordingEvaluator, checkpoint: Path) -> None:
+    def __init__(self, recorder: RecordingEvaluator, checkpoint: Path | None = None) -> None:
         super().__init__()
         self._recorder = recorder
         self._checkpoint = checkpoint
 
     def _on_rollout_start(self) -> None:
-        save_policy(self.model, self._checkpoint)
+        if self._checkpoint is not None:
+            save_policy(self.model, self._checkpoint)
 
     def _on_step(self) -> bool:
         info: dict[str, Any] = self.locals["infos"][0]

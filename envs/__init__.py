@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.envs.registration import register, registry
 
 if TYPE_CHECKING:
+    from device_placement.envs.claim import Claim
     from device_placement.envs.coarsening import CoarseGraph, coarsen
     from device_placement.envs.devices import Device, discover_devices, make_core, parse_devices
     from device_placement.envs.env import DevicePlacementEnv
@@ -25,18 +26,22 @@ if TYPE_CHECKING:
         DevicePlacementError,
         ModelError,
         PlacementError,
+        StoreError,
     )
     from device_placement.envs.execution.evaluation import Evaluation, Evaluator
     from device_placement.envs.execution.factory import make_evaluator
     from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+    from device_placement.envs.execution.settings import MeasureConfig
     from device_placement.envs.execution.simulator import SimulatedEvaluator
-    from device_placement.envs.execution.timing import Timing
+    from device_placement.envs.execution.store import EvaluationStore
+    from device_placement.envs.execution.validation import Validation
     from device_placement.envs.features import group_features
     from device_placement.envs.graph import ComputationGraph, read_graph
     from device_placement.envs.models import load_model, model_hash
     from device_placement.envs.placement import Placement
 
 _HOMES = {
+    "Claim": "claim",
     "CoarseGraph": "coarsening",
     "ComputationGraph": "graph",
     "Device": "devices",
@@ -44,13 +49,16 @@ _HOMES = {
     "DevicePlacementEnv": "env",
     "DevicePlacementError": "errors",
     "Evaluation": "execution.evaluation",
+    "EvaluationStore": "execution.store",
     "Evaluator": "execution.evaluation",
+    "MeasureConfig": "execution.settings",
     "ModelError": "errors",
     "OpenVINOEvaluator": "execution.openvino_evaluator",
     "Placement": "placement",
     "PlacementError": "errors",
     "SimulatedEvaluator": "execution.simulator",
-    "Timing": "execution.timing",
+    "StoreError": "errors",
+    "Validation": "execution.validation",
     "coarsen": "coarsening",
     "discover_devices": "devices",
     "group_features": "features",
@@ -63,6 +71,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Claim",
     "CoarseGraph",
     "ComputationGraph",
     "Device",
@@ -70,13 +79,16 @@ __all__ = [
     "DevicePlacementEnv",
     "DevicePlacementError",
     "Evaluation",
+    "EvaluationStore",
     "Evaluator",
+    "MeasureConfig",
     "ModelError",
     "OpenVINOEvaluator",
     "Placement",
     "PlacementError",
     "SimulatedEvaluator",
-    "Timing",
+    "StoreError",
+    "Validation",
     "coarsen",
     "discover_devices",
     "group_features",

@@ -19,7 +19,7 @@ PENALTY_FACTOR = 2.0  # an invalid placement costs this times the slowest valid 
 class Baseline:
     """What the singles of one model say."""
 
-    reference: int  # the first device whose single is valid
+    reference: int  # the evaluator's own, or the first device whose single is valid
     reference_s: float
     penalty_s: float  # what an invalid placement costs
     features: NDArray[np.float32]  # (num_devices, 4), part of every observation
@@ -44,7 +44,8 @@ def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseli
             f"No device runs all of {coarse.graph.name!r} alone, so there is no reference time. "
             f"{reasons} Add a device that can, such as CPU."
         )
-    reference = int(np.flatnonzero(~np.isnan(times))[0])
+    order = [evaluator.reference, *range(len(devices))]
+    reference = next(device for device in order if not np.isnan(times[device]))
     memory = [device.memory_bytes for device in devices]
     return Baseline(
         reference=reference,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -21,7 +22,11 @@ from device_placement.envs.execution.evaluation import (
     single_assignments,
 )
 from device_placement.envs.execution.factory import make_evaluators
-from device_placement.envs.execution.timing import Timing
+from device_placement.envs.execution.validation import (
+    Validation,
+    claim_of,
+    validate_placement,
+)
 from device_placement.envs.features import DEFAULT_BLOCKS, group_features, num_features
 from device_placement.envs.formulations import Assignment, make_formulation, unplaced
 from device_placement.envs.normalisation import Shapes
@@ -93,10 +98,11 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     ## Information
     ``time_s``, ``samples_s``, ``interval_s``, ``valid``, ``error``, ``speedup`` (over the
-    reference), ``num_subgraphs``, ``compile_s``, ``cached``, ``placement``, ``best_time_s`` and
-    ``best_placement`` (of this env's lifetime and the current model, singles included),
-    ``output_error``. Times are NaN, ``valid`` is False and ``error`` empty where nothing was
-    evaluated; -1 in a placement is a group without a device.
+    reference), ``num_subgraphs``, ``compile_s``, ``cached`` (known from before), ``cut_short``
+    (given up early: clearly slow), ``placement``, ``best_time_s`` and ``best_placement`` (of this
+    env's lifetime and the current model, singles included), ``output_error`` (relative L2, where
+    outputs are verified) and ``output_cosine``. Times are NaN, ``valid`` is False and ``error``
+    empty where nothing was evaluated; -1 in a placement is a group without a device.
 
     ## Arguments
     Args:
@@ -106,17 +112,17 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         formulation: ``assign``, ``construct`` or ``refine``.
         coarsening: ``fusion``, ``colocation`` or ``none``.
         max_groups: the most groups to make of one model.
-        objective: ``latency`` (one request at a time) or ``throughput`` (several in flight).
         horizon: steps of an episode in ``assign`` and ``refine``.
         reward: a name of `REWARDS`; the formulation's own by default.
         features: names of the feature blocks.
         start: where ``refine`` starts: a `Placement`, or the path of a saved one.
         evaluator: ``openvino``, ``simulated``, or an `Evaluator` (or a list of them, one a
             model; ``model``, ``devices`` and what follows from them is then not used).
-        warmup: runs before the first sample of a measurement.
-        repeats: samples of a measurement.
         input_shapes: static shapes for models of dynamic ones, as `load_model` takes them.
         render_mode: ``text`` or ``rgb_array``.
+        measuring: how to measure, by the names of `MeasureConfig`: ``objective``
+            (``latency`` or ``throughput``), ``timing``, ``tolerance``, ``isolation``,
+            ``timeout_s``, ``store``, ``reference``, ``verify``, ``max_output_error`` and others.
 
     ## Registered Configurations
     ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``
@@ -146,16 +152,14 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         formulation: str = "assign",
         coarsening: str = "fusion",
         max_groups: int | None = None,
-        objective: str = "latency",
         horizon: int = 20,
         reward: str | None = None,
         features: Sequence[str] = DEFAULT_BLOCKS,
         start: Placement | str | os.PathLike[str] | None = None,
         evaluator: str | Evaluator | Sequence[Evaluator] = "openvino",
-        warmup: int = 3,
-        repeats: int = 10,
         input_shapes: Shapes | None = None,
         render_mode: str | None = None,
+        **measuring: Any,
     ) -> None:
         choose("formulation", formulation, dict.fromkeys(FORMULATIONS))
         self._reward = choose("reward", reward or DEFAULT_REWARDS[formulation], REWARDS)
@@ -168,11 +172,11 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             devices,
             coarsening=coarsening,
             max_groups=max_groups,
-            objective=objective,
             evaluator=evaluator,
-            timing=Timing(warmup=warmup, repeats=repeats),
             input_shapes=input_shapes,
+            **measuring,
         )
+        self._owns_evaluators = isinstance(evaluator, str)
         self._start = start
         graphs = [one.coarse for one in self.evaluators]
         self.layout = Layout.of(graphs, width, len(self.evaluators[0].devices))
@@ -249,11 +253,29 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         Raises:
             PlacementError: when nothing valid was evaluated yet, or the devices don't fit.
         """
-        if assignment is None:
-            if self._graph_id not in self._best:
-                raise PlacementError("No placement was evaluated yet; call reset() first.")
-            assignment = self._best[self._graph_id][1]
-        return Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
+        if assignment is not None:
+            return Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
+        if self._graph_id not in self._best:
+            raise PlacementError("No placement was evaluated yet; call reset() first.")
+        best_s, assignment = self._best[self._graph_id]
+        best = Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
+        baseline = self.baseline()
+        claim = claim_of(self.evaluator, baseline.reference, baseline.reference_s / best_s)
+        return replace(best, claim=claim)
+
+    def validate(self, placement: Placement | Sequence[int] | None = None) -> Validation:
+        """Measure a placement and the singles anew, and check the placement's outputs.
+
+        Args:
+            placement: a `Placement`, or (num_groups,) device numbers; the best so far without.
+
+        Raises:
+            PlacementError: when it does not fit, or nothing valid was evaluated yet.
+            DevicePlacementError: when the evaluator does not measure.
+        """
+        if not isinstance(placement, Placement):
+            placement = self.placement(placement)
+        return validate_placement(self.evaluator, placement)
 
     def render(self) -> Any:
         """The current placement as text or as a (height, width, 3) uint8 picture."""
@@ -266,6 +288,13 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         subgraphs = self._evaluation.num_subgraphs if self._evaluation else 0
         names = [device.name for device in self.evaluator.devices]
         return draw(self.coarse, names, self._assignment.tolist(), time_s, subgraphs)
+
+    def close(self) -> None:
+        """End the measuring processes of the evaluators that this env made."""
+        if self._owns_evaluators:
+            for evaluator in self.evaluators:
+                getattr(evaluator, "close", lambda: None)()
+        super().close()
 
     def baseline(self) -> Baseline:
         """What the singles of the current model say; evaluates them on the first call."""
@@ -325,8 +354,10 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             "num_subgraphs": shown.num_subgraphs,
             "compile_s": shown.compile_s,
             "cached": shown.cached,
+            "cut_short": shown.cut_short,
             "placement": self._assignment.tolist(),
             "best_time_s": best_s,
             "best_placement": list(best),
             "output_error": shown.output_error,
+            "output_cosine": shown.output_cosine,
         }

@@ -28,6 +28,10 @@ class PlacementError(DevicePlacementError):
     """A placement that does not fit its model, its groups or its devices."""
 
 
+class StoreError(DevicePlacementError):
+    """A store of evaluations that can't be read or written."""
+
+
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
     """The message for a wrong name, with the nearest allowed one.
 

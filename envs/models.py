@@ -56,6 +56,22 @@ def load_model(
     return normalise(_read_file(Path(source)), input_shapes)
 
 
+def save_model(model: ov.Model, path: str | os.PathLike[str]) -> None:
+    """Write a model as OpenVINO's ``.xml`` and ``.bin``, with its weights as they are.
+
+    Raises:
+        ModelError: when the path does not end in ``.xml`` or can't be written.
+    """
+    try:
+        ov.serialize(model, Path(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(
+            f"Can't write the model to {str(path)!r}: {reason} Give a path that ends in .xml, in "
+            "a folder that exists."
+        ) from error
+
+
 def model_hash(model: ov.Model) -> str:
     """Fingerprint of a normalised model: structure, attributes, shapes and weights.
 

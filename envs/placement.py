@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from device_placement.envs.claim import Claim
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import DeviceError, PlacementError
@@ -37,6 +38,7 @@ class Placement:
     devices: tuple[Device, ...]  # (num_devices,)
     op_names: tuple[str, ...]  # (num_ops,) of the normalised model
     op_devices: tuple[int, ...]  # (num_ops,) index into devices
+    claim: Claim | None = None  # what was measured of it, where it was
 
     @classmethod
     def from_groups(
@@ -85,10 +87,8 @@ class Placement:
 
     def set_affinities(self, model: Any) -> None:
         """Write the devices into a normalised model, in place and without checking it."""
-        device = dict(zip(self.op_names, self.op_devices, strict=True))
-        names = [device.name for device in self.devices]
-        for op in model.get_ops():
-            op.get_rt_info()["affinity"] = names[device[op.get_friendly_name()]]
+        names = [self.devices[device].name for device in self.op_devices]
+        set_affinities(model, self.op_names, names)
 
     def to_groups(self, coarse: CoarseGraph) -> tuple[int, ...]:
         """The device of each group, (num_groups,).
@@ -134,6 +134,7 @@ class Placement:
             "model": self.model_name,
             "model_hash": self.model_hash,
             "devices": [str(device) for device in self.devices],
+            "claim": self.claim and self.claim.to_json(),
             "ops": {
                 name: self.devices[device].name
                 for name, device in zip(self.op_names, self.op_devices, strict=True)
@@ -172,12 +173,14 @@ class Placement:
             raise KeyError(f"format {content['format']!r}, version {content['version']!r}")
         devices = parse_devices([Device.parse(text) for text in content["devices"]])
         index = {device.name: position for position, device in enumerate(devices)}
+        claim = content.get("claim")
         return cls(
             model_name=str(content["model"]),
             model_hash=str(content["model_hash"]),
             devices=devices,
             op_names=tuple(content["ops"]),
             op_devices=tuple(index[name] for name in content["ops"].values()),
+            claim=None if claim is None else Claim.from_json(claim),
         )
 
     def _check_model(self, found: str, name: str) -> None:
@@ -187,6 +190,19 @@ class Placement:
                 f"{self.model_hash}), not for {name!r} (hash {found}). Give the model it was "
                 "made for, with the same input shapes, or search anew."
             )
+
+
+def set_affinities(model: Any, op_names: Sequence[str], device_names: Sequence[str]) -> None:
+    """Write a device into every op of a normalised model, in place.
+
+    Args:
+        model: the normalised ``openvino.Model``.
+        op_names: (num_ops,) its ops, in any order.
+        device_names: (num_ops,) the device of each.
+    """
+    device = dict(zip(op_names, device_names, strict=True))
+    for op in model.get_ops():
+        op.get_rt_info()["affinity"] = device[op.get_friendly_name()]
 
 
 def check_assignment(coarse: CoarseGraph, assignment: Any, num_devices: int) -> None:

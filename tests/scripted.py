@@ -35,6 +35,7 @@ class ScriptedEvaluator:
         self.coarse = coarse
         self.devices = parse_devices(devices)
         self.time_s = time_s
+        self.reference = 0
         self.num_calls = 0
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:

@@ -88,7 +88,7 @@ def test_a_transformer_loads_splits_and_computes_what_torch_does(
     core = make_core(TWO_CPUS)
     coarse = coarsen(read_graph(model, TWO_CPUS, core), "fusion")
     assert coarse.num_groups > 10
-    evaluator = OpenVINOEvaluator(model, coarse, TWO_CPUS, timing=QUICK, core=core)
+    evaluator = OpenVINOEvaluator(model, coarse, TWO_CPUS, core=core, **QUICK)
     generator = np.random.default_rng(0)
     inputs = {name: value.numpy() for name, value in example().items()}
     for _ in range(3):

@@ -24,17 +24,16 @@ def search_randomly(config: RandomConfig) -> int:
         The exit status: 0, or 130 after Ctrl-C.
     """
     config = resumed(config)
-    run = Run(config, "random")
     interrupted = False
-    with run:
+    with Run(config, "random") as run:
         try:
             sample_placements(run.recorder, config.seed)
         except KeyboardInterrupt:
             interrupted = True
-    print(run.summary(interrupted))
-    if config.rounds and not interrupted:
-        print("Measuring the contenders anew, in turns ...\n")
-        print(finish(run, {"best found": list(run.recorder.best)}))
+        print(run.summary(interrupted))
+        if config.rounds and not interrupted:
+            print("Measuring the contenders anew, in turns ...\n")
+            print(finish(run, {"best found": list(run.recorder.best)}))
     return 130 if interrupted else 0
 
 

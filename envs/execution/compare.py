@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from device_placement.envs.errors import PlacementError
-from device_placement.envs.execution.evaluation import NAN, Evaluation, single_assignments
-from device_placement.envs.execution.measure import Program, build_program, count_subgraphs
+from device_placement.envs.execution.bench import Entry
+from device_placement.envs.execution.evaluation import (
+    NAN,
+    Evaluation,
+    Measurement,
+    single_assignments,
+)
+from device_placement.envs.execution.isolation import WorkerError
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.execution.timing import median_interval
 from device_placement.envs.placement import Placement
 
-Key = tuple[str, tuple[int, ...] | None, str]
-
 
 @dataclass(frozen=True)
 class Contender:
-    """One thing to compare: a placement, or a device name that OpenVINO fills in itself."""
+    """A name and what it stands for; with an error, why it can't be measured."""
 
     name: str
-    device_name: str  # what compile_model takes
-    placement: Placement | None = None  # None: OpenVINO decides
-    error: str = ""  # why it can't be measured
-
-    @property
-    def key(self) -> Key:
-        """Equal for contenders that are the same program; that is then measured once."""
-        op_devices = None if self.placement is None else self.placement.op_devices
-        return self.device_name, op_devices, self.error
+    entry: Entry | None = None
+    error: str = ""
 
 
 def contenders(
-    evaluator: OpenVINOEvaluator, assignments: Mapping[str, list[int]]
+    evaluator: OpenVINOEvaluator, assignments: Mapping[str, Sequence[int]]
 ) -> list[Contender]:
     """Each single, OpenVINO's automatic choices, and the named placements.
 
@@ -44,22 +41,22 @@ def contenders(
         evaluator: knows the model and the devices.
         assignments: (num_groups,) device numbers of each further placement, by name.
     """
-    singles = single_assignments(evaluator)
     names = ",".join(device.name for device in evaluator.devices)
-    result = [
+    singles = [
         _placed(evaluator, name, assignment)
-        for name, assignment in {**singles, **assignments}.items()
+        for name, assignment in single_assignments(evaluator).items()
     ]
     automatic = [
-        Contender("OpenVINO HETERO (automatic)", f"HETERO:{names}"),
-        Contender("OpenVINO AUTO", f"AUTO:{names}"),
+        Contender("OpenVINO HETERO (automatic)", Entry(f"HETERO:{names}")),
+        Contender("OpenVINO AUTO", Entry(f"AUTO:{names}")),
     ]
-    return [*result[: len(singles)], *automatic, *result[len(singles) :]]
+    found = [_placed(evaluator, name, assignment) for name, assignment in assignments.items()]
+    return [*singles, *automatic, *found]
 
 
 def compare(
     evaluator: OpenVINOEvaluator,
-    entries: list[Contender],
+    entries: Sequence[Contender],
     rounds: int = 30,
     warmup: int = 3,
     max_seconds: float = 60.0,
@@ -68,32 +65,22 @@ def compare(
 
     Args:
         evaluator: knows the model, the devices and the objective.
-        entries: what to compare; the names differ.
+        entries: what to compare; the names differ. What is the same program is run once.
         rounds: samples of each.
         warmup: runs of each before the first sample.
         max_seconds: no further round is begun after this long.
 
     Returns:
-        An evaluation by name; invalid where OpenVINO refused.
+        An evaluation by name; invalid where OpenVINO refused or a plugin crashed.
     """
-    programs: dict[Key, Program] = {}
-    failures: dict[Key, Evaluation] = {}
-    for entry in entries:
-        if entry.key in programs:
-            continue
-        try:
-            programs[entry.key] = _build(evaluator, entry, warmup)
-        except RuntimeError as error:
-            failures[entry.key] = Evaluation.invalid(str(error).strip())
-    samples: dict[Key, list[float]] = {key: [] for key in programs}
-    start = time.perf_counter()
-    for done in range(rounds):
-        if done and time.perf_counter() - start > max_seconds:
-            break
-        for key, program in programs.items():
-            samples[key].append(program.sample())
-    results = {key: _summarise(programs[key], taken) for key, taken in samples.items()} | failures
-    return {entry.name: results[entry.key] for entry in entries}
+    programs = list(dict.fromkeys(one.entry for one in entries if one.entry is not None))
+    measured = _measure(evaluator, programs, rounds, warmup, max_seconds)
+    return {
+        one.name: Evaluation.invalid(one.error)
+        if one.entry is None
+        else _summarise(measured[one.entry])
+        for one in entries
+    }
 
 
 def paired_ratio(one: Evaluation, other: Evaluation) -> tuple[float, tuple[float, float]]:
@@ -104,31 +91,40 @@ def paired_ratio(one: Evaluation, other: Evaluation) -> tuple[float, tuple[float
     return float(np.median(ratios)), median_interval(ratios.tolist())
 
 
-def _placed(evaluator: OpenVINOEvaluator, name: str, assignment: list[int]) -> Contender:
+def _measure(
+    evaluator: OpenVINOEvaluator, programs: Sequence[Entry], *protocol: Any
+) -> dict[Entry, Measurement]:
+    try:
+        return dict(zip(programs, evaluator.compare(programs, *protocol), strict=True))
+    except WorkerError as error:
+        if len(programs) == 1:
+            return {programs[0]: Measurement(error=str(error))}
+        together = str(error)
+    # One of them brought the process down: each alone tells which, then the others together.
+    alone = {one: _measure(evaluator, [one], 1, 1, 0.0)[one] for one in programs}
+    lost = {one: found for one, found in alone.items() if found.error}
+    if not lost:  # it was none of them alone
+        return dict.fromkeys(programs, Measurement(error=together))
+    others = [one for one in programs if one not in lost]
+    return lost | (_measure(evaluator, others, *protocol) if others else {})
+
+
+def _placed(evaluator: OpenVINOEvaluator, name: str, assignment: Sequence[int]) -> Contender:
     try:
         placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
     except PlacementError as error:
-        return Contender(name, "", error=str(error))
-    return Contender(name, placement.hetero_name, placement)
+        return Contender(name, error=str(error))
+    return Contender(name, Entry(placement.hetero_name, bytes(placement.op_devices)))
 
 
-def _build(evaluator: OpenVINOEvaluator, entry: Contender, warmup: int) -> Program:
-    if entry.error:
-        raise RuntimeError(entry.error)
-    model = evaluator.model.clone()
-    if entry.placement is not None:
-        entry.placement.set_affinities(model)
-    program = build_program(evaluator.core, model, entry.device_name, evaluator.objective)
-    for _ in range(warmup):
-        program.sample()
-    return program
-
-
-def _summarise(program: Program, samples: list[float]) -> Evaluation:
+def _summarise(measured: Measurement) -> Evaluation:
+    if measured.error:
+        return Evaluation.invalid(measured.error, measured.compile_s)
+    samples = [candidate for candidate, _ in measured.pairs]
     return Evaluation(
         time_s=statistics.median(samples),
         samples_s=tuple(samples),
         interval_s=median_interval(samples),
-        num_subgraphs=count_subgraphs(program.compiled),
-        compile_s=program.compile_s,
+        num_subgraphs=measured.num_subgraphs,
+        compile_s=measured.compile_s,
     )

@@ -29,6 +29,21 @@ NAN: float = _NotANumber("nan")  # where there is no time
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What one compile and its runs gave, raw: what a clock saw and a store keeps."""
+
+    pairs: tuple[tuple[float, float], ...] = ()  # (num_samples, 2) seconds: candidate, reference
+    error: str = ""  # why OpenVINO could not compile or run it
+    failed_to_compile: bool = False  # the error is of the placement and will come again
+    num_subgraphs: int = 0
+    compile_s: float = 0.0
+    run_s: float = 0.0
+    cut_short: bool = False  # given up early: clearly too slow to be of interest
+    output_error: float = NAN
+    output_cosine: float = NAN
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The time of one placement, or why there is none."""
 
@@ -40,7 +55,9 @@ class Evaluation:
     compile_s: float = 0.0
     run_s: float = 0.0  # warm-up, samples and OpenVINO's release of the model
     cached: bool = False  # True: known already, nothing was run
+    cut_short: bool = False  # True: given up early, clearly slower than the best; a rough time
     output_error: float = NAN  # relative L2 error of the outputs, where it was checked
+    output_cosine: float = NAN  # their cosine with the reference's, where it was checked
 
     @property
     def valid(self) -> bool:
@@ -59,7 +76,7 @@ class Evaluation:
             TypeError: when a field is missing, unknown or of the wrong kind.
         """
         values = dict(content)
-        for name in ("time_s", "output_error"):
+        for name in ("time_s", "output_error", "output_cosine"):
             values[name] = NAN if values[name] is None else float(values[name])
         values["samples_s"] = tuple(float(sample) for sample in values["samples_s"])
         low, high = (NAN if bound is None else float(bound) for bound in values["interval_s"])
@@ -87,6 +104,10 @@ class Evaluator(Protocol):
     @property
     def devices(self) -> tuple[Device, ...]:
         """(num_devices,) the devices they are placed on."""
+
+    @property
+    def reference(self) -> int:
+        """The device whose single the others are compared with, if it runs the model."""
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Evaluate one device per group, (num_groups,); wrong ones are invalid, not raised."""

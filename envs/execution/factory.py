@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,10 @@ from device_placement.envs.coarsening import coarsen
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, choose
 from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.envs.execution.lock import machine_lock
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.execution.settings import make_measure_config, measure_options
 from device_placement.envs.execution.simulator import SimulatedEvaluator
-from device_placement.envs.execution.timing import Timing
 from device_placement.envs.graph import read_graph
 from device_placement.envs.models import load_model
 from device_placement.envs.normalisation import Shapes
@@ -26,10 +28,9 @@ def make_evaluator(
     *,
     coarsening: str = "fusion",
     max_groups: int | None = None,
-    objective: str = "latency",
     evaluator: str = "openvino",
-    timing: Timing | None = None,
     input_shapes: Shapes | None = None,
+    **measuring: Any,
 ) -> Evaluator:
     """An evaluator for the placements of one model.
 
@@ -38,10 +39,9 @@ def make_evaluator(
         devices: what `parse_devices` takes; at least two.
         coarsening: a method of `coarsen`.
         max_groups: the most groups to make.
-        objective: ``latency`` or ``throughput``.
         evaluator: ``openvino`` measures, ``simulated`` predicts.
-        timing: the protocol of one measurement.
         input_shapes: static shapes for a model of dynamic ones.
+        measuring: the fields of `MeasureConfig`, by name; for what measures.
 
     Raises:
         DevicePlacementError: or a subclass, when one of them is wrong.
@@ -50,14 +50,16 @@ def make_evaluator(
     'GPU'
     """
     here = choose("evaluator", evaluator, EVALUATORS)
+    config = make_measure_config(measuring)
     parsed = check_several(parse_devices(devices))
     core = make_core(parsed) if here else None
     loaded = load_model(model, input_shapes=input_shapes)
-    graph = read_graph(loaded, parsed, core, simulated=not here)
+    with machine_lock() if here else contextlib.nullcontext():  # it compiles
+        graph = read_graph(loaded, parsed, core, simulated=not here)
     coarse = coarsen(graph, coarsening, max_groups)
     if not here:
         return SimulatedEvaluator(coarse, parsed)
-    return OpenVINOEvaluator(loaded, coarse, parsed, objective=objective, timing=timing, core=core)
+    return OpenVINOEvaluator(loaded, coarse, parsed, core=core, **measure_options(config))
 
 
 def make_evaluators(

@@ -16,10 +16,9 @@ def describe_machine() -> dict[str, str]:
     >>> sorted(describe_machine())[:3]
     ['cores', 'device-placement', 'gymnasium']
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     result = {
         "processor": _processor(),
-        "cores": str(cores),
+        "cores": str(len(cpu_affinity())),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
@@ -29,6 +28,22 @@ def describe_machine() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return result
+
+
+def describe_host() -> dict[str, str]:
+    """What tells this machine from others: its name, its processor and all of its cores."""
+    return {
+        "name": platform.node(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def cpu_affinity() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _processor() -> str:

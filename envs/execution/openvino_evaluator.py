@@ -3,52 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import openvino as ov
 
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.devices import Device, make_core, parse_devices
-from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
-from device_placement.envs.execution.evaluation import Evaluation
-from device_placement.envs.execution.measure import (
-    HINTS,
-    build_program,
-    count_subgraphs,
-    take_samples,
-)
-from device_placement.envs.execution.timing import Timing, median_interval
+from device_placement.envs.errors import DeviceError, DevicePlacementError, PlacementError, unknown
+from device_placement.envs.execution.bench import Bench, BenchConfig, Entry, Job, LocalBench
+from device_placement.envs.execution.estimate import evaluate_measurements
+from device_placement.envs.execution.evaluation import Evaluation, Measurement
+from device_placement.envs.execution.identity import describe_problem, describe_reference
+from device_placement.envs.execution.isolation import IsolatedBench, WorkerError
+from device_placement.envs.execution.lock import machine_lock
+from device_placement.envs.execution.recall import Recall
+from device_placement.envs.execution.reference import Reference, fix_reference
+from device_placement.envs.execution.settings import make_measure_config
+from device_placement.envs.execution.timing import is_hopeless
 from device_placement.envs.placement import Placement
 
 
 class OpenVINOEvaluator:
     """Measures placements of one model with OpenVINO's HETERO plugin.
 
-    A placement that was evaluated before is not run again: its evaluation comes back
-    with ``cached=True``. Compile and run failures are invalid evaluations that carry
-    OpenVINO's message.
+    Measuring happens in a process of its own, one at a time on this machine, in turns with
+    the reference; what was measured before, here or in an earlier run, comes back with
+    ``cached=True``. Whatever goes wrong (a placement that does not compile, a plugin that
+    crashes or hangs) is an invalid evaluation that says what happened.
 
     Args:
         model: the normalised model.
         coarse: its groups, for the same devices.
         devices: as `parse_devices` takes them.
-        objective: ``latency`` or ``throughput``.
-        timing: the protocol of one measurement.
         core: one made by `make_core` for these devices; made anew without.
+        options: the fields of `MeasureConfig`, by name.
 
     Raises:
         DeviceError: when a device is not here or can't be loaded.
-        DevicePlacementError: on an unknown objective.
+        DevicePlacementError: on an unknown option or a wrong value.
 
     >>> from device_placement.envs import coarsen, load_model, read_graph
     >>> model = load_model("diamond")
     >>> coarse = coarsen(read_graph(model, "auto"))
-    >>> evaluator = OpenVINOEvaluator(model, coarse, "auto")
+    >>> evaluator = OpenVINOEvaluator(model, coarse, "auto", store=None)
     >>> evaluator.evaluate([0] * coarse.num_groups).valid
     True
+    >>> evaluator.close()
     """
 
     def __init__(
@@ -57,53 +60,161 @@ class OpenVINOEvaluator:
         coarse: CoarseGraph,
         devices: str | Sequence[str | Device],
         *,
-        objective: str = "latency",
-        timing: Timing | None = None,
         core: ov.Core | None = None,
+        **options: Any,
     ) -> None:
-        choose("objective", objective, HINTS)
+        self.config = make_measure_config(options)
         self.model = model
         self.coarse = coarse
         self.devices = parse_devices(devices)
-        self.objective = objective
-        self.timing = timing or Timing()
         self.core = core or make_core(self.devices)
-        if coarse.graph.devices != tuple(device.name for device in self.devices):
+        names = [device.name for device in self.devices]
+        if coarse.graph.devices != tuple(names):
             raise DevicePlacementError(
                 f"The groups were made for the devices {coarse.graph.devices}, not for "
-                f"{[device.name for device in self.devices]}; read the graph with these devices."
+                f"{names}; read the graph with these devices."
             )
+        if self.config.reference and self.config.reference not in names:
+            raise DeviceError(unknown("reference", self.config.reference, names))
+        self.bench = self._make_bench()
+        self._recall = Recall(self.config.store, self.config.max_age_s)
         self._known: dict[bytes, Evaluation] = {}
+        self._fixed: Reference | None = None
+        self._problem: dict[str, Any] = {}
+        self._failure: DeviceError | None = None  # why there is no reference
+        self._best_s = math.inf
+
+    @property
+    def reference(self) -> int:
+        """The device whose single the others are compared with."""
+        return self._fixed.device if self._fixed else self._candidates()[0]
+
+    @property
+    def store_path(self) -> str:
+        """The file that remembers the evaluations; empty when nothing is kept."""
+        return self._recall.path
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Compile and time one device per group, (num_groups,), or recall its evaluation."""
         key = np.asarray(assignment, dtype=np.int16).tobytes()
-        if key in self._known:
+        if key in self._known and not self.config.remeasure:
             return dataclasses.replace(self._known[key], cached=True)
-        self._known[key] = self._measure(assignment)
-        return self._known[key]
-
-    def _measure(self, assignment: Sequence[int]) -> Evaluation:
         try:
             placement = Placement.from_groups(self.coarse, self.devices, assignment)
-        except PlacementError as error:
-            return Evaluation.invalid(str(error))
-        model = self.model.clone()
-        placement.set_affinities(model)
-        try:
-            program = build_program(self.core, model, placement.hetero_name, self.objective)
-            num_subgraphs, compile_s = count_subgraphs(program.compiled), program.compile_s
-            start = time.perf_counter()
-            samples = take_samples(program, self.timing)
-            del program
-            run_s = time.perf_counter() - start
-        except RuntimeError as error:
-            return Evaluation.invalid(str(error).strip())
-        return Evaluation(
-            time_s=statistics.median(samples),
-            samples_s=samples,
-            interval_s=median_interval(samples),
-            num_subgraphs=num_subgraphs,
-            compile_s=compile_s,
-            run_s=run_s,
+            evaluation = self._evaluate(bytes(placement.op_devices))
+        except (PlacementError, DeviceError, WorkerError) as error:
+            evaluation = Evaluation.invalid(str(error))
+        except MemoryError as error:  # without isolation
+            evaluation = Evaluation.invalid(f"Ran out of memory: {error}")
+        self._known[key] = evaluation
+        if evaluation.valid:
+            self._best_s = min(self._best_s, evaluation.time_s)
+        return evaluation
+
+    def compare(
+        self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
+    ) -> list[Measurement]:
+        """Measure several programs anew, in turns; nothing is recalled or kept.
+
+        Raises:
+            WorkerError: when the measuring process was lost.
+        """
+        with machine_lock():
+            return self.bench.compare(entries, rounds, warmup, max_seconds)
+
+    def close(self) -> None:
+        """End the measuring process; a later evaluation starts another one."""
+        self.bench.close()
+
+    def _evaluate(self, op_devices: bytes) -> Evaluation:
+        reference = self._reference() if self.config.needs_reference else None
+        if reference is not None and op_devices == reference.op_devices:
+            return reference.evaluation(self.config.verifies)
+        if known := self._recalled(op_devices):
+            return known
+        with machine_lock():
+            # Another process may have measured it while this one waited.
+            return self._recalled(op_devices) or self._measured(op_devices)
+
+    def _recalled(self, op_devices: bytes) -> Evaluation | None:
+        if self.config.remeasure:
+            return None
+        known = self._recall.get(self._describe(), op_devices)
+        evaluation = evaluate_measurements(known, self._reference_s, self.config)
+        if evaluation is None:
+            return None
+        if evaluation.cut_short and not is_hopeless(evaluation.samples_s, self._give_up_s):
+            return None  # it is of interest now
+        return dataclasses.replace(evaluation, cached=True)
+
+    def _measured(self, op_devices: bytes) -> Evaluation:
+        reference_s = self._reference_s
+        unit_s = 1.0 if math.isnan(reference_s) else reference_s
+        job = Job(
+            op_devices,
+            reference=self._fixed.op_devices if self._fixed else None,
+            verify=self.config.verifies,
+            max_output_error=self.config.error_limit,
+            give_up=self._give_up_s / unit_s,
+        )
+        measured = self.bench.measure(job)
+        self._recall.add(self._describe(), op_devices, measured)
+        evaluation = evaluate_measurements([measured], reference_s, self.config)
+        assert evaluation is not None
+        return evaluation
+
+    @property
+    def _give_up_s(self) -> float:
+        return self.config.protocol.give_up_factor * self._best_s
+
+    @property
+    def _reference_s(self) -> float:
+        return self._fixed.time_s if self._fixed and self.config.protocol.paired else math.nan
+
+    def _candidates(self) -> list[int]:
+        """The devices that may be the reference, in the order they are tried in."""
+        if not self.config.reference:
+            return list(range(len(self.devices)))
+        return [[device.name for device in self.devices].index(self.config.reference)]
+
+    def _reference(self) -> Reference:
+        if self._failure is not None:
+            raise self._failure
+        if self._fixed is None:
+            model_hash = self.coarse.graph.model_hash
+            candidates = self._candidates()
+            descriptions = {
+                number: describe_reference(self.core, model_hash, self.devices[number], self.config)
+                for number in candidates
+            }
+            try:
+                self._fixed = fix_reference(
+                    self.coarse, candidates, descriptions, self.bench, self._recall
+                )
+            except DeviceError as error:
+                self._failure = error
+                raise
+        return self._fixed
+
+    def _describe(self) -> dict[str, Any]:
+        """What the times of all placements here depend on; asked for once."""
+        if not self._problem:
+            self._problem = describe_problem(
+                self.core, self.coarse.graph.model_hash, self.devices, self.reference, self.config
+            )
+        return self._problem
+
+    def _make_bench(self) -> Bench:
+        config = self.config
+        bench_config = BenchConfig(
+            devices=self.devices,
+            op_names=self.coarse.graph.op_names,
+            timing=config.protocol,
+            objective=config.objective,
+            requests=config.requests,
+        )
+        if not config.isolated:
+            return LocalBench(self.model, self.core, bench_config)
+        return IsolatedBench(
+            self.model, bench_config, config.timeout_s, config.max_evaluations_per_worker
         )

@@ -61,6 +61,7 @@ class SimulatedEvaluator:
     def __init__(self, coarse: CoarseGraph, devices: str | Sequence[str | Device]) -> None:
         self.coarse = coarse
         self.devices = parse_devices(devices)
+        self.reference = 0
         graph = coarse.graph
         rates = [_rates(device.name) for device in self.devices]
         runs = ~graph.is_constant

@@ -1,30 +1,102 @@
-"""From samples to an estimate: the median and its confidence interval."""
+"""From samples to an estimate, and when there are enough of them."""
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from numpy.typing import NDArray
 
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.errors import DevicePlacementError, choose
+
+Pairs = Sequence[tuple[float, float]]  # (num_samples, 2) seconds: candidate, reference
+HOPELESS_SAMPLES = 4  # how many samples "clearly slower" takes
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The protocol of one measurement."""
+    """The protocol of one measurement.
 
-    warmup: int = 3  # runs before the first sample
-    repeats: int = 10  # samples
+    ``paired`` alternates the candidate with the reference, so that a drift of the machine
+    meets both; ``plain`` runs the candidate alone.
+    """
+
+    protocol: str = "paired"
+    warmup: int = 1  # runs before the first sample
+    min_samples: int = 6
+    max_samples: int = 40
     max_seconds: float = 5.0  # no further sample is begun after this long
+    tolerance: float = 0.02  # enough when the interval is narrower than this, relatively
+    give_up_factor: float = 1.25  # cut short when clearly slower than this times the best
 
     def __post_init__(self) -> None:
-        if self.warmup < 0 or self.repeats < 1 or self.max_seconds <= 0:
+        choose("timing", self.protocol, TIMINGS)
+        wrong = (
+            self.warmup < 0
+            or not 1 <= self.min_samples <= self.max_samples
+            or not self.max_seconds > 0
+            or not self.tolerance >= 0
+            or not self.give_up_factor >= 1
+        )
+        if wrong:
             raise DevicePlacementError(
-                f"Got {self}; warmup must be at least 0, repeats at least 1 and max_seconds "
-                "above 0."
+                f"Got {self}; warmup and tolerance must be at least 0, the samples 1 or more and "
+                "min_samples at most max_samples, max_seconds above 0, give_up_factor at least 1."
             )
+
+    @property
+    def paired(self) -> bool:
+        """Whether the reference runs along."""
+        return self.protocol == "paired"
+
+    @classmethod
+    def named(cls, protocol: str, **changes: float | None) -> Timing:
+        """A protocol with its own defaults, changed where a value is given.
+
+        >>> Timing.named("plain", max_samples=20, tolerance=None).max_samples
+        20
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        if "max_samples" in given:
+            given.setdefault("min_samples", min(cls.min_samples, given["max_samples"]))
+        settings: dict[str, Any] = choose("timing", protocol, TIMINGS) | given
+        return cls(protocol=protocol, **settings)
+
+
+# The protocols, with what differs from the defaults above.
+TIMINGS: dict[str, dict[str, float]] = {
+    "paired": {},
+    "plain": {
+        "warmup": 3,
+        "max_samples": 10,
+        "tolerance": 0.0,
+        "give_up_factor": math.inf,
+    },
+}
+
+
+def relative_samples(pairs: Pairs) -> NDArray[np.float64]:
+    """(num_samples,) candidate over reference; the candidate's seconds where it ran alone."""
+    candidate, reference = np.asarray(pairs, dtype=np.float64).reshape(-1, 2).T
+    return np.where(np.isnan(reference), candidate, candidate / reference)
+
+
+def is_precise(values: Sequence[float], timing: Timing) -> bool:
+    """Whether the interval of the median is narrower than the tolerance."""
+    if len(values) < timing.min_samples:
+        return False
+    low, high = median_interval(values)
+    return high - low < timing.tolerance * float(np.median(values))
+
+
+def is_hopeless(values: Sequence[float], limit: float) -> bool:
+    """Whether the median is clearly above a limit: the whole interval is."""
+    return len(values) >= HOPELESS_SAMPLES and median_interval(values)[0] > limit
 
 
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -42,6 +114,16 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
     (1.0, 8.0)
     """
     ordered = np.sort(np.asarray(samples, dtype=np.float64))
-    rank = int(binom.ppf((1 - confidence) / 2, ordered.size, 0.5))
-    low = max(rank - 1, 0)
+    low = _low_rank(ordered.size, confidence)
     return float(ordered[low]), float(ordered[ordered.size - 1 - low])
+
+
+@functools.cache
+def _low_rank(size: int, confidence: float) -> int:
+    """The largest rank, from 0, below which the median lies with half the allowed error."""
+    allowed = Fraction((1 - confidence) / 2) * 2**size  # of the 2**size outcomes
+    below, rank = 1, 0
+    while below + math.comb(size, rank + 1) <= allowed:
+        rank += 1
+        below += math.comb(size, rank)
+    return rank

@@ -1,0 +1,166 @@
+"""The fastest placement whose outputs stay near those of f32: does an agent beat chance?
+
+On a CPU with bf16, all in bf16 is fast and too far off, all in f32 exact and slow. Between
+them lies a problem whose answer is no single device. Run it with::
+
+    python -m device_placement.benchmarks.accuracy
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+
+import tyro
+
+from device_placement.agents.algorithms import make_algorithm
+from device_placement.agents.placers.random_search import sample_placements
+from device_placement.agents.presets import preset
+from device_placement.agents.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.training import SearchCallback
+from device_placement.envs.env import DevicePlacementEnv
+from device_placement.envs.execution.compare import Contender, compare, contenders
+from device_placement.envs.execution.evaluation import Evaluation, single_assignments
+from device_placement.envs.execution.factory import make_evaluator
+from device_placement.envs.execution.machine import describe_machine
+from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+
+
+@dataclass(frozen=True)
+class AccuracyConfig:
+    """What to search for."""
+
+    models: tuple[str, ...] = ("resnet50", "bert_base")
+    """Models, as load_model takes them."""
+    devices: str = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+    """Two CPU instances; the second one is the reference and has the exact outputs."""
+    share: float = 0.5
+    """The outputs may be off by this share of what the first device alone is off by."""
+    max_groups: int = 24
+    """Groups to place."""
+    algo: str = "ppo"
+    """The agent."""
+    formulation: str = "assign"
+    """How it places."""
+    horizon: int = 20
+    """Steps of an episode in assign and refine."""
+    budget: int = 300
+    """Distinct placements of each search, singles included."""
+    seeds: int = 3
+    """Searches of each kind."""
+    tolerance: float = 0.05
+    """Width of the interval at which a measurement of the search is good enough."""
+    max_samples: int = 10
+    """Samples of one measurement of the search at most."""
+    rounds: int = 30
+    """Samples of each contender in the comparison at the end."""
+    store: str | None = "auto"
+    """Where evaluations are remembered, as everywhere."""
+
+
+def evaluator_of(
+    model: str, config: AccuracyConfig, max_output_error: float | None
+) -> OpenVINOEvaluator:
+    """An evaluator that verifies against the second device."""
+    evaluator = make_evaluator(
+        model,
+        config.devices,
+        max_groups=config.max_groups,
+        reference=config.devices.split(",")[1].partition(":")[0],
+        verify=True,
+        max_output_error=max_output_error,
+        tolerance=config.tolerance,
+        max_samples=config.max_samples,
+        store=config.store,
+    )
+    assert isinstance(evaluator, OpenVINOEvaluator)
+    return evaluator
+
+
+def search_randomly(evaluator: OpenVINOEvaluator, seed: int, config: AccuracyConfig) -> list[int]:
+    """The best valid placement of random search."""
+    recorder = RecordingEvaluator(evaluator, config.budget)
+    sample_placements(recorder, seed)
+    return list(recorder.best)
+
+
+def search_with_agent(evaluator: OpenVINOEvaluator, seed: int, config: AccuracyConfig) -> list[int]:
+    """The best valid placement that an agent meets while it learns."""
+    recorder = RecordingEvaluator(evaluator, config.budget)
+    recorder.evaluate_singles()
+    env = DevicePlacementEnv(
+        evaluator=recorder,
+        formulation=config.formulation,
+        horizon=config.horizon,
+        reward=preset(config.algo, config.formulation)["reward"],
+    )
+    algorithm = make_algorithm(config.algo, env, formulation=config.formulation, seed=seed)
+    algorithm.learn(REQUESTS_PER_BUDGET * config.budget, callback=SearchCallback(recorder))
+    return list(recorder.best)
+
+
+SEARCHES = {"random search": search_randomly, "agent": search_with_agent}
+
+
+def search_all(model: str, config: AccuracyConfig) -> None:
+    """Search with every method and seed, measure the results anew in turns, print a table."""
+    with contextlib.closing(evaluator_of(model, config, None)) as free:
+        singles = single_assignments(free)
+        errors = {name: free.evaluate(single).output_error for name, single in singles.items()}
+    limit = config.share * max(errors.values())
+    found: dict[str, list[int]] = {}
+    for seed in range(config.seeds):
+        for name, search in SEARCHES.items():
+            with contextlib.closing(evaluator_of(model, config, limit)) as evaluator:
+                start = time.perf_counter()
+                label = f"{name}, seed {seed}"
+                found[label] = search(evaluator, seed, config)
+                best = evaluator.evaluate(found[label])
+                print(
+                    f"  {label}: {1e3 * best.time_s:.2f} ms, error {best.output_error:.2e}, "
+                    f"after {time.perf_counter() - start:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    with contextlib.closing(evaluator_of(model, config, None)) as free:
+        entries = [one for one in contenders(free, found) if one.entry and one.entry.op_devices]
+        anew = compare(free, entries, config.rounds)
+        errors |= {name: free.evaluate(one).output_error for name, one in found.items()}
+    _print_table(model, limit, entries, anew, errors)
+
+
+def _print_table(
+    model: str,
+    limit: float,
+    entries: list[Contender],
+    anew: dict[str, Evaluation],
+    errors: dict[str, float],
+) -> None:
+    print(f"\n{model}: outputs within {limit:.3g} (relative L2 error) of f32")
+    print(f"{'placement':<46}{'median ms':>10}{'95 % interval':>20}{'subgraphs':>11}{'error':>10}")
+    for entry in entries:
+        one = anew[entry.name]
+        interval = f"{1e3 * one.interval_s[0]:.2f} - {1e3 * one.interval_s[1]:.2f}"
+        numbers = f"{1e3 * one.time_s:>10.2f}{interval:>20}{one.num_subgraphs:>11}"
+        print(f"{entry.name:<46}{numbers}{errors[entry.name]:>10.2e}")
+    for name in SEARCHES:
+        times = [one.time_s for label, one in anew.items() if label.startswith(name)]
+        print(f"{name}, median over the seeds: {1e3 * statistics.median(times):.2f} ms")
+
+
+def main(config: AccuracyConfig) -> int:
+    """Print a table a model."""
+    logging.getLogger("device_placement").setLevel(logging.ERROR)
+    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
+    print(config, flush=True)
+    for model in config.models:
+        search_all(model, config)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(AccuracyConfig, description=__doc__)))

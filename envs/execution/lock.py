@@ -1,0 +1,81 @@
+"""One measurement at a time on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+PATH_VARIABLE = "DEVICE_PLACEMENT_LOCK"
+SHOW_AFTER_S = 2.0  # shorter waits are not worth a line
+POLL_S = 0.01
+
+_log = logging.getLogger("device_placement")
+
+
+def lock_path() -> Path:
+    """The lock file: one for all users of this machine, unless the environment names another.
+
+    The variable is ``DEVICE_PLACEMENT_LOCK``. Containers with a ``/tmp`` of their own do not
+    see each other; give them a common file.
+    """
+    if named := os.environ.get(PATH_VARIABLE):
+        return Path(named)
+    shared = os.environ.get("PROGRAMDATA") if sys.platform == "win32" else "/tmp"
+    return Path(shared or tempfile.gettempdir()) / "device-placement.lock"
+
+
+@contextlib.contextmanager
+def machine_lock() -> Iterator[None]:
+    """Hold the clock of this machine; a process that has it may take it again.
+
+    A wait of more than two seconds is logged. The operating system frees the lock of a
+    process that dies. Where the file can't be used, this is logged and nothing is held.
+    """
+    lock = _lock(str(lock_path()), os.getpid())
+    held = _acquire(lock)
+    try:
+        yield
+    finally:
+        if held:
+            lock.release()
+
+
+@functools.cache
+def _lock(path: str, _pid: int) -> BaseFileLock:
+    """One lock a file and process, so that holding it twice is no deadlock."""
+    return FileLock(path, mode=0o666)
+
+
+def _acquire(lock: BaseFileLock) -> bool:
+    try:
+        try:
+            lock.acquire(timeout=SHOW_AFTER_S, poll_interval=POLL_S)
+        except Timeout:
+            _log.warning(
+                "Waiting: another process is measuring on this machine (lock %s) ...",
+                lock.lock_file,
+            )
+            lock.acquire(poll_interval=POLL_S)
+    except OSError as error:
+        _complain(lock.lock_file, str(error))
+        return False
+    return True
+
+
+@functools.cache
+def _complain(path: str, reason: str) -> None:
+    _log.warning(
+        "Can't use the lock %s (%s), so nothing keeps others from measuring at the same time; "
+        "name another file in %s.",
+        path,
+        reason,
+        PATH_VARIABLE,
+    )

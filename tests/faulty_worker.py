@@ -1,0 +1,99 @@
+"""The real measuring process on a plugin that misbehaves while it compiles or runs a model.
+
+``python faulty_worker.py COUNTER FAULT STAGE JOBS``: before each placement that is measured the
+number in the file COUNTER goes up by one, over all workers; when it is one of JOBS (numbers
+separated by commas, or ``every:N``), FAULT happens while that placement is in STAGE.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from device_placement.envs.execution import worker
+from device_placement.envs.execution.bench import LocalBench
+
+FOREVER_S = 100_000
+
+
+def kill_soon() -> None:
+    """As the system does when memory runs out: in the middle, without a word."""
+    threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+def abort() -> None:
+    os.write(2, b"plugin: assertion failed in reorder.cpp\n")
+    os.abort()
+
+
+def hang() -> None:
+    """As a plugin that waits for a device."""
+    ctypes.CDLL(None).sleep(FOREVER_S)
+
+
+def hang_with_the_interpreter() -> None:
+    """The same, without giving the interpreter back: no Python thread runs any more."""
+    ctypes.PyDLL(None).sleep(FOREVER_S)
+
+
+def starve() -> None:
+    """Leave hardly any memory."""
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), used + (1 << 20)))
+
+
+def chatter() -> None:
+    """As a plugin that prints."""
+    os.write(1, b"compiling kernels ...\n" * 100)
+
+
+FAULTS = {
+    "kill": kill_soon,
+    "abort": abort,
+    "hang": hang,
+    "hang_with_the_interpreter": hang_with_the_interpreter,
+    "starve": starve,
+    "chatter": chatter,
+}
+
+
+class FaultyBench(LocalBench):
+    """Compiles and times for real, with a fault at some of the placements."""
+
+    def measure(self, job: Any) -> Any:
+        counter, fault, stage, jobs = Path(sys.argv[1]), *sys.argv[2:]
+        number = int(counter.read_text()) + 1
+        counter.write_text(str(number))
+        if jobs.startswith("every:"):
+            due = number % int(jobs.partition(":")[2]) == 0
+        else:
+            due = str(number) in jobs.split(",")
+        if stage == "both":
+            stage = ("compile", "time")[number // 4 % 2]
+        self._fault = FAULTS[fault] if due else lambda: None
+        self._stage = stage
+        return super().measure(job)
+
+    def _build(self, entry: Any) -> Any:
+        if getattr(self, "_stage", "") == "compile" and self._reference is not None:
+            self._fault()
+        return super()._build(entry)
+
+    def _warm_up(self, *programs: Any) -> Any:
+        runs = super()._warm_up(*programs)
+        if self._stage == "time":
+            self._fault()
+        return runs
+
+
+if __name__ == "__main__":
+    worker.LocalBench = FaultyBench  # type: ignore[misc]
+    worker.main()
