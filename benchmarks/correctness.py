@@ -21,12 +21,12 @@ from device_placement.envs.execution.factory import make_evaluator
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.execution.measure import seeded_inputs
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.execution.validation import ERROR_FLOOR, ERROR_SLACK
+from device_placement.envs.execution.verification import output_difference
 from device_placement.envs.placement import Placement
 
 # Executed layers that a CPU runs in bf16 whenever it may; for others it decides case by case.
 COMPUTE_LAYERS = ("Convolution", "FullyConnected", "MatMul")
-SLACK = 2.0  # two roundings may differ by twice what one differs from the exact value
-FLOOR = 1e-4  # relative error of f32 kernels that add up in another order
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,13 @@ def check_model(model: str, config: CorrectnessConfig) -> Correctness:
             print(f"{model}: {error}", file=sys.stderr)
             failed += 1
             continue
-        errors.append(relative_error(outputs, expected))
+        errors.append(output_difference(outputs, expected)[0])
         told = _told_precisions(evaluator, assignment, singles)
         joined = [(told[op], precision) for op, precision in precisions.items() if op in told]
         seen += len(joined)
         misplaced += sum(want != got for want, got in joined)
-    tolerance = FLOOR + SLACK * relative_error(expected, exact)
+    tolerance = ERROR_FLOOR + ERROR_SLACK * output_difference(expected, exact)[0]
     return Correctness(model, failed, float(np.max(errors)), tolerance, seen, misplaced)
-
-
-def relative_error(outputs: Sequence[Any], expected: Sequence[Any]) -> float:
-    """Largest relative L2 error over the outputs."""
-    errors = [
-        np.linalg.norm(one - other) / np.linalg.norm(other)
-        for one, other in zip(outputs, expected, strict=True)
-    ]
-    return float(np.max(errors))  # NaN when an output holds one
 
 
 def _run(

@@ -1,4 +1,4 @@
-"""Does memory stay flat over many evaluations in one process?
+"""Does memory stay flat over many evaluations, here and in the measuring process?
 
 Run it with::
 
@@ -36,19 +36,28 @@ class MemoryConfig:
 
 
 def resident_mb() -> float:
-    """Resident memory of this process, in megabytes."""
-    return float(psutil.Process().memory_info().rss) / 1e6
+    """Resident memory of this process and of those it started, in megabytes."""
+    this = psutil.Process()
+    family = [this, *this.children(recursive=True)]
+    return sum(float(one.memory_info().rss) for one in family) / 1e6
 
 
 def memory_over_evaluations(config: MemoryConfig) -> list[float]:
     """Resident megabytes after the first reset and after each evaluation."""
-    env = DevicePlacementEnv(config.model, config.devices, horizon=config.evaluations + 1)
+    env = DevicePlacementEnv(
+        config.model,
+        config.devices,
+        horizon=config.evaluations + 1,
+        store=None,
+        max_evaluations_per_worker=10 * config.evaluations,
+    )
     generator = np.random.default_rng(config.seed)
     env.reset(seed=config.seed)
     readings = [resident_mb()]
     for _ in range(config.evaluations):
         env.step(np.array(random_assignment(env.coarse, generator)))
         readings.append(resident_mb())
+    env.close()
     return readings
 
 

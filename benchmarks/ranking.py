@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.bench import Entry
 from device_placement.envs.execution.compare import Contender, compare
 from device_placement.envs.execution.evaluation import single_assignments
@@ -85,7 +86,7 @@ def draw_pairs(ratios: Sequence[float], config: RankingConfig) -> list[tuple[int
     """Random pairs that differ enough, the faster one first.
 
     Raises:
-        ValueError: when there are too few.
+        DevicePlacementError: when there are too few.
     """
     order = np.argsort(ratios).tolist()
     pairs = [
@@ -94,6 +95,11 @@ def draw_pairs(ratios: Sequence[float], config: RankingConfig) -> list[tuple[int
         for slower in order[index + 1 :]
         if ratios[slower] >= (1 + config.difference) * ratios[faster]
     ]
+    if len(pairs) < config.pairs:
+        raise DevicePlacementError(
+            f"Only {len(pairs)} pairs differ by {config.difference:.0%}, not {config.pairs}; take "
+            "more placements or another model."
+        )
     chosen = np.random.default_rng(config.seed).choice(len(pairs), config.pairs, replace=False)
     return [pairs[number] for number in chosen]
 

@@ -52,7 +52,7 @@ class StepTimes:
 
 def time_steps(config: SpeedConfig, model: str) -> StepTimes:
     """Time the steps of one model's environment."""
-    env = DevicePlacementEnv(model, config.devices, horizon=config.steps + 1)
+    env = DevicePlacementEnv(model, config.devices, horizon=config.steps + 1, store=None)
     generator = np.random.default_rng(config.seed)
     env.reset(seed=config.seed)
     times = StepTimes([], [], [])

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import openvino as ov
 import pytest
 
-from device_placement.benchmarks.correctness import CorrectnessConfig, check_model, relative_error
+from device_placement.benchmarks.accuracy import AccuracyConfig
+from device_placement.benchmarks.accuracy import main as search_under_a_limit
+from device_placement.benchmarks.correctness import CorrectnessConfig, check_model
 from device_placement.benchmarks.correctness import main as check_correctness
+from device_placement.benchmarks.isolation import IsolationConfig
+from device_placement.benchmarks.isolation import main as compare_isolations
 from device_placement.benchmarks.memory import MemoryConfig
 from device_placement.benchmarks.memory import main as check_memory
+from device_placement.benchmarks.noise import NoiseConfig
+from device_placement.benchmarks.noise import main as measure_noise
+from device_placement.benchmarks.ranking import RankingConfig, draw_pairs
+from device_placement.benchmarks.ranking import main as rank
 from device_placement.benchmarks.speed import SpeedConfig, StepTimes
 from device_placement.benchmarks.speed import main as print_speed
+from device_placement.envs import DevicePlacementError
 
 
 @pytest.mark.parametrize("model", ["resnet50", "inception_v3", "bert_base"])
@@ -22,11 +32,6 @@ def test_placed_models_compute_the_same_where_they_were_told_to(model: str) -> N
     if "BF16" in capabilities:  # otherwise both instances run in f32 and nothing tells them apart
         assert found.num_seen > 50
     assert found.holds
-
-
-def test_a_nan_in_an_output_is_an_error() -> None:
-    assert np.isnan(relative_error([np.array([np.nan, 1.0])], [np.array([1.0, 1.0])]))
-    assert relative_error([np.array([3.0, 4.0])], [np.array([0.0, 4.0])]) == 0.75
 
 
 def test_the_correctness_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,3 +49,44 @@ def test_speed_and_memory_print_a_line_a_model(capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     assert "placements/min" in text
     assert "growth" in text
+
+
+def test_noise_is_told_for_both_protocols_in_both_conditions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert measure_noise(NoiseConfig(model="diamond", repeats=3)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.split()[:2] for line in lines if "varies" not in line][-4:]
+    assert told == [["quiet", "plain"], ["quiet", "paired"], ["loaded", "plain"],
+                    ["loaded", "paired"]]  # fmt: skip
+
+
+def test_ranking_counts_and_times_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    config = RankingConfig(model="diamond", placements=9, pairs=2, difference=0.0, rounds=3)
+    assert rank(config) == 0
+    text = capsys.readouterr().out
+    assert "of 2 pairs right" in text
+    assert "times as long as naive" in text
+
+
+def test_pairs_differ_enough_and_name_the_faster_one_first() -> None:
+    config = RankingConfig(pairs=2)
+    with pytest.raises(DevicePlacementError, match="Only 1 pairs differ by 5%, not 2"):
+        draw_pairs([1.04, 1.0, 1.06], config)
+    assert draw_pairs([1.2, 1.0], RankingConfig(pairs=1)) == [(1, 0)]
+
+
+def test_isolations_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    compare_isolations(IsolationConfig(model="diamond", placements=3))
+    assert "difference" in capsys.readouterr().out
+
+
+def test_searches_under_an_accuracy_limit_are_compared(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store = str(tmp_path / "store.sqlite")
+    config = AccuracyConfig(models=("diamond",), budget=4, seeds=1, rounds=2, store=store)
+    assert search_under_a_limit(config) == 0
+    text = capsys.readouterr().out
+    assert "diamond: outputs within" in text
+    assert "agent, median over the seeds" in text

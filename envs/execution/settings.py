@@ -32,15 +32,17 @@ class MeasureConfig:
     timing: str = "paired"
     """paired (the reference runs along, in turns) or plain (the candidate runs alone)."""
     warmup: int | None = None
-    """Runs before the first sample; the protocol's own by default, as with the next four."""
+    """Runs before the first sample; by default paired 1, plain 3."""
     max_samples: int | None = None
-    """Samples of one measurement at most."""
+    """Samples of one measurement at most; by default paired 40, plain 10."""
     max_seconds: float | None = None
-    """No further sample is begun after this long."""
+    """No further sample is begun after this long; by default 5."""
     tolerance: float | None = None
-    """Enough samples when the 95 % interval is narrower than this, relative to the time."""
+    """Enough samples when the 95 % interval is narrower than this, relative to the time; by default
+    paired 0.02, plain 0: all samples are taken."""
     give_up_factor: float | None = None
-    """Cut a measurement short when clearly slower than this times the best so far."""
+    """Cut a measurement short when clearly slower than this times the best so far; by default
+    paired 1.25, plain never."""
     isolation: str = "process"
     """process (a worker that may crash or hang) or none (this process, for debugging)."""
     timeout_s: float = 300.0
@@ -66,7 +68,7 @@ class MeasureConfig:
         _ = self.protocol
         for name, holds, allowed in (
             ("requests", self.requests >= 0, "0 or more"),
-            ("timeout_s", self.timeout_s > 0, "above 0"),
+            ("timeout_s", 0 < self.timeout_s < math.inf, "above 0, and finite"),
             ("max_evaluations_per_worker", self.max_evaluations_per_worker >= 1, "1 or more"),
             ("max_age_s", self.max_age_s is None or self.max_age_s > 0, "above 0"),
             ("max_output_error", self.error_limit >= 0, "0 or more"),
