@@ -13,6 +13,7 @@ from device_placement.envs.errors import DeviceError
 
 CPU_PLUGIN = "openvino_intel_cpu_plugin"
 FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a lone device
+UNLOADABLE = "can't be loaded"  # begins what is told of a device that is listed only
 VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
 
 _FORM = re.compile(r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>.+))?")
@@ -171,5 +172,5 @@ def device_names(core: ov.Core) -> Mapping[str, str]:
         try:
             names[name] = str(core.get_property(name, "FULL_DEVICE_NAME"))
         except RuntimeError as error:
-            names[name] = f"can't be loaded: {_reason(error)}"
+            names[name] = f"{UNLOADABLE}: {_reason(error)}"
     return names

@@ -1,0 +1,208 @@
+"""The command `doctor`: can this machine be trusted to measure?"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from device_placement.envs.coarsening import coarsen
+from device_placement.envs.devices import (
+    UNLOADABLE,
+    device_names,
+    discover_devices,
+    make_core,
+    parse_devices,
+)
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.bench import BenchConfig, Job, LocalBench
+from device_placement.envs.execution.lock import lock_path, machine_lock
+from device_placement.envs.execution.machine import cpu_affinity, describe_machine
+from device_placement.envs.execution.settings import MeasureConfig
+from device_placement.envs.execution.store import default_path
+from device_placement.envs.execution.timing import relative_samples
+from device_placement.envs.graph import read_graph
+from device_placement.envs.health import Facts, advise
+from device_placement.envs.models import load_model
+from device_placement.envs.rendering import align
+
+CHUNK = 6  # samples in one measurement, whose medians are compared
+WATCH_S = 1.0  # how long other processes are watched
+GOVERNORS = "devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"  # under /sys
+NOT_TOLD = "not told"
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """What to examine."""
+
+    devices: str = "auto"
+    """Devices whose noise is measured; the first two take part."""
+    model: str = "resnet50"
+    """The model that is run for it."""
+    seconds: float = 10.0
+    """How long to measure the noise."""
+
+
+@dataclass(frozen=True)
+class TimingNoise:
+    """How much measurements of a few samples each differ."""
+
+    pairs: NDArray[np.float64]  # (num_samples, 2) seconds: candidate, reference
+
+    @property
+    def plain(self) -> float:
+        """Coefficient of variation when the candidate is timed alone."""
+        return _variation(self.pairs[:, 0])
+
+    @property
+    def paired(self) -> float:
+        """Coefficient of variation when it is compared with the reference, pair by pair."""
+        return _variation(relative_samples(self.pairs.tolist()))
+
+    @property
+    def outlier(self) -> float:
+        """The longest run over the median one."""
+        return float(self.pairs[:, 0].max() / np.median(self.pairs[:, 0]))
+
+
+def run_doctor(config: DoctorConfig) -> int:
+    """Print what is known of devices, versions, machine and noise, and what to do about it.
+
+    Raises:
+        DevicePlacementError: when a device, the model or the time is wrong.
+    """
+    if not config.seconds > 0:
+        raise DevicePlacementError(f"Got seconds={config.seconds}; give more than 0.")
+    facts = gather_facts()
+    auto = ",".join(str(device) for device in discover_devices())
+    names = device_names(make_core(["CPU"]))
+    _print("Devices", [*names.items(), ("auto stands for", auto)])
+    _print("Versions and machine", describe_machine().items())
+    _print("State", _state(facts))
+    print(f"Timing noise, measured for {config.seconds:g} s ...", flush=True)
+    noise = measure_noise(config)
+    rows = [
+        ("samples", f"{len(noise.pairs)} pairs, {CHUNK} to a measurement"),
+        ("median time", f"{1e3 * float(np.median(noise.pairs[:, 0])):.3f} ms"),
+        ("longest run", f"{noise.outlier:.2f} times the median"),
+        ("variation, plain", _percent(noise.plain)),
+        ("variation, paired", _percent(noise.paired)),
+    ]
+    print("\n".join(f"  {line}" for line in align(rows)))
+    advice = advise(replace(facts, noise=noise.paired))
+    print("\nAdvice")
+    for sentence in advice or ["Nothing speaks against measuring here."]:
+        print(f"  {sentence}")
+    return 0
+
+
+def gather_facts() -> Facts:
+    """Look at the machine, and for a second at what others do on it."""
+    busy = psutil.cpu_times_percent(interval=WATCH_S)
+    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    names = device_names(make_core(["CPU"]))
+    broken = {name: text for name, text in names.items() if text.startswith(UNLOADABLE)}
+    return Facts(
+        usable_cores=len(cpu_affinity()),
+        logical_cores=os.cpu_count() or 1,
+        load_per_core=psutil.getloadavg()[0] / (os.cpu_count() or 1),
+        busy=(100.0 - busy.idle) / 100.0,
+        steal=getattr(busy, "steal", 0.0) / 100.0,
+        free_memory=float(psutil.virtual_memory().available),
+        governors=_governors(),
+        on_battery=battery is not None and battery.power_plugged is False,
+        measuring=_is_measuring(),
+        devices=tuple(name for name in names if name not in broken),
+        broken=tuple(broken.items()),
+    )
+
+
+def measure_noise(config: DoctorConfig) -> TimingNoise:
+    """Run the second device's single in turns with the first one's.
+
+    Raises:
+        DevicePlacementError: when a device or the model is wrong, or one can't run it.
+    """
+    devices = parse_devices(config.devices)
+    core, model = make_core(devices), load_model(config.model)
+    with machine_lock():
+        coarse = coarsen(read_graph(model, devices, core))
+        timing = MeasureConfig(
+            max_samples=10**6, max_seconds=config.seconds, tolerance=0.0, give_up_factor=1e9
+        ).protocol
+        bench = LocalBench(model, core, BenchConfig(devices, coarse.graph.op_names, timing))
+        first, last = (bytes([number]) * coarse.graph.num_ops for number in (0, len(devices) > 1))
+        measured = bench.measure(Job(last, reference=first))
+        if measured.error:  # the second device can't run all of it
+            measured = bench.measure(Job(first, reference=first))
+    if measured.error:
+        raise DevicePlacementError(
+            f"The noise can't be measured with {config.model!r} on {devices[0]}: {measured.error}"
+        )
+    return TimingNoise(np.array(measured.pairs))
+
+
+def _variation(samples: NDArray[np.float64]) -> float:
+    """Coefficient of variation of the medians of chunks; NaN when there are too few."""
+    whole = samples[: samples.size // CHUNK * CHUNK].reshape(-1, CHUNK)
+    if len(whole) < 3:
+        return float("nan")
+    medians = np.median(whole, axis=1).tolist()
+    return float(statistics.stdev(medians) / statistics.mean(medians))
+
+
+def _percent(variation: float) -> str:
+    if variation != variation:
+        return f"too few samples for it; give more than {CHUNK * 3} by --seconds"
+    return f"{variation:.2%}"
+
+
+def _governors() -> tuple[str, ...]:
+    """The frequency governor of each core, where the system tells."""
+    return tuple(path.read_text().strip() for path in sorted(Path("/sys").glob(GOVERNORS)))
+
+
+def _is_measuring() -> bool:
+    """Whether another process holds the lock."""
+    try:
+        with FileLock(lock_path(), blocking=False, mode=0o666):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # machine_lock() tells of it
+        return False
+
+
+def _state(facts: Facts) -> list[tuple[str, str]]:
+    store = default_path()
+    size = f"{store.stat().st_size / 1e6:.1f} MB" if store.exists() else "not begun yet"
+    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    physical = psutil.cpu_count(logical=False) or NOT_TOLD
+    cores = f"{facts.usable_cores} usable of {facts.logical_cores} logical, {physical} physical"
+    return [
+        ("cores", cores),
+        ("governor", ", ".join(sorted(set(facts.governors))) or NOT_TOLD),
+        ("frequency", f"{frequency.current:.0f} MHz now" if frequency else NOT_TOLD),
+        ("load", f"{facts.load_per_core:.2f} a core; others use {facts.busy:.0%} of it now"),
+        ("stolen time", f"{facts.steal:.1%}"),
+        ("free memory", f"{facts.free_memory / 1e9:.1f} GB"),
+        ("free temporary disk", f"{psutil.disk_usage(tempfile.gettempdir()).free / 1e9:.1f} GB"),
+        ("lock", f"{lock_path()}{', held by another process' if facts.measuring else ''}"),
+        ("store", f"{store} ({size})"),
+    ]
+
+
+def _print(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    print(f"{title}")
+    for line in align(list(rows)):
+        print(f"  {line}")
+    print()
