@@ -204,6 +204,34 @@ def test_a_training_goes_on_while_its_workers_are_killed(
     assert Placement.load(out / "best_placement.json").claim is not None
 
 
+def test_the_result_of_a_search_keeps_to_the_limit_of_the_outputs(tmp_path: Path) -> None:
+    free = evaluator_of("diamond", None, reference="CPU_F32", verify=True)
+    error = free.evaluate([0] * 4).output_error
+    free.close()
+    if error == 0:
+        pytest.skip("this CPU computes in f32 anyway")
+    out = tmp_path / "run"
+    config = RandomConfig(
+        model="diamond",
+        devices=TWO_CPUS,
+        budget=16,
+        rounds=2,
+        store=None,
+        out=str(out),
+        reference="CPU_F32",
+        max_output_error=error * 0.9,
+        **MEASURING,
+    )
+    assert search_randomly(config) == 0
+    result = json.loads((out / "result.json").read_text())
+    rows_by_name = {row["name"]: row for row in result["rows"]}
+    assert "outputs differ" in rows_by_name["all on CPU"]["error"]
+    assert result["result"] != "all on CPU"
+    claim = Placement.load(out / "best_placement.json").claim
+    assert claim is not None
+    assert (claim.reference, claim.max_output_error) == ("CPU_F32", error * 0.9)
+
+
 SHARE = """
     import json, sys
     from device_placement.envs import make_evaluator

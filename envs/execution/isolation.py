@@ -53,9 +53,9 @@ class Worker:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        # A file without a name: it is gone with the last process that has it open.
-        self._errors: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
         try:
+            # A file without a name: it is gone with the last process that has it open.
+            self._errors: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
             self._process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,
@@ -67,7 +67,6 @@ class Worker:
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         except OSError as error:
-            self._errors.close()
             raise WorkerError(f"The measuring process can't be started: {error}") from error
         self.pid = self._process.pid
         self.stage = WAITING
