@@ -44,13 +44,13 @@ class RankingConfig:
     """Model, as load_model takes it."""
     devices: str = "auto"
     """Devices, as everywhere."""
-    placements: int = 40
+    placements: int = 24
     """Random placements."""
     pairs: int = 40
     """Pairs of them to order."""
     difference: float = 0.05
     """Least relative difference of the true times in a pair."""
-    rounds: int = 30
+    rounds: int = 20
     """Samples of each compile of a placement for its true time."""
     seed: int = 0
     """Seed of placements and pairs."""

@@ -83,15 +83,14 @@ class FaultyBench(LocalBench):
         return super().measure(job)
 
     def _build(self, entry: Any) -> Any:
-        if getattr(self, "_stage", "") == "compile" and self._reference is not None:
+        if getattr(self, "_stage", "") == "compile" and self._partner is not None:
             self._fault()
         return super()._build(entry)
 
-    def _warm_up(self, *programs: Any) -> Any:
-        runs = super()._warm_up(*programs)
+    def _time(self, *arguments: Any) -> Any:
         if self._stage == "time":
             self._fault()
-        return runs
+        return super()._time(*arguments)
 
 
 if __name__ == "__main__":

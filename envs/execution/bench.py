@@ -56,6 +56,16 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Partner:
+    """The reference, compiled and warm, that candidates are compared with."""
+
+    op_devices: bytes  # (num_ops,)
+    program: Program
+    runs: int  # in one sample
+    outputs: Outputs
+
+
+@dataclass(frozen=True)
 class Entry:
     """One thing to compare: a placement, or a device name that OpenVINO fills in itself."""
 
@@ -106,28 +116,26 @@ class LocalBench:
         self._core = core
         self._config = config
         self._report = report
-        self._reference: tuple[bytes, Program, Outputs] | None = None
+        self._partner: Partner | None = None
 
     def time_reference(self, op_devices: bytes) -> Measurement:
         """Time a placement thoroughly, alone; the program stays, to run along with others."""
         try:
-            program, _ = self._reference_program(op_devices)
+            partner = self._compile_partner(op_devices)
             self._report("timing the reference")
-            runs = warm_up(program, REFERENCE.warmup)
-            pairs, _ = take_pairs(program, None, REFERENCE, runs=(runs, 1))
+            pairs, _ = take_pairs(partner.program, None, REFERENCE, runs=(partner.runs, 1))
         except RuntimeError as error:
             return _refused(error)
         return Measurement(
             pairs=pairs,
-            num_subgraphs=count_subgraphs(program.compiled),
-            compile_s=program.compile_s,
+            num_subgraphs=count_subgraphs(partner.program.compiled),
+            compile_s=partner.program.compile_s,
         )
 
     def measure(self, job: Job) -> Measurement:
         """Compile a placement, check its outputs if asked, and time it."""
-        timing = self._config.timing
         try:
-            reference = self._reference_program(job.reference) if job.reference else None
+            partner = self._compile_partner(job.reference) if job.reference else None
         except RuntimeError as error:
             return Measurement(error=f"The reference failed: {_text(error)}")
         self._report("compiling")
@@ -140,14 +148,12 @@ class LocalBench:
         difference, cut_short = (NAN, NAN), False
         pairs: tuple[tuple[float, float], ...] = ()
         try:
-            if job.verify and reference is not None:
+            if job.verify and partner is not None:
                 self._report("verifying")
-                difference = output_difference(program.outputs(), reference[1])
+                difference = output_difference(program.outputs(), partner.outputs)
             if not job.verify or difference[0] <= job.max_output_error:
                 self._report("timing")
-                partner = reference[0] if timing.paired and reference is not None else None
-                runs = self._warm_up(program, partner)
-                pairs, cut_short = take_pairs(program, partner, timing, job.give_up, runs)
+                pairs, cut_short = self._time(program, partner, job.give_up)
         except RuntimeError as error:
             return Measurement(error=_text(error), compile_s=compile_s)
         del program
@@ -189,22 +195,24 @@ class LocalBench:
 
     def close(self) -> None:
         """Release the reference."""
-        self._reference = None
+        self._partner = None
 
-    def _warm_up(self, program: Program, partner: Program | None) -> tuple[int, int]:
+    def _time(
+        self, program: Program, partner: Partner | None, give_up: float
+    ) -> tuple[tuple[tuple[float, float], ...], bool]:
         timing = self._config.timing
-        if partner is None:
-            for _ in range(timing.warmup):
-                program.sample()
-            return 1, 1
-        return warm_up(program, timing.warmup), warm_up(partner, timing.warmup)
+        runs = warm_up(program, timing.warmup)
+        if partner is None or not timing.paired:
+            return take_pairs(program, None, timing, give_up)
+        return take_pairs(program, partner.program, timing, give_up, (runs, partner.runs))
 
-    def _reference_program(self, op_devices: bytes) -> tuple[Program, Outputs]:
-        if self._reference is None or self._reference[0] != op_devices:
+    def _compile_partner(self, op_devices: bytes) -> Partner:
+        if self._partner is None or self._partner.op_devices != op_devices:
             self._report("compiling the reference")
             program = self._build(self._entry(op_devices))
-            self._reference = op_devices, program, program.outputs()
-        return self._reference[1:]
+            runs = warm_up(program, REFERENCE.warmup)
+            self._partner = Partner(op_devices, program, runs, program.outputs())
+        return self._partner
 
     def _entry(self, op_devices: bytes) -> Entry:
         names = ",".join(device.name for device in self._config.devices)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from device_placement.envs.errors import DevicePlacementError, choose
 
 Pairs = Sequence[tuple[float, float]]  # (num_samples, 2) seconds: candidate, reference
-HOPELESS_SAMPLES = 4  # how many samples "clearly slower" takes
+HOPELESS_SAMPLES = 3  # how many samples "clearly slower" takes
 
 
 @dataclass(frozen=True)
