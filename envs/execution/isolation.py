@@ -53,21 +53,14 @@ class Worker:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        try:
-            # A file without a name: it is gone with the last process that has it open.
-            self._errors: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
-            self._process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
-                # Ctrl-C is for the process in front, which then ends this one.
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-        except OSError as error:
-            raise WorkerError(f"The measuring process can't be started: {error}") from error
+        with contextlib.ExitStack() as stack:
+            try:
+                # A file without a name: it is gone with the last process that has it open.
+                self._errors: Any = stack.enter_context(tempfile.TemporaryFile())
+                self._process = _start(command, self._errors)
+            except OSError as error:
+                raise WorkerError(f"The measuring process can't be started: {error}") from error
+            stack.pop_all()  # _end closes it
         self.pid = self._process.pid
         self.stage = WAITING
         self._answers: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
@@ -247,6 +240,19 @@ class IsolatedBench:
             ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(command: Sequence[str], errors: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        list(command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+        # Ctrl-C is for the process in front, which then ends this one.
+        start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
 
 
 def _receive(answers: BinaryIO, inbox: queue.SimpleQueue[tuple[str, Any] | None]) -> None:
