@@ -16,7 +16,8 @@ FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a lo
 UNLOADABLE = "can't be loaded"  # begins what is told of a device that is listed only
 VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
 
-_FORM = re.compile(r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>.+))?")
+# OpenVINO takes what UTF-8 can write, so no lone surrogates.
+_FORM = re.compile(r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>[^\n\ud800-\udfff]+))?")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Device:
         Raises:
             DeviceError: when the text is not of the form above.
         """
-        match = _FORM.fullmatch(text.strip())
+        match = _FORM.fullmatch(text.strip()) if isinstance(text, str) else None
         pairs = (
             [part.partition("=") for part in (match["properties"] or "").split(";") if part]
             if match
@@ -106,7 +107,7 @@ def make_core(devices: Sequence[str | Device]) -> ov.Core:
     here = list(core.available_devices)
     for device in parse_devices(devices):
         if device.name not in here and "CPU" in device.name:
-            core.register_plugin(CPU_PLUGIN, device.name)
+            _register(core, device.name)
         elif not _is_here(device.name, here):
             raise DeviceError(_unknown_device(device.name, here))
         _load(core, device)
@@ -130,6 +131,16 @@ def _unknown_device(name: str, here: Sequence[str]) -> str:
         f"Unknown device {name!r}; this machine has: {', '.join(here)}.{hint} "
         f"A name that contains CPU makes a further CPU instance, as in {FURTHER_CPU}."
     )
+
+
+def _register(core: ov.Core, name: str) -> None:
+    try:
+        core.register_plugin(CPU_PLUGIN, name)
+    except RuntimeError as error:
+        raise DeviceError(
+            f"OpenVINO refuses the name {name!r} for a further CPU instance: {_reason(error)} "
+            f"Write it as in {FURTHER_CPU}."
+        ) from error
 
 
 def _load(core: ov.Core, device: Device) -> None:

@@ -109,7 +109,7 @@ def parse_input_shapes(text: str) -> dict[str, list[int]] | None:
 
 
 def _is_size(text: str) -> bool:
-    return text.isdecimal() and int(text) > 0
+    return text.isdecimal() and len(text) < 19 and int(text) > 0  # one that an int64 holds
 
 
 def _is_torch_module(source: Any) -> bool:
@@ -147,14 +147,14 @@ def _example_shapes(example_input: Any) -> Any:
 
 
 def _read_file(path: Path) -> ov.Model:
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists(), False for a name that is too long
         hint = unknown("model", str(path), zoo.ZOO)
         raise ModelError(f"No model file {str(path)!r}, and no bundled model of that name. {hint}")
     if not path.is_file():
         raise ModelError(f"{str(path)!r} is not a file; give the .xml or .onnx file itself.")
     try:
         return ov.Core().read_model(path)
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeError) as error:  # a message may quote bytes that are no UTF-8
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(
             f"OpenVINO can't read the model file {str(path)!r}: {reason} Check that it is "

@@ -8,6 +8,7 @@ therefore safe across processes.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,9 +28,20 @@ def normalise(model: ov.Model, input_shapes: Shapes | None = None) -> ov.Model:
     """The normal form of a model, as a clone; a normalised one is only cloned.
 
     Raises:
-        ModelError: when shapes stay dynamic, or `input_shapes` does not fit the model.
+        ModelError: when shapes stay dynamic, `input_shapes` does not fit the model, or
+            OpenVINO can't work it out.
     """
-    model = model.clone()
+    try:
+        return _normalise(model.clone(), input_shapes)
+    except (RuntimeError, UnicodeError) as error:  # such as a name that is no UTF-8
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(
+            f"OpenVINO can't bring the model into normal form: {reason} Check that its file is "
+            "whole, and that its tensors fit into memory at these shapes."
+        ) from error
+
+
+def _normalise(model: ov.Model, input_shapes: Shapes | None) -> ov.Model:
     if _is_normalised(model) and not input_shapes:
         return model
     name = model.get_friendly_name()
@@ -65,17 +77,26 @@ def set_input_shapes(model: ov.Model, shapes: Shapes) -> None:
         for name in shapes:
             if name not in by_name:
                 raise ModelError(unknown("model input", name, by_name))
-        chosen = {by_name[name]: list(shape) for name, shape in shapes.items()}
+        chosen = {by_name[name]: shape for name, shape in shapes.items()}
     else:
+        if not isinstance(shapes, Sequence):
+            raise ModelError(f"Got {shapes!r} for {_describe_inputs(model)}; give their shapes.")
         if len(shapes) != len(ports):
             raise ModelError(f"Got {len(shapes)} input shapes for {_describe_inputs(model)}.")
-        chosen = {port: list(shape) for port, shape in zip(ports, shapes, strict=True)}
+        chosen = dict(zip(ports, shapes, strict=True))
     try:
-        model.reshape({port: ov.PartialShape(shape) for port, shape in chosen.items()})
-    except (RuntimeError, TypeError) as error:
+        model.reshape({port: _static_shape(shape) for port, shape in chosen.items()})
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             f"The shapes {shapes} do not fit {_describe_inputs(model)}: {error}"
         ) from error
+
+
+def _static_shape(sizes: Sequence[int]) -> ov.PartialShape:
+    numbers = [operator.index(size) for size in sizes]
+    if any(number < 0 for number in numbers):
+        raise ValueError("a size is 0 or more.")
+    return ov.PartialShape(numbers)
 
 
 def _is_normalised(model: ov.Model) -> bool:

@@ -81,7 +81,8 @@ class Placement:
             PlacementError: when the placement was made for another model.
         """
         result = normalise(model)
-        self._check_model(model_hash(result), result.get_friendly_name())
+        op_names = [op.get_friendly_name() for op in result.get_ops()]
+        self._check_model(model_hash(result), result.get_friendly_name(), op_names)
         self.set_affinities(result)
         return result
 
@@ -96,8 +97,10 @@ class Placement:
         Raises:
             PlacementError: when the placement is of another model, or splits a group.
         """
-        self._check_model(coarse.graph.model_hash, coarse.graph.name)
-        op_devices = np.asarray(self.op_devices)
+        graph = coarse.graph
+        self._check_model(graph.model_hash, graph.name, graph.op_names)
+        device = dict(zip(self.op_names, self.op_devices, strict=True))
+        op_devices = np.asarray([device[name] for name in graph.op_names])
         _, first = np.unique(coarse.op_group, return_index=True)
         groups = op_devices[first]
         split = np.flatnonzero(groups[coarse.op_group] != op_devices)
@@ -154,14 +157,14 @@ class Placement:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise PlacementError(
                 f"Can't read the placement file {str(path)!r}: {error}. Give one that "
                 "Placement.save() or `device-placement train` wrote."
             ) from error
         try:
             return cls._from_content(content)
-        except (AttributeError, KeyError, TypeError, DeviceError) as error:
+        except (AttributeError, KeyError, TypeError, RecursionError, DeviceError) as error:
             raise PlacementError(
                 f"{str(path)!r} is no placement of version {VERSION}: {type(error).__name__} "
                 f"{error}. Give a file that Placement.save() or `device-placement train` wrote."
@@ -171,6 +174,8 @@ class Placement:
     def _from_content(cls, content: Any) -> Placement:
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise KeyError(f"format {content['format']!r}, version {content['version']!r}")
+        if not isinstance(content["devices"], list):
+            raise TypeError("devices is not a list")
         devices = parse_devices([Device.parse(text) for text in content["devices"]])
         index = {device.name: position for position, device in enumerate(devices)}
         claim = content.get("claim")
@@ -183,12 +188,19 @@ class Placement:
             claim=None if claim is None else Claim.from_json(claim),
         )
 
-    def _check_model(self, found: str, name: str) -> None:
+    def _check_model(self, found: str, name: str, op_names: Sequence[str]) -> None:
         if found != self.model_hash:
             raise PlacementError(
                 f"The placement was made for the model {self.model_name!r} (hash "
                 f"{self.model_hash}), not for {name!r} (hash {found}). Give the model it was "
                 "made for, with the same input shapes, or search anew."
+            )
+        differing = sorted(set(op_names) ^ set(self.op_names))
+        if differing:
+            raise PlacementError(
+                f"The placement and the model {name!r} differ in the ops {', '.join(differing[:3])}"
+                f"{', ...' if len(differing) > 3 else ''}. Give a placement of the whole model, "
+                "as Placement.save() wrote it."
             )
 
 
