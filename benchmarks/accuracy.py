@@ -9,7 +9,6 @@ them lies a problem whose answer is no single device. Run it with::
 from __future__ import annotations
 
 import contextlib
-import logging
 import statistics
 import sys
 import time
@@ -154,7 +153,6 @@ def _print_table(
 
 def main(config: AccuracyConfig) -> int:
     """Print a table a model."""
-    logging.getLogger("device_placement").setLevel(logging.ERROR)
     print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
     print(config, flush=True)
     for model in config.models:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import json
 import math
@@ -16,8 +17,9 @@ import multiprocessing
 import os
 import resource
 import string
+import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ import graphs  # noqa: F401 -- for its profile: no deadline
 import numpy as np
 import openvino as ov
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -47,16 +50,20 @@ from device_placement.envs import (
 from device_placement.envs.claim import Claim
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.models import parse_input_shapes, save_model
-from device_placement.envs.normalisation import original_name
 
 TWO_CPUS = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32;NUM_STREAMS=1"
 SIZES = [-(2**63), -2, -1, 0, 1, 2, 3, 63, 64, 65, 2**26, 2**31, 2**40, 2**62, 2**63 - 1, 2**64]
 WORDS = ["", " ", "-1", "0", "1,64,1", "9" * 20, "1e9", "nan", "?", "1..3", "\x01", "\xe4", "true"]
+HUGE = 10**400
 READ_TIMEOUT_S = 120.0
 
 
 def cases(count: int) -> settings:
     return settings(max_examples=count, derandomize=True, database=None)
+
+
+def pick(draw: st.DrawFn, items: Sequence[Any]) -> Any:
+    return items[draw(st.integers(0, len(items) - 1))]
 
 
 @st.composite
@@ -119,21 +126,14 @@ def problem() -> tuple[ov.Model, CoarseGraph]:
 
 @functools.cache
 def valid_placement() -> str:
-    """A valid file, as `Placement.save` writes it."""
+    """What `Placement.save` writes."""
     coarse = problem()[1]
     assignment = [group % 2 for group in range(coarse.num_groups)]
     placement = Placement.from_groups(coarse, parse_devices(TWO_CPUS), assignment)
-    ops = zip(placement.op_names, placement.op_devices, strict=True)
-    content = {
-        "format": "device-placement",
-        "version": 1,
-        "model": placement.model_name,
-        "model_hash": placement.model_hash,
-        "devices": [str(device) for device in placement.devices],
-        "claim": Claim("CPU", 1.5, 0.01).to_json(),
-        "ops": {name: placement.devices[device].name for name, device in ops},
-    }
-    return json.dumps(content)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "placement.json"
+        dataclasses.replace(placement, claim=Claim("CPU", 1.5, 0.01)).save(path)
+        return path.read_text(encoding="utf-8")
 
 
 scalars = (
@@ -142,7 +142,7 @@ scalars = (
     | st.integers()
     | st.floats()
     | st.text(max_size=5)
-    | st.sampled_from(["CPU", "CPU_F32", "CPU:A=1", "AUTO", "deep", 10**400, -0.0, 1, 2])
+    | st.sampled_from(["CPU", "CPU_F32", "CPU:A=1", "AUTO", "deep", HUGE, -0.0, 1, 2])
 )
 jsons = st.recursive(
     scalars,
@@ -164,51 +164,45 @@ def containers(content: Any) -> list[Any]:
 
 
 @st.composite
-def twisted_placements(draw: st.DrawFn) -> bytes:
+def twisted_placements(draw: st.DrawFn) -> str:
     """Valid JSON: fields are dropped, renamed, doubled or of another kind, or nest deeply."""
     content = json.loads(valid_placement())
     for _ in range(draw(st.integers(1, 3))):
-        places = containers(content)
-        if not places:
+        found = containers(content)
+        if not found:
             break
-        place = places[draw(st.integers(0, len(places) - 1))]
-        key = draw(st.sampled_from(list(place) if isinstance(place, dict) else range(len(place))))
+        place = pick(draw, found)
+        key = pick(draw, list(place) if isinstance(place, dict) else range(len(place)))
         value = place.pop(key)
-        action = draw(st.sampled_from(["drop", "move", "double", "set", "set"]))
-        if action != "drop":
-            new = draw(jsons) if action == "set" else copy.deepcopy(value)
-            if isinstance(place, list):
-                place.extend([value, new] if action == "double" else [new])
-            else:
-                place[draw(st.text(max_size=5)) if action == "move" else key] = new
-                if action == "double":
-                    place[f"{key}."] = value
+        action = draw(st.sampled_from(["drop", "rename", "double", "set", "set"]))
+        new = [draw(jsons)] if action == "set" else [] if action == "drop" else [value]
+        if isinstance(place, list):
+            place.extend(new * 2 if action == "double" else new)
+        else:
+            names = {"rename": [draw(st.text(max_size=5))], "double": [key, f"{key}."]}
+            place.update((name, one) for one in new for name in names.get(action, [key]))
     text = json.dumps(content)
-    if draw(st.booleans()):
-        text = f"{text[:-1]}, {valid_placement()[1:]}" if len(text) > 2 else text  # keys twice
+    if content and draw(st.integers(0, 3)) == 0:
+        text = f"{valid_placement().rstrip().removesuffix('}')}, {text[1:]}"  # keys twice
     depth = draw(st.integers(0, 3000))
     text = text.replace('"deep"', "[" * depth + "]" * depth)
-    text = text.replace("10" * 5, "9" * draw(st.sampled_from([10, 5000])))
-    return text.encode()
+    return text.replace(f"{HUGE}", "9" * draw(st.sampled_from([400, 5000])))
 
 
-@functools.cache
 def broken_placements() -> st.SearchStrategy[bytes]:
     deep = st.tuples(st.sampled_from(["[", '{"format":', "[[],"]), st.integers(500, 2000))
+    valid = valid_placement().encode()
+    texts = deep.map(lambda nest: nest[0] * nest[1]) | jsons.map(json.dumps) | twisted_placements()
     return (
-        st.binary()
-        | jsons.map(lambda content: json.dumps(content).encode())
-        | deep.map(lambda nest: nest[0].encode() * nest[1])
-        | damaged(valid_placement().encode())
-        | twisted_placements()
+        st.binary() | texts.map(str.encode) | twisted_placements().map(str.encode) | damaged(valid)
     )
 
 
 @cases(3500)
-@given(st.data())
-def test_a_placement_is_loaded_and_fits_or_is_refused(folder: Path, data: st.DataObject) -> None:
+@given(st.deferred(broken_placements))
+def test_a_placement_is_loaded_and_fits_or_is_refused(folder: Path, content: bytes) -> None:
     path = folder / "placement.json"
-    path.write_bytes(data.draw(broken_placements()))
+    path.write_bytes(content)
     try:
         placement = Placement.load(path)
     except PlacementError:
@@ -265,10 +259,8 @@ def serve(connection: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))  # a broken size must not take it all
     for path in iter(connection.recv, None):
         try:
-            model = load_model(path)
-            model_hash(model)
-            if all(original_name(op) for op in model.get_ops()):
-                connection.send("loaded")
+            model_hash(load_model(path))
+            connection.send("loaded")
         except ModelError:
             connection.send("refused")
         except BaseException as error:  # for the test to show
@@ -279,6 +271,9 @@ class Loader:
     """A process that loads model files, and another one whenever that has died or hangs."""
 
     def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs,), daemon=True)
@@ -296,7 +291,7 @@ class Loader:
             self.process.join()
             outcome = f"died with exit code {self.process.exitcode}"
         self.close()
-        self.__init__()  # type: ignore[misc]
+        self.start()
         return outcome
 
     def close(self) -> None:
@@ -321,8 +316,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @functools.cache
 def whole_ir() -> tuple[bytes, bytes]:
     """The diamond's .xml and .bin."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "diamond.xml"
         save_model(zoo.build("diamond"), path)
@@ -364,7 +357,7 @@ def whole_tensorflow() -> bytes:
 
 @st.composite
 def twisted_irs(draw: st.DrawFn) -> bytes:
-    """Well-formed XML: elements are dropped, doubled, moved, or have other attributes.
+    """Well-formed XML: elements are dropped, doubled, copied elsewhere, or have other attributes.
 
     Other types are taken from the file alone: OpenVINO 2026.4.1 dies of an Assign, a ReadValue,
     a Broadcast or a MaxPool that lacks its inputs.
@@ -374,14 +367,14 @@ def twisted_irs(draw: st.DrawFn) -> bytes:
         parents = [one for one in root.iter() if len(one)]
         if not parents:
             break
-        parent = parents[draw(st.integers(0, len(parents) - 1))]
-        child = parent[draw(st.integers(0, len(parent) - 1))]
-        action = draw(st.sampled_from(["drop", "double", "move", "text", "lose", "set", "set"]))
+        parent = pick(draw, parents)
+        child = pick(draw, parent)
+        action = draw(st.sampled_from(["drop", "double", "copy", "text", "lose", "set", "set"]))
         if action == "drop":
             parent.remove(child)
-        elif action in ("double", "move"):
-            at = len(parents) if action == "double" else draw(st.integers(0, len(parents) - 1))
-            (parent if action == "double" else parents[at]).append(copy.deepcopy(child))
+        elif action in ("double", "copy"):
+            target = parent if action == "double" else pick(draw, parents)
+            target.append(copy.deepcopy(child))
         elif action == "text":
             child.text = draw(st.sampled_from([*WORDS, *map(str, SIZES)]))
         elif child.attrib:
@@ -407,14 +400,12 @@ def twisted_onnx(draw: st.DrawFn) -> bytes:
     """Well-formed protobuf: fields are cleared, doubled, turned round or overwritten.
 
     Op types are those of the model and unknown ones: OpenVINO 2026.4.1 dies of others that lack
-    inputs, such as a Conv without weights. Nor is a version of 2**31 - 1 tried: OpenVINO counts
-    down from it, for minutes.
+    inputs, such as a Conv without weights.
     """
     model = whole_onnx()
     names = ["", "x", "y", "w", "z", "shape", "Relu", "MatMul", "Concat", "Reshape", "Other"]
     for _ in range(draw(st.integers(1, 4))):
-        found = places(model)
-        message, name = found[draw(st.integers(0, len(found) - 1))]
+        message, name = pick(draw, places(model))
         value = getattr(message, name)
         values = {
             bool: st.booleans(),
@@ -430,26 +421,29 @@ def twisted_onnx(draw: st.DrawFn) -> bytes:
             items = list(value)
             at = draw(st.integers(0, len(items)))
             kind = type(items[0]) if items else None
+            more = items[:at] if action == "double" else []
+            if action == "set" and kind in values:
+                more = [draw(values[kind])]
+            copies = copy.deepcopy([*items[at:], *items[:at], *more])
+            message.ClearField(name)
             with contextlib.suppress(ValueError):  # out of the field's range
-                new = [draw(values[kind])] if kind in values and action == "set" else []
-                items = [
-                    *items[at:],
-                    *new,
-                    *items[:at],
-                    *(items[:at] if action == "double" else []),
-                ]
-                copies = [copy.deepcopy(item) for item in items]
-                message.ClearField(name)
                 getattr(message, name).extend(copies)
         elif type(value) in values:
-            new = draw(values[type(value)])
-            if message.DESCRIPTOR.name == "OperatorSetIdProto" and name == "version":
-                new = min(new, 1000)
             with contextlib.suppress(ValueError):
-                setattr(message, name, new)
+                setattr(message, name, draw(values[type(value)]))
         else:
             value.SetInParent()
     return model.SerializeToString()
+
+
+def has_low_versions(content: bytes) -> bool:
+    """OpenVINO 2026.4.1 counts down from the version of an opset; from 2**31 it takes minutes."""
+    try:
+        model = ModelProto.FromString(content)
+    except DecodeError:
+        return True
+    opsets = [*model.opset_import, *(one for f in model.functions for one in f.opset_import)]
+    return all(one.version <= 1000 for one in opsets)
 
 
 def check_load(loader: Loader, path: Path, content: bytes) -> None:
@@ -493,17 +487,22 @@ def test_bytes_are_no_model(
     check_load(loader, folder / f"bytes.{suffix}", start + content)
 
 
+def broken_irs() -> st.SearchStrategy[bytes]:
+    return damaged(whole_ir()[0]) | twisted_irs()
+
+
 @cases(900)
-@given(data=st.data(), kept=st.none() | st.sampled_from([0.0, 0.3, 1.0, 1.0, 1.0]))
+@given(content=st.deferred(broken_irs), kept=st.none() | st.sampled_from([0.0, 0.3, 1.0, 1.0, 1.0]))
 def test_a_broken_ir_is_loaded_or_refused(
-    loader: Loader, folder: Path, data: st.DataObject, kept: float | None
+    loader: Loader, folder: Path, content: bytes, kept: float | None
 ) -> None:
-    xml, weights = whole_ir()
+    """The weights are missing, cut off or whole."""
     path = folder / "broken.xml"
+    weights = whole_ir()[1]
     path.with_suffix(".bin").unlink(missing_ok=True)
     if kept is not None:
         path.with_suffix(".bin").write_bytes(weights[: math.ceil(kept * len(weights))])
-    check_load(loader, path, data.draw(damaged(xml) | twisted_irs()))
+    check_load(loader, path, content)
 
 
 @pytest.mark.parametrize("word", [b"diamond", b"left", b"MatMul", b"transpose_a"])
@@ -514,7 +513,7 @@ def test_a_name_that_is_no_utf8_is_refused(loader: Loader, folder: Path, word: b
 
 
 @cases(900)
-@given(damaged(whole_onnx().SerializeToString()) | twisted_onnx())
+@given((damaged(whole_onnx().SerializeToString()) | twisted_onnx()).filter(has_low_versions))
 def test_a_broken_onnx_model_is_loaded_or_refused(
     loader: Loader, folder: Path, content: bytes
 ) -> None:
