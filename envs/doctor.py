@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import statistics
 import tempfile
@@ -38,6 +40,7 @@ CHUNK = 6  # samples in one measurement, whose medians are compared
 WATCH_S = 1.0  # how long other processes are watched
 GOVERNORS = "devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"  # under /sys
 NOT_TOLD = "not told"
+BATTERY = "battery"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class TimingNoise:
 
     @property
     def outlier(self) -> float:
-        """The longest run over the median one."""
+        """The longest sample over the median one."""
         return float(self.pairs[:, 0].max() / np.median(self.pairs[:, 0]))
 
 
@@ -80,8 +83,8 @@ def run_doctor(config: DoctorConfig) -> int:
     Raises:
         DevicePlacementError: when a device, the model or the time is wrong.
     """
-    if not config.seconds > 0:
-        raise DevicePlacementError(f"Got seconds={config.seconds}; give more than 0.")
+    if not 0 < config.seconds < math.inf:
+        raise DevicePlacementError(f"Got seconds={config.seconds}; give more than 0, and finite.")
     facts = gather_facts()
     auto = ",".join(str(device) for device in discover_devices())
     names = device_names(make_core(["CPU"]))
@@ -90,10 +93,11 @@ def run_doctor(config: DoctorConfig) -> int:
     _print("State", _state(facts))
     print(f"Timing noise, measured for {config.seconds:g} s ...", flush=True)
     noise = measure_noise(config)
+    candidate_ms, reference_ms = 1e3 * np.median(noise.pairs, axis=0)
     rows = [
         ("samples", f"{len(noise.pairs)} pairs, {CHUNK} to a measurement"),
-        ("median time", f"{1e3 * float(np.median(noise.pairs[:, 0])):.3f} ms"),
-        ("longest run", f"{noise.outlier:.2f} times the median"),
+        ("median time", f"{candidate_ms:.3f} ms, reference {reference_ms:.3f} ms"),
+        ("longest sample", f"{noise.outlier:.2f} times the median"),
         ("variation, plain", _percent(noise.plain)),
         ("variation, paired", _percent(noise.paired)),
     ]
@@ -108,18 +112,18 @@ def run_doctor(config: DoctorConfig) -> int:
 def gather_facts() -> Facts:
     """Look at the machine, and for a second at what others do on it."""
     busy = psutil.cpu_times_percent(interval=WATCH_S)
-    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    idle = busy.idle + getattr(busy, "iowait", 0.0) + getattr(busy, "steal", 0.0)
     names = device_names(make_core(["CPU"]))
     broken = {name: text for name, text in names.items() if text.startswith(UNLOADABLE)}
     return Facts(
         usable_cores=len(cpu_affinity()),
         logical_cores=os.cpu_count() or 1,
         load_per_core=psutil.getloadavg()[0] / (os.cpu_count() or 1),
-        busy=(100.0 - busy.idle) / 100.0,
-        steal=getattr(busy, "steal", 0.0) / 100.0,
+        busy=max(0.0, 100.0 - idle) / 100.0,
+        steal=getattr(busy, "steal", math.nan) / 100.0,
         free_memory=float(psutil.virtual_memory().available),
         governors=_governors(),
-        on_battery=battery is not None and battery.power_plugged is False,
+        on_battery=_power() == BATTERY,
         measuring=_is_measuring(),
         devices=tuple(name for name in names if name not in broken),
         broken=tuple(broken.items()),
@@ -161,14 +165,38 @@ def _variation(samples: NDArray[np.float64]) -> float:
 
 
 def _percent(variation: float) -> str:
-    if variation != variation:
-        return f"too few samples for it; give more than {CHUNK * 3} by --seconds"
+    if math.isnan(variation):
+        return f"too few samples (it takes {CHUNK * 3}); give more --seconds"
     return f"{variation:.2%}"
 
 
 def _governors() -> tuple[str, ...]:
     """The frequency governor of each core, where the system tells."""
-    return tuple(path.read_text().strip() for path in sorted(Path("/sys").glob(GOVERNORS)))
+    found = []
+    for path in sorted(Path("/sys").glob(GOVERNORS)):
+        with contextlib.suppress(OSError):  # a core that is off does not tell
+            found.append(path.read_text().strip())
+    return tuple(found)
+
+
+def _frequency() -> str:
+    """The processor's frequency now, and its limits where they are known."""
+    try:
+        frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    except (OSError, NotImplementedError):  # some kernels hide the files that psutil reads
+        frequency = None
+    if frequency is None:
+        return NOT_TOLD
+    limits = f"{frequency.min:.0f} to {frequency.max:.0f} MHz" if frequency.max else NOT_TOLD
+    return f"{frequency.current:.0f} MHz now; limits {limits}"
+
+
+def _power() -> str:
+    """What the machine runs on."""
+    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    if battery is None or battery.power_plugged is None:
+        return NOT_TOLD
+    return "mains" if battery.power_plugged else BATTERY
 
 
 def _is_measuring() -> bool:
@@ -185,15 +213,15 @@ def _is_measuring() -> bool:
 def _state(facts: Facts) -> list[tuple[str, str]]:
     store = default_path()
     size = f"{store.stat().st_size / 1e6:.1f} MB" if store.exists() else "not begun yet"
-    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     physical = psutil.cpu_count(logical=False) or NOT_TOLD
     cores = f"{facts.usable_cores} usable of {facts.logical_cores} logical, {physical} physical"
     return [
         ("cores", cores),
         ("governor", ", ".join(sorted(set(facts.governors))) or NOT_TOLD),
-        ("frequency", f"{frequency.current:.0f} MHz now" if frequency else NOT_TOLD),
+        ("frequency", _frequency()),
+        ("power", _power()),
         ("load", f"{facts.load_per_core:.2f} a core; others use {facts.busy:.0%} of it now"),
-        ("stolen time", f"{facts.steal:.1%}"),
+        ("stolen time", NOT_TOLD if math.isnan(facts.steal) else f"{facts.steal:.1%}"),
         ("free memory", f"{facts.free_memory / 1e9:.1f} GB"),
         ("free temporary disk", f"{psutil.disk_usage(tempfile.gettempdir()).free / 1e9:.1f} GB"),
         ("lock", f"{lock_path()}{', held by another process' if facts.measuring else ''}"),

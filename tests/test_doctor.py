@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from device_placement.envs import DevicePlacementError
+from device_placement.envs import DevicePlacementError, doctor
 from device_placement.envs.doctor import DoctorConfig, TimingNoise, gather_facts, run_doctor
 from device_placement.envs.execution.lock import machine_lock
 from device_placement.envs.health import RULES, Facts, advise
@@ -42,7 +44,7 @@ SYMPTOMS: list[tuple[dict[str, Any], str]] = [
 
 def test_nothing_is_advised_when_all_is_well() -> None:
     assert advise(HEALTHY) == []
-    assert advise(dataclasses.replace(HEALTHY, governors=(), noise=math.nan)) == []  # not told
+    assert advise(dataclasses.replace(HEALTHY, governors=(), noise=math.nan, steal=math.nan)) == []
 
 
 @pytest.mark.parametrize(("change", "message"), SYMPTOMS)
@@ -81,10 +83,76 @@ def test_the_facts_are_this_machines() -> None:
         assert gather_facts().measuring
 
 
+class Psutil:
+    """Answers in place of what psutil reads from the system."""
+
+    def __init__(self, freq: Any = None, battery: Any = None) -> None:
+        self._freq, self._battery = freq, battery
+
+    def cpu_freq(self) -> Any:
+        if isinstance(self._freq, Exception):
+            raise self._freq
+        return self._freq
+
+    def sensors_battery(self) -> Any:
+        return self._battery
+
+
+@pytest.mark.parametrize(
+    ("freq", "said"),
+    [
+        (
+            SimpleNamespace(current=2600.0, min=800.0, max=3500.0),
+            "2600 MHz now; limits 800 to 3500 MHz",
+        ),
+        (SimpleNamespace(current=2600.0, min=0.0, max=0.0), "2600 MHz now; limits not told"),
+        (None, "not told"),
+        (NotImplementedError("no file"), "not told"),
+    ],
+)
+def test_frequency_where_it_is_told(freq: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "psutil", Psutil(freq=freq))
+    assert doctor._frequency() == said
+
+
+@pytest.mark.parametrize(
+    ("plugged", "said"), [(True, "mains"), (False, "battery"), (None, "not told")]
+)
+def test_power_where_it_is_told(
+    plugged: bool | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "psutil", Psutil(battery=SimpleNamespace(power_plugged=plugged)))
+    assert doctor._power() == said
+    monkeypatch.setattr(doctor, "psutil", Psutil())
+    assert doctor._power() == "not told"
+
+
+def test_a_core_that_does_not_tell_its_governor_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu0").write_text("powersave\n")
+    (tmp_path / "cpu1").mkdir()  # can't be read
+    monkeypatch.setattr(doctor, "Path", lambda _: tmp_path)
+    monkeypatch.setattr(doctor, "GOVERNORS", "cpu*")
+    assert doctor._governors() == ("powersave",)
+
+
+def test_waiting_for_a_disk_or_a_hypervisor_is_not_the_work_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = SimpleNamespace(idle=50.0, iowait=30.0, steal=15.0)
+    monkeypatch.setattr(doctor.psutil, "cpu_times_percent", lambda interval: times)
+    facts = gather_facts()
+    assert facts.busy == pytest.approx(0.05)
+    assert facts.steal == pytest.approx(0.15)
+
+
 def test_the_whole_examination(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_doctor(DoctorConfig(model="diamond", seconds=0.5)) == 0
     text = capsys.readouterr().out
-    for word in ("Devices", "openvino", "governor", "variation, paired", "Advice", "store"):
+    for word in ("Devices", "openvino", "governor", "frequency", "power", "lock", "store"):
+        assert word in text
+    for word in ("Timing noise", "reference", "variation, plain", "variation, paired", "Advice"):
         assert word in text
     assert run_doctor(DoctorConfig(model="diamond", devices="CPU", seconds=0.001)) == 0
     assert "too few samples" in capsys.readouterr().out
@@ -93,6 +161,8 @@ def test_the_whole_examination(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"seconds": math.inf}, "finite"),
+        ({"seconds": math.nan}, "finite"),
         ({"model": "diamnd"}, "Did you mean 'diamond'"),
         ({"devices": "CPU,GPU.9"}, r"Unknown device 'GPU\.9'"),
         ({"seconds": 0.0}, "give more than 0"),
