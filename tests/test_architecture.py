@@ -44,6 +44,7 @@ ORDER = [
     "execution.measure",
     "execution.bench",
     "execution.worker",
+    "execution.process",
     "execution.isolation",
     "execution.lock",
     "execution.store",

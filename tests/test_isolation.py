@@ -21,7 +21,8 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from device_placement.envs import DevicePlacementEnv, OpenVINOEvaluator, make_evaluator
 from device_placement.envs.execution import isolation
-from device_placement.envs.execution.isolation import COMMAND, Worker, WorkerError
+from device_placement.envs.execution.isolation import COMMAND
+from device_placement.envs.execution.process import Worker, WorkerError
 
 QUICK = {"max_samples": 6, "store": None}
 FAULTY = str(Path(__file__).with_name("faulty_worker.py"))

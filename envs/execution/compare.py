@@ -17,8 +17,8 @@ from device_placement.envs.execution.evaluation import (
     Measurement,
     single_assignments,
 )
-from device_placement.envs.execution.isolation import WorkerError
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.execution.process import WorkerError
 from device_placement.envs.execution.timing import median_interval
 from device_placement.envs.placement import Placement
 

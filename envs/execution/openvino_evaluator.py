@@ -17,8 +17,9 @@ from device_placement.envs.execution.bench import Bench, BenchConfig, Entry, Job
 from device_placement.envs.execution.estimate import evaluate_measurements
 from device_placement.envs.execution.evaluation import Evaluation, Measurement
 from device_placement.envs.execution.identity import describe_problem, describe_reference
-from device_placement.envs.execution.isolation import IsolatedBench, WorkerError
+from device_placement.envs.execution.isolation import IsolatedBench
 from device_placement.envs.execution.lock import machine_lock
+from device_placement.envs.execution.process import WorkerError
 from device_placement.envs.execution.recall import Recall
 from device_placement.envs.execution.reference import Reference, fix_reference
 from device_placement.envs.execution.settings import make_measure_config

@@ -13,8 +13,8 @@ from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.errors import DeviceError, PlacementError
 from device_placement.envs.execution.bench import Bench
 from device_placement.envs.execution.evaluation import Evaluation, Measurement
-from device_placement.envs.execution.isolation import WorkerError, WorkerTimeoutError
 from device_placement.envs.execution.lock import machine_lock
+from device_placement.envs.execution.process import WorkerError, WorkerTimeoutError
 from device_placement.envs.execution.recall import Recall
 from device_placement.envs.execution.timing import median_interval
 from device_placement.envs.placement import check_assignment
