@@ -99,6 +99,7 @@ def main(config: NoiseConfig) -> int:
             remeasure=True,
             store=None,
             give_up_factor=1e9,
+            confirmations=0,
         )
         for name in PROTOCOLS
     }

@@ -23,7 +23,7 @@ from device_placement.agents.training import TrainConfig, train
 from device_placement.envs import EvaluationStore, OpenVINOEvaluator, Placement, make_evaluator
 from device_placement.envs.execution import isolation
 
-MEASURING: dict[str, Any] = {"max_samples": 4, "max_seconds": 0.5}
+MEASURING: dict[str, Any] = {"max_samples": 4, "max_seconds": 0.5, "confirmations": 0}
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -157,6 +157,7 @@ def test_a_second_training_with_the_same_seed_measures_nothing_again(
         "rounds": 0,
         "store": str(store),
         **MEASURING,
+        "confirmations": 2,
     }
     assert train(TrainConfig(**settings, out=str(tmp_path / "one"))) == 0
     assert "known from earlier runs" not in capsys.readouterr().out
@@ -238,7 +239,8 @@ SHARE = """
     from device_placement.agents.placers.random_search import random_assignment
     import numpy as np
     model, devices, store = sys.argv[1:]
-    evaluator = make_evaluator(model, devices, store=store, max_samples=3, give_up_factor=1000.0)
+    settings = {"max_samples": 3, "give_up_factor": 1000.0, "confirmations": 0}
+    evaluator = make_evaluator(model, devices, store=store, **settings)
     generator, asked = np.random.default_rng(0), {}
     while len(asked) < 100:
         assignment = random_assignment(evaluator.coarse, generator)
@@ -321,8 +323,8 @@ FULL = """
     if quota:  # which the worker would inherit, and could not be handed its model
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(quota), int(quota)))
         isolation = "none"
-    settings = {"max_samples": 3, "give_up_factor": 1000.0, "isolation": isolation}
-    evaluator = make_evaluator(model, devices, store=store, **settings)
+    settings = {"max_samples": 3, "give_up_factor": 1000.0, "confirmations": 0}
+    evaluator = make_evaluator(model, devices, store=store, isolation=isolation, **settings)
     groups = evaluator.coarse.num_groups
     for number in range(1, 200):
         found = evaluator.evaluate([(number >> group) & 1 for group in range(groups)])

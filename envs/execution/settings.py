@@ -13,6 +13,8 @@ from device_placement.envs.execution.timing import Timing
 
 # OpenVINO's performance hint of each objective.
 HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
+# How often a best placement is measured again, by protocol.
+CONFIRMATIONS = {"paired": 2, "plain": 0}
 # Where the measuring runs.
 ISOLATIONS = {"process": True, "none": False}
 
@@ -43,6 +45,9 @@ class MeasureConfig:
     give_up_factor: float | None = None
     """Cut a measurement short when clearly slower than this times the best so far; by default
     paired 1.25, plain never."""
+    confirmations: int | None = None
+    """A placement that would become the best is compiled and timed this often again before it is
+    believed, as the luckiest of many looks faster than it is; by default paired 2, plain 0."""
     isolation: str = "process"
     """process (a worker that may crash or hang) or none (this process, for debugging)."""
     timeout_s: float = 300.0
@@ -68,6 +73,7 @@ class MeasureConfig:
         _ = self.protocol
         for name, holds, allowed in (
             ("requests", self.requests >= 0, "0 or more"),
+            ("confirmations", self.more_compiles >= 0, "0 or more"),
             ("timeout_s", 0 < self.timeout_s < math.inf, "above 0, and finite"),
             ("max_evaluations_per_worker", self.max_evaluations_per_worker >= 1, "1 or more"),
             ("max_age_s", self.max_age_s is None or self.max_age_s > 0, "above 0"),
@@ -89,6 +95,13 @@ class MeasureConfig:
             tolerance=self.tolerance,
             give_up_factor=self.give_up_factor,
         )
+
+    @property
+    def more_compiles(self) -> int:
+        """How often a placement that would become the best is measured again."""
+        if self.confirmations is None:
+            return CONFIRMATIONS[self.timing]
+        return self.confirmations
 
     @property
     def isolated(self) -> bool:
