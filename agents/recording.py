@@ -32,7 +32,7 @@ class RecordingEvaluator:
             log is of another problem.
 
     >>> from device_placement.envs import make_evaluator
-    >>> inner = make_evaluator("diamond", "CPU,GPU", evaluator="simulated")
+    >>> inner = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
     >>> recorder = RecordingEvaluator(inner, budget=3)
     >>> [recorder.evaluate([0] * inner.coarse.num_groups).cached for _ in range(2)]
     [False, True]

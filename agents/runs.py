@@ -38,7 +38,13 @@ class SearchConfig(MeasureConfig):
     max_groups: int | None = None
     """The most groups to make."""
     evaluator: str = "openvino"
-    """openvino measures; simulated predicts, for devices that need not be here."""
+    """openvino measures; simulator predicts, for devices that need not be here."""
+    hardware: str = ""
+    """For the simulator: desktop (the default), paper, laptop or server."""
+    profile: str | None = None
+    """For the simulator, in place of hardware: a file of `device-placement profile`."""
+    schedule: str = "sequential"
+    """For the simulator: sequential, concurrent, pipelined or max_load."""
     input_shapes: str = ""
     """Static shapes for a model of dynamic ones: NAME=1,3,224,224;NAME2=..."""
     budget: int = 300
@@ -111,6 +117,9 @@ def evaluator_of(config: SearchConfig) -> Evaluator:
         max_groups=config.max_groups,
         evaluator=config.evaluator,
         input_shapes=parse_input_shapes(config.input_shapes),
+        hardware=config.hardware,
+        profile=config.profile,
+        schedule=config.schedule,
         **measure_options(config),
     )
 

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
         PlacementError,
         StoreError,
     )
+    from device_placement.envs.execution.derive import derive_profile
     from device_placement.envs.execution.evaluation import Evaluation, Evaluator
     from device_placement.envs.execution.factory import make_evaluator
     from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+    from device_placement.envs.execution.profile import HardwareProfile
     from device_placement.envs.execution.settings import MeasureConfig
     from device_placement.envs.execution.simulator import SimulatedEvaluator
     from device_placement.envs.execution.store import EvaluationStore
@@ -51,6 +53,7 @@ _HOMES = {
     "Evaluation": "execution.evaluation",
     "EvaluationStore": "execution.store",
     "Evaluator": "execution.evaluation",
+    "HardwareProfile": "execution.profile",
     "MeasureConfig": "execution.settings",
     "ModelError": "errors",
     "OpenVINOEvaluator": "execution.openvino_evaluator",
@@ -60,6 +63,7 @@ _HOMES = {
     "StoreError": "errors",
     "Validation": "execution.validation",
     "coarsen": "coarsening",
+    "derive_profile": "execution.derive",
     "discover_devices": "devices",
     "group_features": "features",
     "load_model": "models",
@@ -81,6 +85,7 @@ __all__ = [
     "Evaluation",
     "EvaluationStore",
     "Evaluator",
+    "HardwareProfile",
     "MeasureConfig",
     "ModelError",
     "OpenVINOEvaluator",
@@ -90,6 +95,7 @@ __all__ = [
     "StoreError",
     "Validation",
     "coarsen",
+    "derive_profile",
     "discover_devices",
     "group_features",
     "load_model",
@@ -115,7 +121,7 @@ def __dir__() -> list[str]:
 
 def _register() -> None:
     entry_point = f"{__name__}.env:DevicePlacementEnv"
-    simulated = {"evaluator": "simulated", "devices": ["CPU", "GPU"]}
+    simulated = {"evaluator": "simulator"}
     for formulation, suffix in _SUFFIXES.items():
         kwargs = {"formulation": formulation}
         if f"DevicePlacement{suffix}-v0" not in registry:

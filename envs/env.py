@@ -116,7 +116,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         reward: a name of `REWARDS`; the formulation's own by default.
         features: names of the feature blocks.
         start: where ``refine`` starts: a `Placement`, or the path of a saved one.
-        evaluator: ``openvino``, ``simulated``, or an `Evaluator` (or a list of them, one a
+        evaluator: ``openvino``, ``simulator``, or an `Evaluator` (or a list of them, one a
             model; ``model``, ``devices`` and what follows from them is then not used).
         input_shapes: static shapes for models of dynamic ones, as `load_model` takes them.
         render_mode: ``text`` or ``rgb_array``.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
+
+from device_placement.envs.compiled import compiled
 
 Int = NDArray[np.int64]
 Int32 = NDArray[np.int32]
@@ -40,20 +39,10 @@ def fractal_dimension(num_nodes: int, edge_index: NDArray[np.integer]) -> Float6
     ends = ends[:, np.argsort(ends[0], kind="stable")]
     start = np.searchsorted(ends[0], np.arange(num_nodes + 1))
     log = np.log(np.arange(1, min(num_nodes, LARGEST_BALL) + 1))
-    return _compiled()(start, ends[1].astype(np.int32), log)
+    return _slopes(start, ends[1].astype(np.int32), log)
 
 
-@functools.cache
-def _compiled() -> Callable[[Int, Int32, Float64], Float64]:
-    """The slopes function as machine code, kept on disk where there is a place for it."""
-    import numba
-
-    try:
-        return numba.njit(cache=True)(_slopes)
-    except RuntimeError:  # neither the package nor the home folder can be written
-        return numba.njit()(_slopes)
-
-
+@compiled
 def _slopes(start: Int, neighbour: Int32, log: Float64) -> Float64:
     """Breadth-first search from every node; `log[n - 1]` is the logarithm of n."""
     num_nodes = len(start) - 1

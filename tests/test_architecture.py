@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 # Inside envs a file imports only from files above it.
 ORDER = [
     "errors",
+    "compiled",
     "zoo",
     "normalisation",
     "models",
@@ -55,6 +56,11 @@ ORDER = [
     "execution.openvino_evaluator",
     "execution.validation",
     "execution.compare",
+    "execution.profile",
+    "execution.hardware",
+    "execution.derive",
+    "execution.costs",
+    "execution.schedule",
     "execution.simulator",
     "execution.factory",
     "rewards",

@@ -25,7 +25,6 @@ from device_placement.envs.execution.evaluation import NAN
 from device_placement.envs.execution.factory import make_evaluators
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.execution.measure import seeded_inputs
-from device_placement.envs.execution.simulator import BYTES_PER_S, RATES, TRANSFER_S
 
 
 def test_a_wrong_protocol_is_refused() -> None:
@@ -122,22 +121,22 @@ def test_the_simulated_time_is_the_documented_formula() -> None:
         device = groups[coarse.op_group]
         expected = 0.0
         for number in range(graph.num_ops):
-            if not graph.is_constant[number]:
-                rates = RATES["CPU" if device[number] == 0 else "GPU"]
-                expected += rates.launch_s + graph.flops[number] / rates.flops_per_s
+            expected += evaluator.profile.op_s[number, device[number]]
         moves = {
-            (int(producer), int(port), int(device[consumer])): size
+            (int(producer), int(port), int(device[producer]), int(device[consumer])): size
             for (producer, consumer), port, size in zip(
                 graph.edge_index.T, graph.edge_port, graph.edge_bytes, strict=True
             )
             if device[producer] != device[consumer] and not graph.is_constant[producer]
         }
-        expected += sum(TRANSFER_S + size / BYTES_PER_S for size in moves.values())
+        for (_, _, source, target), size in moves.items():
+            expected += evaluator.profile.latency_s[source, target]
+            expected += size / evaluator.profile.bytes_per_s[source, target]
         assert evaluator.evaluate(groups.tolist()).time_s == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_simulator_counts_connected_regions() -> None:
-    evaluator = make_evaluator("resnet50", "CPU,GPU", evaluator="simulated")
+    evaluator = make_evaluator("resnet50", "CPU,GPU", evaluator="simulator")
     groups = evaluator.coarse.num_groups
     assert evaluator.evaluate([0] * groups).num_subgraphs == 1
     assert evaluator.evaluate([0] * (groups - 2) + [1] * 2).num_subgraphs == 2

@@ -29,7 +29,7 @@ from device_placement.agents.training import TrainConfig, train
 from device_placement.envs import DevicePlacementError, Evaluation, Placement, make_evaluator
 
 COMMAND = [sys.executable, "-m", "device_placement.agents.cli"]
-SIMULATED = {"model": "resnet50", "devices": "CPU,GPU", "evaluator": "simulated"}
+SIMULATED = {"model": "resnet50", "devices": "CPU,GPU", "evaluator": "simulator"}
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def test_the_record_is_replayed_even_when_its_last_line_was_cut(tmp_path: Path) 
 def test_a_record_of_another_problem_is_refused(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     RecordingEvaluator(twelve_groups_evaluator(), 3, log).evaluate_singles()
-    other = make_evaluator("resnet50", "CPU,GPU", evaluator="simulated")
+    other = make_evaluator("resnet50", "CPU,GPU", evaluator="simulator")
     with pytest.raises(DevicePlacementError, match="12 groups; the model has"):
         RecordingEvaluator(other, 3, log)
 

@@ -106,7 +106,7 @@ def test_the_claims_limit_and_reference_count_unless_others_are_given() -> None:
 
 
 def test_only_what_measures_can_validate_and_claim() -> None:
-    env = DevicePlacementEnv("diamond", "CPU,GPU", evaluator="simulated")
+    env = DevicePlacementEnv("diamond", "CPU,GPU", evaluator="simulator")
     env.reset(seed=0)
     assert env.placement().claim is None
     with pytest.raises(DevicePlacementError, match="evaluator='openvino'"):

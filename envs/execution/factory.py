@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from device_placement.envs.coarsening import coarsen
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, choose
+from device_placement.envs.execution.derive import derive_profile
 from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.envs.execution.hardware import HARDWARE
 from device_placement.envs.execution.lock import machine_lock
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.execution.profile import HardwareProfile
+from device_placement.envs.execution.schedule import SCHEDULES
 from device_placement.envs.execution.settings import make_measure_config, measure_options
 from device_placement.envs.execution.simulator import SimulatedEvaluator
 from device_placement.envs.graph import read_graph
@@ -19,7 +24,7 @@ from device_placement.envs.models import load_model
 from device_placement.envs.normalisation import Shapes
 
 # Whether the devices must be on this machine.
-EVALUATORS = {"openvino": True, "simulated": False}
+EVALUATORS = {"openvino": True, "simulator": False}
 
 
 def make_evaluator(
@@ -30,36 +35,75 @@ def make_evaluator(
     max_groups: int | None = None,
     evaluator: str = "openvino",
     input_shapes: Shapes | None = None,
+    hardware: str = "",
+    profile: str | os.PathLike[str] | HardwareProfile | None = None,
+    schedule: str = "sequential",
     **measuring: Any,
 ) -> Evaluator:
     """An evaluator for the placements of one model.
 
     Args:
         model: what `load_model` takes.
-        devices: what `parse_devices` takes; at least two.
+        devices: what `parse_devices` takes; at least two. For the simulator ``auto`` is every
+            device of the hardware or profile.
         coarsening: a method of `coarsen`.
         max_groups: the most groups to make.
-        evaluator: ``openvino`` measures, ``simulated`` predicts.
+        evaluator: ``openvino`` measures, ``simulator`` predicts.
         input_shapes: static shapes for a model of dynamic ones.
+        hardware: for the simulator, a name of `HARDWARE`; ``desktop`` by default.
+        profile: for the simulator, in place of hardware: a `HardwareProfile`, or its file.
+        schedule: for the simulator, a name of `SCHEDULES`.
         measuring: the fields of `MeasureConfig`, by name; for what measures.
 
     Raises:
         DevicePlacementError: or a subclass, when one of them is wrong.
 
-    >>> make_evaluator("diamond", "CPU,GPU", evaluator="simulated").devices[1].name
+    >>> make_evaluator("diamond", "CPU,GPU", evaluator="simulator").devices[1].name
     'GPU'
     """
     here = choose("evaluator", evaluator, EVALUATORS)
     config = make_measure_config(measuring)
-    parsed = check_several(parse_devices(devices))
-    core = make_core(parsed) if here else None
+    choose("schedule", schedule, SCHEDULES)
+    if here and (hardware or profile or schedule != "sequential"):
+        raise DevicePlacementError(
+            "hardware, profile and schedule are for the simulator; add evaluator='simulator'."
+        )
+    if hardware and profile:
+        raise DevicePlacementError("Got both hardware and a profile; give one of them.")
     loaded = load_model(model, input_shapes=input_shapes)
-    with machine_lock() if here else contextlib.nullcontext():  # it compiles
-        graph = read_graph(loaded, parsed, core, simulated=not here)
-    coarse = coarsen(graph, coarsening, max_groups)
     if not here:
-        return SimulatedEvaluator(coarse, parsed)
+        return _simulator(
+            loaded, devices, coarsening, max_groups, hardware or "desktop", profile, schedule
+        )
+    parsed = check_several(parse_devices(devices))
+    core = make_core(parsed)
+    with machine_lock():  # it compiles
+        graph = read_graph(loaded, parsed, core)
+    coarse = coarsen(graph, coarsening, max_groups)
     return OpenVINOEvaluator(loaded, coarse, parsed, core=core, **measure_options(config))
+
+
+def _simulator(
+    model: Any,
+    devices: str | Sequence[str | Device],
+    coarsening: str,
+    max_groups: int | None,
+    hardware: str,
+    profile: str | os.PathLike[str] | HardwareProfile | None,
+    schedule: str,
+) -> SimulatedEvaluator:
+    if isinstance(profile, str | os.PathLike):
+        profile = HardwareProfile.load(profile) if profile else None
+    if devices == "auto":
+        machine = choose("hardware", hardware, HARDWARE)
+        devices = profile.devices if profile else machine.default
+    parsed = check_several(parse_devices(devices))
+    graph = read_graph(model, parsed, simulated=True)
+    names = [device.name for device in parsed]
+    chosen = profile.select(names) if profile else derive_profile(graph, hardware, parsed)
+    graph = replace(graph, supported=chosen.supported(graph))
+    coarse = coarsen(graph, coarsening, max_groups)
+    return SimulatedEvaluator(coarse, parsed, profile=chosen, schedule=schedule)
 
 
 def make_evaluators(
