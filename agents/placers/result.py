@@ -1,0 +1,101 @@
+"""What every placer returns, and the record it keeps meanwhile."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from device_placement.agents.recording import RecordingEvaluator
+from device_placement.envs.execution.evaluation import NAN, Evaluation, Evaluator
+
+PROVEN_WITHIN = 1e-6  # relative: how close bound and value of a proven optimum are
+
+
+@dataclass(frozen=True)
+class PlacerResult:
+    """The best placement that a placer found, and how it got there."""
+
+    assignment: tuple[int, ...]  # (num_groups,) device numbers; empty when none was valid
+    time_s: float  # its time; NaN when none was valid
+    evaluations: tuple[tuple[tuple[int, ...], float], ...]  # distinct ones in order; NaN: invalid
+    wall_s: float
+    bound_s: float = NAN  # no placement is faster than this; NaN where nothing was proven
+
+    @property
+    def proven(self) -> bool:
+        """Whether the placement is proven to be the best one."""
+        return self.bound_s >= self.time_s * (1 - PROVEN_WITHIN)
+
+
+class Placer(Protocol):
+    """Searches for a placement with an evaluator and a budget."""
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search; the same arguments give the same placements.
+
+        Args:
+            evaluator: of one model on some devices.
+            budget: distinct placements that may be evaluated, singles included.
+            seed: of everything random.
+        """
+
+
+class Trace:
+    """Evaluates on behalf of a placer, keeps its budget and becomes its result.
+
+    Args:
+        evaluator: who evaluates; one that records already, as a command's, is used as it is.
+        budget: distinct placements that may be evaluated.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> trace = Trace(make_evaluator("diamond", evaluator="simulator"), budget=3)
+    >>> trace.singles() == [trace.time_s([device] * 4) for device in (0, 1)]
+    True
+    >>> trace.spent, len(trace.result().evaluations)
+    (False, 2)
+    """
+
+    def __init__(self, evaluator: Evaluator, budget: int) -> None:
+        self.start = time.perf_counter()
+        if isinstance(evaluator, RecordingEvaluator):
+            self.recorder = evaluator
+        else:
+            budget = max(budget, len(evaluator.devices) + 1)
+            self.recorder = RecordingEvaluator(evaluator, budget)
+        self.asked: dict[tuple[int, ...], float] = {}
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        return self.recorder.spent
+
+    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
+        """Evaluate one device per group, (num_groups,)."""
+        evaluation = self.recorder.evaluate(assignment)
+        self.asked.setdefault(tuple(int(device) for device in assignment), evaluation.time_s)
+        return evaluation
+
+    def time_s(self, assignment: Sequence[int]) -> float:
+        """The seconds of one device per group, (num_groups,); inf where it is invalid."""
+        evaluation = self.evaluate(assignment)
+        return evaluation.time_s if evaluation.valid else math.inf
+
+    def singles(self) -> list[float]:
+        """The seconds of each single, (num_devices,); inf where it is invalid."""
+        groups = self.recorder.coarse.num_groups
+        return [self.time_s([device] * groups) for device in range(len(self.recorder.devices))]
+
+    def result(self, bound_s: float = NAN) -> PlacerResult:
+        """The result so far."""
+        valid = {key: time_s for key, time_s in self.asked.items() if not math.isnan(time_s)}
+        best = min(valid, key=valid.__getitem__, default=())
+        return PlacerResult(
+            assignment=best,
+            time_s=valid.get(best, NAN),
+            evaluations=tuple(self.asked.items()),
+            wall_s=time.perf_counter() - self.start,
+            bound_s=bound_s,
+        )
