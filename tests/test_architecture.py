@@ -62,6 +62,8 @@ ORDER = [
     "execution.costs",
     "execution.schedule",
     "execution.simulator",
+    "workload_files",
+    "workloads",
     "execution.factory",
     "rewards",
     "observation",

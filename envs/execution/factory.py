@@ -22,6 +22,7 @@ from device_placement.envs.execution.simulator import SimulatedEvaluator
 from device_placement.envs.graph import read_graph
 from device_placement.envs.models import load_model
 from device_placement.envs.normalisation import Shapes
+from device_placement.envs.workloads import is_workload, load_workload
 
 # Whether the devices must be on this machine.
 EVALUATORS = {"openvino": True, "simulator": False}
@@ -43,9 +44,10 @@ def make_evaluator(
     """An evaluator for the placements of one model.
 
     Args:
-        model: what `load_model` takes.
-        devices: what `parse_devices` takes; at least two. For the simulator ``auto`` is every
-            device of the hardware or profile.
+        model: what `load_model` takes; for the simulator also a file of `load_workload`, which
+            has groups and costs of its own.
+        devices: what `parse_devices` takes; at least two. For the simulator ``auto`` is what the
+            hardware, profile or workload has.
         coarsening: a method of `coarsen`.
         max_groups: the most groups to make.
         evaluator: ``openvino`` measures, ``simulator`` predicts.
@@ -70,6 +72,13 @@ def make_evaluator(
         )
     if hardware and profile:
         raise DevicePlacementError("Got both hardware and a profile; give one of them.")
+    if not here and is_workload(model):
+        if hardware or profile or max_groups is not None:
+            raise DevicePlacementError(
+                "A workload has groups and costs of its own; leave out hardware, profile and "
+                "max_groups."
+            )
+        return _workload(model, devices, schedule)
     loaded = load_model(model, input_shapes=input_shapes)
     if not here:
         return _simulator(
@@ -104,6 +113,14 @@ def _simulator(
     graph = replace(graph, supported=chosen.supported(graph))
     coarse = coarsen(graph, coarsening, max_groups)
     return SimulatedEvaluator(coarse, parsed, profile=chosen, schedule=schedule)
+
+
+def _workload(
+    path: str | os.PathLike[str], devices: str | Sequence[str | Device], schedule: str
+) -> SimulatedEvaluator:
+    workload = load_workload(path)
+    chosen = workload.profile.devices if devices == "auto" else parse_devices(devices)
+    return workload.evaluator(schedule, check_several(chosen))
 
 
 def make_evaluators(
