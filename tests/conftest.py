@@ -1,13 +1,21 @@
-"""Tests keep out of the user's store and out of the way of measurements on this machine."""
+"""Tests keep out of the user's store and out of the way of measurements on this machine.
+
+Here are also the fixtures of several test files.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from device_placement.envs import EvaluationStore
 
 _folder = tempfile.TemporaryDirectory(prefix="device-placement-tests-")
 # Set before anything is imported, so that commands started by tests inherit it.
@@ -19,3 +27,45 @@ os.environ["DEVICE_PLACEMENT_LOCK"] = str(Path(_folder.name) / "lock")
 def remove_the_store() -> Iterator[None]:
     yield
     _folder.cleanup()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all the tests of a file, and for all the examples of each."""
+    return tmp_path_factory.mktemp("folder")
+
+
+@pytest.fixture
+def store_path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "evaluations.sqlite"
+
+
+@pytest.fixture
+def store(store_path: Path) -> EvaluationStore:
+    from device_placement.envs import EvaluationStore
+
+    return EvaluationStore(store_path)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes workers misbehave: the kind of fault, the stage and the placements."""
+    from device_placement.envs.execution import isolation
+
+    def install(fault: str, stage: str, jobs: str) -> None:
+        counter = tmp_path / "counter"
+        counter.write_text("0")
+        worker = str(Path(__file__).with_name("faulty_worker.py"))
+        command = (sys.executable, worker, str(counter), fault, stage, jobs)
+        monkeypatch.setattr(isolation, "COMMAND", command)
+
+    return install
+
+
+@pytest.fixture
+def ignore_other_workers() -> None:
+    """`processes.workers` leaves out the measuring processes of earlier tests."""
+    import processes
+
+    processes.OTHERS.clear()
+    processes.OTHERS.update(one.pid for one in processes.workers())

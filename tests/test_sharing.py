@@ -1,11 +1,8 @@
-"""What a store and a lock give to several runs, and what their failures leave of one."""
+"""What a store and a lock give to several runs."""
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,32 +13,9 @@ from typing import Any
 
 import pytest
 from problems import TWO_CPUS, chain
-from test_isolation import FAULTY
+from runs import MEASURING, evaluator_of, lines, rows
 
-from device_placement.agents.placers.random_search import RandomConfig, search_randomly
 from device_placement.agents.training import TrainConfig, train
-from device_placement.envs import EvaluationStore, OpenVINOEvaluator, Placement, make_evaluator
-from device_placement.envs.execution import isolation
-
-MEASURING: dict[str, Any] = {"max_samples": 4, "max_seconds": 0.5, "confirmations": 0}
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
-
-
-def rows(store: Path) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(store)
-    found = connection.execute("SELECT op_devices, pairs, cut_short FROM measurements").fetchall()
-    connection.close()
-    return found
-
-
-def evaluator_of(model: str, store: Path | None, **options: Any) -> OpenVINOEvaluator:
-    settings = {"store": store and str(store), **MEASURING, **options}
-    evaluator = make_evaluator(model, TWO_CPUS, **settings)
-    assert isinstance(evaluator, OpenVINOEvaluator)
-    return evaluator
 
 
 def test_a_later_evaluator_recalls_what_an_earlier_one_measured(tmp_path: Path) -> None:
@@ -173,66 +147,6 @@ def test_a_second_training_with_the_same_seed_measures_nothing_again(
     assert len(rows(store)) == stored
 
 
-def test_a_training_goes_on_while_its_workers_are_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every fourth placement kills its worker, in turn while compiling and while timing."""
-    counter, store, out = tmp_path / "counter", tmp_path / "store.sqlite", tmp_path / "run"
-    counter.write_text("0")
-    command = (sys.executable, FAULTY, str(counter), "kill", "both", "every:4")
-    monkeypatch.setattr(isolation, "COMMAND", command)
-    config = TrainConfig(
-        model=chain(tmp_path, length=16),
-        devices=TWO_CPUS,
-        budget=203,
-        rounds=0,
-        store=str(store),
-        out=str(out),
-        **MEASURING,
-    )
-    assert train(config) == 0
-    found = lines(out)
-    keys = Counter(tuple(line["assignment"]) for line in found)
-    assert len(found) == 203
-    assert set(keys.values()) == {1}
-    killed = [line for line in found if line["evaluation"]["error"]]
-    assert len(killed) == 50
-    stages = Counter(line["evaluation"]["error"].rpartition(" while ")[2] for line in killed)
-    assert stages == {"compiling.": 25, "timing.": 25}
-    assert all("SIGKILL" in line["evaluation"]["error"] for line in killed)
-    # All but those that were killed, and the reference, which is kept apart.
-    assert len(rows(store)) == len(found) - len(killed) - 1
-    assert Placement.load(out / "best_placement.json").claim is not None
-
-
-def test_the_result_of_a_search_keeps_to_the_limit_of_the_outputs(tmp_path: Path) -> None:
-    free = evaluator_of("diamond", None, reference="CPU_F32", verify=True)
-    error = free.evaluate([0] * 4).output_error
-    free.close()
-    if error == 0:
-        pytest.skip("this CPU computes in f32 anyway")
-    out = tmp_path / "run"
-    config = RandomConfig(
-        model="diamond",
-        devices=TWO_CPUS,
-        budget=16,
-        rounds=2,
-        store=None,
-        out=str(out),
-        reference="CPU_F32",
-        max_output_error=error * 0.9,
-        **MEASURING,
-    )
-    assert search_randomly(config) == 0
-    result = json.loads((out / "result.json").read_text())
-    rows_by_name = {row["name"]: row for row in result["rows"]}
-    assert "outputs differ" in rows_by_name["all on CPU"]["error"]
-    assert result["result"] != "all on CPU"
-    claim = Placement.load(out / "best_placement.json").claim
-    assert claim is not None
-    assert (claim.reference, claim.max_output_error) == ("CPU_F32", error * 0.9)
-
-
 SHARE = """
     import json, sys
     from device_placement.envs import make_evaluator
@@ -267,112 +181,3 @@ def test_two_processes_share_store_and_lock(tmp_path: Path) -> None:
     assert all(one != other for one, other in zip(*measured, strict=True))
     assert Counter(row[0] for row in rows(store)).most_common(1)[0][1] == 1
     assert len(rows(store)) == 100
-
-
-def search(tmp_path: Path, store: Path, budget: int = 30, out: str = "run") -> list[dict[str, Any]]:
-    config = RandomConfig(
-        model=chain(tmp_path),
-        devices=TWO_CPUS,
-        budget=budget,
-        rounds=0,
-        store=str(store),
-        out=str(tmp_path / out),
-        **MEASURING,
-    )
-    assert search_randomly(config) == 0
-    return lines(tmp_path / out)
-
-
-def test_a_search_goes_on_without_a_broken_store(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = tmp_path / "store.sqlite"
-    search(tmp_path, store, out="first")
-    whole = store.read_bytes()
-    store.write_bytes(whole[: len(whole) // 2])
-    found = search(tmp_path, store)
-    assert len(found) == 30
-    assert all(line["evaluation"]["time_s"] > 0 for line in found)
-    assert not any(line["evaluation"]["cached"] for line in found)
-    assert caplog.text.count("Going on without remembering evaluations") == 1
-    assert str(store) in caplog.text
-    assert store.read_bytes() == whole[: len(whole) // 2]  # left as it is, for its owner to see
-
-
-def test_a_store_cut_off_in_the_middle_of_a_search_does_not_end_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = tmp_path / "store.sqlite"
-    evaluator = evaluator_of(chain(tmp_path), store)
-    groups = evaluator.coarse.num_groups
-    for number in range(1, 40):
-        if number == 20:
-            os.truncate(store, store.stat().st_size - 4096)
-        found = evaluator.evaluate([(number >> group) & 1 for group in range(groups)])
-        assert found.valid
-    assert "Going on without remembering evaluations" in caplog.text
-    evaluator.close()
-
-
-FULL = """
-    import logging, resource, sys
-    from device_placement.envs import make_evaluator
-    model, devices, store, quota = sys.argv[1:]
-    logging.basicConfig(stream=sys.stdout)
-    isolation = "process"
-    if quota:  # which the worker would inherit, and could not be handed its model
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(quota), int(quota)))
-        isolation = "none"
-    settings = {"max_samples": 3, "give_up_factor": 1000.0, "confirmations": 0}
-    evaluator = make_evaluator(model, devices, store=store, isolation=isolation, **settings)
-    groups = evaluator.coarse.num_groups
-    for number in range(1, 200):
-        found = evaluator.evaluate([(number >> group) & 1 for group in range(groups)])
-        assert found.valid, found.error
-    print("ended with its result")
-"""
-
-
-@pytest.mark.parametrize("quota", ["", "60000"], ids=["tmpfs", "quota"])
-def test_a_full_disk_does_not_end_a_search(tmp_path: Path, quota: str) -> None:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    store, kept = folder / "store.sqlite", tmp_path / "store.sqlite"
-    code = textwrap.dedent(FULL)
-    command = [sys.executable, "-c", code, chain(tmp_path), TWO_CPUS, str(store), quota]
-    shell = f'"$@" && cp {store} {kept}'
-    if not quota:
-        mount = f"mount -t tmpfs -o size=100k tmpfs {folder}"
-        probe = ["unshare", "-rm", "sh", "-c", mount]
-        if not shutil.which("unshare") or subprocess.run(probe, check=False).returncode:
-            pytest.skip("this machine does not let a test mount a file system")
-        command = ["unshare", "-rm", "sh", "-c", f"{mount} && {shell}", "sh", *command]
-    else:
-        command = ["sh", "-c", shell, "sh", *command]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "ended with its result" in done.stdout
-    assert done.stdout.count("Going on without remembering evaluations") == 1
-    stored = rows(kept)
-    assert 0 < len(stored) < 199
-    assert len({row[0] for row in stored}) == len(stored)
-    EvaluationStore(kept)  # it is whole
-
-
-def test_a_placement_that_was_lost_is_not_stored_as_anything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counter, store = tmp_path / "counter", tmp_path / "store.sqlite"
-    counter.write_text("0")
-    command = (sys.executable, FAULTY, str(counter), "hang", "time", "1")
-    monkeypatch.setattr(isolation, "COMMAND", command)
-    evaluator = evaluator_of("diamond", store, timeout_s=1.0)
-    assert "Timed out" in evaluator.evaluate([0, 1, 0, 0]).error
-    evaluator.close()
-    assert rows(store) == []
-    again = evaluator_of("diamond", store)
-    found = again.evaluate([0, 1, 0, 0])
-    assert found.valid
-    assert not found.cached
-    assert not math.isnan(found.time_s)
-    again.close()
