@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     )
     from device_placement.agents.extractors import GraphFeaturesExtractor
     from device_placement.agents.recording import RecordingEvaluator
+    from device_placement.agents.sb3_vec_env import SB3VecEnv
     from device_placement.agents.training import TrainConfig, train
 
 _HOMES = {
     "GraphFeaturesExtractor": "extractors",
     "RecordingEvaluator": "recording",
+    "SB3VecEnv": "sb3_vec_env",
     "TrainConfig": "training",
     "greedy_assignment": "algorithms",
     "load_algorithm": "algorithms",
@@ -31,6 +33,7 @@ _HOMES = {
 __all__ = [
     "GraphFeaturesExtractor",
     "RecordingEvaluator",
+    "SB3VecEnv",
     "TrainConfig",
     "greedy_assignment",
     "load_algorithm",

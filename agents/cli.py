@@ -37,6 +37,12 @@ COMMANDS = {
         "run_doctor",
         "tell whether this machine can be trusted to measure",
     ),
+    "profile": Command(
+        "device_placement.envs.profiles",
+        "ProfileConfig",
+        "profile_model",
+        "measure what a model's ops and transfers cost here",
+    ),
     "validate": Command(
         "device_placement.envs.checking",
         "ValidateConfig",
@@ -49,8 +55,14 @@ COMMANDS = {
         "train",
         "train an agent and keep the best placement it finds",
     ),
+    "search": Command(
+        "device_placement.agents.search",
+        "SearchCommand",
+        "search",
+        "search with a classical or exact placer and keep the best placement",
+    ),
     "random": Command(
-        "device_placement.agents.placers.random_search",
+        "device_placement.agents.search",
         "RandomConfig",
         "search_randomly",
         "evaluate random placements and keep the best",

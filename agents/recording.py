@@ -91,7 +91,7 @@ class RecordingEvaluator:
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Evaluate one device per group, (num_groups,), and write it down if it is new."""
-        key = tuple(int(device) for device in assignment)
+        key = tuple(map(int, assignment))
         self.num_requests += 1
         if key in self._known:
             return dataclasses.replace(self._known[key], cached=True)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from device_placement.agents.runs import Run
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.compare import compare, contenders, paired_ratio
-from device_placement.envs.execution.evaluation import Evaluation, Evaluator, single_assignments
+from device_placement.envs.execution.evaluation import (
+    NAN,
+    Evaluation,
+    Evaluator,
+    single_assignments,
+)
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 
 Row = dict[str, Any]
 
 
-def finish(run: Run, assignments: Mapping[str, list[int]]) -> str:
+def finish(run: Run, assignments: Mapping[str, list[int]], bound_s: float = NAN) -> str:
     """Compare, keep the winner as the run's result, write ``result.json``; the table.
 
     The result is the fastest, measured anew, of the singles and the given placements: the
@@ -25,6 +31,7 @@ def finish(run: Run, assignments: Mapping[str, list[int]]) -> str:
     Args:
         run: the search.
         assignments: (num_groups,) device numbers of what it found, by name.
+        bound_s: no placement is faster than this; NaN where nothing was proven.
 
     Raises:
         DevicePlacementError: when none of them is valid.
@@ -51,6 +58,7 @@ def finish(run: Run, assignments: Mapping[str, list[int]]) -> str:
         {
             "result": winner,
             "rows": rows,
+            "bound_s": None if math.isnan(bound_s) else bound_s,
             "evaluated": {
                 "distinct": run.recorder.num_distinct,
                 "requests": run.recorder.num_requests,

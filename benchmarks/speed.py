@@ -3,6 +3,8 @@
 Run it with::
 
     python -m device_placement.benchmarks.speed
+
+With ``--simulator`` it times the simulator instead: placements and steps a second.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 import tyro
 
 from device_placement.agents.placers.random_search import random_assignment
+from device_placement.benchmarks import simulator_speed
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.execution.evaluation import Evaluation
 from device_placement.envs.execution.machine import describe_machine
@@ -34,6 +37,10 @@ class SpeedConfig:
     """Steps of the environment, each with a random placement."""
     seed: int = 0
     """Seed of the placements."""
+    simulator: bool = False
+    """Time the simulator instead of OpenVINO; models, devices and steps are then not used."""
+    data: str = ""
+    """For the simulator, the folder of the dnn-partitioning files; random graphs without."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,9 @@ def _last_evaluation(env: DevicePlacementEnv, action: np.ndarray) -> Evaluation:
 
 
 def main(config: SpeedConfig) -> int:
-    """Print a line a model."""
+    """Print a line a model, or the figures of the simulator."""
+    if config.simulator:
+        return simulator_speed.run(config.data, config.seed)
     print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
     print(f"{config.steps} random placements each, devices {config.devices}\n")
     print("model          placements/min  step ms  compile ms  run ms  own share (95 % interval)")

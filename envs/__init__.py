@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from device_placement.envs.execution.factory import make_evaluator
     from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
     from device_placement.envs.execution.profile import HardwareProfile
+    from device_placement.envs.execution.profiling import measure_profile
     from device_placement.envs.execution.settings import MeasureConfig
     from device_placement.envs.execution.simulator import SimulatedEvaluator
     from device_placement.envs.execution.store import EvaluationStore
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from device_placement.envs.graph import ComputationGraph, read_graph
     from device_placement.envs.models import load_model, model_hash
     from device_placement.envs.placement import Placement
+    from device_placement.envs.vector_env import DevicePlacementVectorEnv
 
 _HOMES = {
     "Claim": "claim",
@@ -50,6 +52,7 @@ _HOMES = {
     "DeviceError": "errors",
     "DevicePlacementEnv": "env",
     "DevicePlacementError": "errors",
+    "DevicePlacementVectorEnv": "vector_env",
     "Evaluation": "execution.evaluation",
     "EvaluationStore": "execution.store",
     "Evaluator": "execution.evaluation",
@@ -69,6 +72,7 @@ _HOMES = {
     "load_model": "models",
     "make_core": "devices",
     "make_evaluator": "execution.factory",
+    "measure_profile": "execution.profiling",
     "model_hash": "models",
     "parse_devices": "devices",
     "read_graph": "graph",
@@ -82,6 +86,7 @@ __all__ = [
     "DeviceError",
     "DevicePlacementEnv",
     "DevicePlacementError",
+    "DevicePlacementVectorEnv",
     "Evaluation",
     "EvaluationStore",
     "Evaluator",
@@ -101,6 +106,7 @@ __all__ = [
     "load_model",
     "make_core",
     "make_evaluator",
+    "measure_profile",
     "model_hash",
     "parse_devices",
     "read_graph",
@@ -121,6 +127,7 @@ def __dir__() -> list[str]:
 
 def _register() -> None:
     entry_point = f"{__name__}.env:DevicePlacementEnv"
+    many = f"{__name__}.vector_env:DevicePlacementVectorEnv"
     simulated = {"evaluator": "simulator"}
     for formulation, suffix in _SUFFIXES.items():
         kwargs = {"formulation": formulation}
@@ -128,7 +135,12 @@ def _register() -> None:
             register(
                 f"DevicePlacement{suffix}-v0", entry_point, nondeterministic=True, kwargs=kwargs
             )
-            register(f"SimulatedDevicePlacement{suffix}-v0", entry_point, kwargs=kwargs | simulated)
+            register(
+                f"SimulatedDevicePlacement{suffix}-v0",
+                entry_point,
+                vector_entry_point=None if formulation == "refine" else many,
+                kwargs=kwargs | simulated,
+            )
 
 
 _register()

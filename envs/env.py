@@ -21,27 +21,18 @@ from device_placement.envs.execution.evaluation import (
     Evaluator,
     single_assignments,
 )
-from device_placement.envs.execution.factory import make_evaluators
 from device_placement.envs.execution.validation import (
     Validation,
     claim_of,
     validate_placement,
 )
-from device_placement.envs.features import DEFAULT_BLOCKS, group_features, num_features
-from device_placement.envs.formulations import Assignment, make_formulation, unplaced
+from device_placement.envs.features import DEFAULT_BLOCKS
+from device_placement.envs.formulations import Assignment, unplaced
 from device_placement.envs.normalisation import Shapes
-from device_placement.envs.observation import (
-    FORMULATIONS,
-    Layout,
-    Observation,
-    action_space,
-    graph_arrays,
-    observation_space,
-    observe,
-)
+from device_placement.envs.observation import Observation, observe
+from device_placement.envs.parts import make_parts
 from device_placement.envs.placement import Placement
 from device_placement.envs.rendering import render_picture, render_text
-from device_placement.envs.rewards import DEFAULT_REWARDS, REWARDS
 
 
 class DevicePlacementEnv(gym.Env[Any, Any]):
@@ -161,37 +152,34 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         render_mode: str | None = None,
         **measuring: Any,
     ) -> None:
-        choose("formulation", formulation, dict.fromkeys(FORMULATIONS))
-        self._reward = choose("reward", reward or DEFAULT_REWARDS[formulation], REWARDS)
-        width = num_features(features)
         if render_mode is not None:
             choose("render mode", render_mode, dict.fromkeys(self.metadata["render_modes"]))
         self.render_mode = render_mode
-        self.evaluators = make_evaluators(
+        self._parts = make_parts(
             model,
             devices,
+            formulation=formulation,
             coarsening=coarsening,
             max_groups=max_groups,
+            horizon=horizon,
+            reward=reward,
+            features=features,
             evaluator=evaluator,
             input_shapes=input_shapes,
             **measuring,
         )
+        self.evaluators = self._parts.evaluators
+        self.layout = self._parts.layout
+        self.observation_space = self._parts.observation_space
+        self.action_space = self._parts.action_space
+        self._formulation = self._parts.formulation
         self._owns_evaluators = isinstance(evaluator, str)
         self._start = start
-        graphs = [one.coarse for one in self.evaluators]
-        self.layout = Layout.of(graphs, width, len(self.evaluators[0].devices))
-        self._formulation = make_formulation(formulation, self.layout, horizon)
-        self._static = [
-            graph_arrays(coarse, group_features(coarse, features), self.layout, graph_id)
-            for graph_id, coarse in enumerate(graphs)
-        ]
-        self.observation_space = observation_space(self.layout)
-        self.action_space = action_space(self.layout, formulation)
         self._baselines: dict[int, Baseline] = {}
         self._best: dict[int, tuple[float, list[int]]] = {}
         self._graph_id = 0
         self._step = 0
-        self._assignment = unplaced(graphs[0].num_groups)
+        self._assignment = unplaced(self.coarse.num_groups)
         self._evaluation: Evaluation | None = None
         self._time_s = NAN  # what the next reward compares with
 
@@ -210,7 +198,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode; the first one of a model evaluates its singles."""
         super().reset(seed=seed)
-        self._graph_id = self._draw_graph((options or {}).get("graph_id"))
+        chosen = (options or {}).get("graph_id")
+        self._graph_id = self._parts.draw_graph(self.np_random, chosen)
         self._step = 0
         self._evaluation = None
         self._time_s = self.baseline().reference_s
@@ -236,7 +225,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             if not self._evaluation.valid:
                 time_s = self.baseline().penalty_s
                 undone = self._formulation.undoes_invalid
-            reward = self._reward(time_s, self._time_s, self.baseline().reference_s)
+            reward = self._parts.reward(time_s, self._time_s, self.baseline().reference_s)
             self._time_s = self._time_s if undone else time_s
         if not undone:
             self._assignment = proposal
@@ -319,20 +308,10 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             start = Placement.load(start)
         return np.array(start.with_devices(self.evaluator.devices).to_groups(self.coarse))
 
-    def _draw_graph(self, chosen: Any) -> int:
-        number = len(self.evaluators)
-        if chosen is None:
-            return int(self.np_random.integers(number)) if number > 1 else 0
-        if not 0 <= int(chosen) < number:
-            raise DevicePlacementError(
-                f"Got graph_id={chosen}; the models are numbered 0 to {number - 1}."
-            )
-        return int(chosen)
-
     def _observe(self) -> Observation:
         baseline = self.baseline()
         return observe(
-            self._static[self._graph_id],
+            self._parts.static[self._graph_id],
             baseline.features,
             self.layout,
             self._assignment,

@@ -15,7 +15,7 @@ from device_placement.envs.execution.costs import FREE
 MS = 1e-3  # both formats tell milliseconds
 NOMINAL_BYTES_PER_S = 1e9  # a tensor counts as the bytes that this link moves in its cost
 
-_NODE = re.compile(r"(?P<id>\S+) -- (?P<op>.*?) -- (?P<numbers>\w+=.*)")
+_NODE = re.compile(r"(?P<id>\S+) -- (?P<op>.*?) -- (?P<numbers>\w+=.*?)( -- stage_id=\d+)?")
 _EDGE = re.compile(r"\t(?P<source>\S+) -- (?P<target>\S+)")
 
 

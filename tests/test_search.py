@@ -1,4 +1,4 @@
-"""Budget, record, run folder, training and random search, and the commands around them."""
+"""Training and random search: what a run leaves, and how it goes on."""
 
 from __future__ import annotations
 
@@ -10,71 +10,21 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from problems import TWO_CPUS
+from runs import MEASURING, evaluator_of, lines
 from scripted import ScriptedEvaluator, twelve_groups_evaluator
 
-from device_placement.agents.cli import COMMANDS, main
-from device_placement.agents.placers.random_search import (
-    RandomConfig,
-    random_assignment,
-    sample_placements,
-    search_randomly,
-)
-from device_placement.agents.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.placers.random_search import random_assignment
 from device_placement.agents.report import format_table, make_rows
+from device_placement.agents.search import RandomConfig, search_randomly
 from device_placement.agents.training import TrainConfig, train
-from device_placement.envs import DevicePlacementError, Evaluation, Placement, make_evaluator
+from device_placement.envs import DevicePlacementError, Evaluation, Placement
 
 COMMAND = [sys.executable, "-m", "device_placement.agents.cli"]
 SIMULATED = {"model": "resnet50", "devices": "CPU,GPU", "evaluator": "simulator"}
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
-
-
-def test_the_budget_counts_distinct_placements_and_bounds_requests() -> None:
-    recorder = RecordingEvaluator(twelve_groups_evaluator(), budget=4)
-    recorder.evaluate_singles()
-    assert (recorder.num_distinct, recorder.num_requests, recorder.spent) == (2, 2, False)
-    for _ in range(REQUESTS_PER_BUDGET * 4 - 3):
-        assert recorder.evaluate([0] * 12).cached
-        assert not recorder.spent
-    recorder.evaluate([0] * 12)
-    assert recorder.spent
-    assert recorder.num_distinct == 2
-    other = RecordingEvaluator(twelve_groups_evaluator(), budget=3)
-    sample_placements(other, seed=0)
-    assert other.num_distinct == 3
-    with pytest.raises(DevicePlacementError, match="budget of 2; 2 of it go to the singles"):
-        RecordingEvaluator(twelve_groups_evaluator(), budget=2)
-
-
-def test_the_record_is_replayed_even_when_its_last_line_was_cut(tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
-    first = RecordingEvaluator(twelve_groups_evaluator(), 10, log)
-    sample_placements(first, seed=0)
-    log.write_text(log.read_text() + '{"requests": 3, "assi')
-    inner = twelve_groups_evaluator()
-    second = RecordingEvaluator(inner, 20, log)
-    assert (second.num_distinct, second.best, second.best_s) == (10, first.best, first.best_s)
-    assert inner.num_calls == 0
-    sample_placements(second, seed=1)
-    assert len(log.read_text().splitlines()) == 20
-    log.write_text("nonsense\n")
-    with pytest.raises(DevicePlacementError, match=r"Line 1 of .*log\.jsonl"):
-        RecordingEvaluator(inner, 20, log)
-
-
-def test_a_record_of_another_problem_is_refused(tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
-    RecordingEvaluator(twelve_groups_evaluator(), 3, log).evaluate_singles()
-    other = make_evaluator("resnet50", "CPU,GPU", evaluator="simulator")
-    with pytest.raises(DevicePlacementError, match="12 groups; the model has"):
-        RecordingEvaluator(other, 3, log)
 
 
 def test_random_placements_keep_to_what_is_supported() -> None:
@@ -220,61 +170,37 @@ def test_speedups_are_over_the_best_single_round_by_round() -> None:
     assert any(line.startswith("broken") and "invalid: does not" in line for line in table)
 
 
-def test_help_names_every_command_and_each_has_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    text = capsys.readouterr().out
-    assert all(name in text for name in COMMANDS)
-    assert main([]) == 2
-    for name in COMMANDS:
-        with pytest.raises(SystemExit) as ended:
-            main([name, "--help"])
-        assert ended.value.code == 0
-        assert f"device-placement {name}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["trian"], "Unknown command 'trian'.*Did you mean 'train'"),
-        (["train", "--algo", "pp0"], "Unknown algorithm 'pp0'"),
-        (["train", "--formulation", "asign"], "Unknown formulation 'asign'"),
-        (["train", "--torch-device", "gpu"], "torch can't use the device 'gpu'"),
-        (["train", "--reward", "invers"], "Unknown reward 'invers'"),
-        (["train", "--model", "resnet5"], "resnet5.*Did you mean 'resnet50'"),
-        (["train", "--devices", "CPU,GPU.7"], r"Unknown device 'GPU\.7'; this machine has: CPU"),
-        (["random", "--devices", "CPU"], "Got one device"),
-        (["inspect", "nothing.onnx"], r"No model file 'nothing\.onnx'"),
-        (["random", "--model", "diamond", "--budget", "1"], "budget of 1"),
-    ],
-)
-def test_a_wrong_word_is_one_line_and_leaves_nothing(
-    words: list[str],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import re
-
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    error = capsys.readouterr().err
-    assert re.search(message, error)
-    assert len(error.strip().splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_command_imports_nothing_heavy_to_answer_help() -> None:
-    code = (
-        "import sys; from device_placement.agents.cli import main; main(['--help']); "
-        "sys.exit(bool({'torch', 'openvino', 'gymnasium', 'tyro'} & set(sys.modules)))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
 def test_all_twelve_group_placements_are_ranked() -> None:
     evaluator = twelve_groups_evaluator()
     best_s, best = evaluator.ranked()[0]
     every = itertools.product((0, 1), repeat=12)
     assert best_s == min(evaluator.time_s(np.array(one)) for one in every)
     assert len(set(best)) == 2  # no single is the optimum
+
+
+def test_the_result_of_a_search_keeps_to_the_limit_of_the_outputs(tmp_path: Path) -> None:
+    free = evaluator_of("diamond", None, reference="CPU_F32", verify=True)
+    error = free.evaluate([0] * 4).output_error
+    free.close()
+    if error == 0:
+        pytest.skip("this CPU computes in f32 anyway")
+    out = tmp_path / "run"
+    config = RandomConfig(
+        model="diamond",
+        devices=TWO_CPUS,
+        budget=16,
+        rounds=2,
+        store=None,
+        out=str(out),
+        reference="CPU_F32",
+        max_output_error=error * 0.9,
+        **MEASURING,
+    )
+    assert search_randomly(config) == 0
+    result = json.loads((out / "result.json").read_text())
+    rows_by_name = {row["name"]: row for row in result["rows"]}
+    assert "outputs differ" in rows_by_name["all on CPU"]["error"]
+    assert result["result"] != "all on CPU"
+    claim = Placement.load(out / "best_placement.json").claim
+    assert claim is not None
+    assert (claim.reference, claim.max_output_error) == ("CPU_F32", error * 0.9)

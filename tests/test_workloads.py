@@ -68,6 +68,16 @@ def test_a_pipedream_profile_is_read_as_it_says() -> None:
     assert evaluator.evaluate([0, 0, 0, 1, 1, 1]).time_s == pytest.approx(6.6e-3 + moved_s)
 
 
+def test_several_outputs_and_stages_of_pipedream_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "graph.txt"
+    numbers = "forward_compute_time=1.0, backward_compute_time=1.0, parameter_size=0.0"
+    path.write_text(
+        f"a -- LSTM(8, 8) -- {numbers}, activation_size=[8.0; 4.0] -- stage_id=0\n"
+        f"b -- Add -- {numbers}, activation_size=8.0 -- stage_id=1\n\ta -- b\n"
+    )
+    assert load_workload(path).coarse.edge_bytes.tolist() == [12.0]
+
+
 @pytest.mark.parametrize("path", [TOWERS, BRANCH], ids=["partitioning", "pipedream"])
 def test_a_workload_is_an_environment(path: Path) -> None:
     env = gym.make(

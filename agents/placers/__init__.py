@@ -1,1 +1,78 @@
 """Placers: anything that searches for a placement with an evaluator and a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from device_placement.envs.errors import DevicePlacementError, choose, unknown
+
+if TYPE_CHECKING:
+    from device_placement.agents.placers.result import Placer
+
+
+@dataclass(frozen=True)
+class PlacerEntry:
+    """Where a placer lives and what it does."""
+
+    module: str  # in this package
+    name: str  # of its class
+    summary: str
+    needs_costs: bool = False  # plans from costs, so it works with the simulator only
+
+    def load(self) -> type[Any]:
+        """The class; its module is imported now."""
+        loaded: type[Any] = getattr(importlib.import_module(f"{__name__}.{self.module}"), self.name)
+        return loaded
+
+
+PLACERS: Mapping[str, PlacerEntry] = {
+    "single": PlacerEntry("single", "BestSingle", "the best single device"),
+    "automatic": PlacerEntry("automatic", "Automatic", "what OpenVINO's HETERO chooses by itself"),
+    "random": PlacerEntry("random_search", "RandomSearch", "random placements"),
+    "local_search": PlacerEntry(
+        "local_search", "LocalSearch", "one move at a time while it helps, then anew"
+    ),
+    "annealing": PlacerEntry("annealing", "Annealing", "simulated annealing"),
+    "cross_entropy": PlacerEntry("cross_entropy", "CrossEntropy", "the cross-entropy method"),
+    "genetic": PlacerEntry("genetic", "Genetic", "a genetic algorithm"),
+    "heft": PlacerEntry("list_scheduling", "Heft", "earliest finish time, by upward rank", True),
+    "m_etf": PlacerEntry(
+        "list_scheduling", "MemoryEtf", "earliest start time within the memory of devices", True
+    ),
+    "stages": PlacerEntry("stages", "Stages", "balanced contiguous stages, one a device", True),
+    "contiguous": PlacerEntry(
+        "contiguous",
+        "ContiguousSplits",
+        "exact for contiguous splits, by dynamic programming",
+        True,
+    ),
+    "min_cut": PlacerEntry("min_cut", "MinimumCut", "exact for two devices, by minimum cut", True),
+    "cp_sat": PlacerEntry("cp_sat", "CpSat", "exact, by constraint programming", True),
+}
+"""Name -> placer."""
+
+
+def make_placer(name: str, **options: Any) -> Placer:
+    """A placer by name.
+
+    Args:
+        name: a name of `PLACERS`.
+        options: the fields of its class.
+
+    Raises:
+        DevicePlacementError: on an unknown name or option, or a value out of range.
+
+    >>> make_placer("genetic", population=20).population
+    20
+    """
+    loaded = choose("placer", name, PLACERS).load()
+    allowed = [field.name for field in dataclasses.fields(loaded)]
+    for option in options:
+        if option not in allowed:
+            raise DevicePlacementError(unknown(f"option of the placer {name!r}", option, allowed))
+    placer: Placer = loaded(**options)
+    return placer

@@ -6,35 +6,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from device_placement.agents.placers.moves import Space
+from device_placement.agents.placers.result import PlacerResult, Trace
 from device_placement.agents.recording import RecordingEvaluator
-from device_placement.agents.report import finish
-from device_placement.agents.runs import Run, SearchConfig, resumed
 from device_placement.envs.coarsening import CoarseGraph
+from device_placement.envs.execution.evaluation import Evaluator
 
 
 @dataclass(frozen=True)
-class RandomConfig(SearchConfig):
-    """What a random search is told."""
+class RandomSearch:
+    """The singles, then random placements, until the budget is spent.
 
-
-def search_randomly(config: RandomConfig) -> int:
-    """Evaluate random placements until the budget is spent, then print the table.
-
-    Returns:
-        The exit status: 0, or 130 after Ctrl-C.
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> len(RandomSearch().place(evaluator, budget=5, seed=0).evaluations)
+    5
     """
-    config = resumed(config)
-    interrupted = False
-    with Run(config, "random") as run:
-        try:
-            sample_placements(run.recorder, config.seed)
-        except KeyboardInterrupt:
-            interrupted = True
-        print(run.summary(interrupted))
-        if config.rounds and not interrupted:
-            print("Measuring the contenders anew, in turns ...\n")
-            print(finish(run, {"best found": list(run.recorder.best)}))
-    return 130 if interrupted else 0
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        generator = np.random.default_rng(seed)
+        trace.singles()
+        while not trace.spent:
+            trace.evaluate(space.assignment(space.sample(generator, 1)[0]))
+        return trace.result()
 
 
 def sample_placements(recorder: RecordingEvaluator, seed: int) -> None:
@@ -42,10 +38,7 @@ def sample_placements(recorder: RecordingEvaluator, seed: int) -> None:
 
     Placements made before, in a run that is resumed, are drawn again and cost nothing.
     """
-    generator = np.random.default_rng(seed)
-    recorder.evaluate_singles()
-    while not recorder.spent:
-        recorder.evaluate(random_assignment(recorder.coarse, generator))
+    RandomSearch().place(recorder, recorder.budget, seed)
 
 
 def random_assignment(coarse: CoarseGraph, generator: np.random.Generator) -> list[int]:

@@ -72,10 +72,16 @@ class Trace:
         """Whether the budget is used up."""
         return self.recorder.spent
 
+    @property
+    def progress(self) -> float:
+        """The share of the budget that went to what was asked for here, 0 to 1."""
+        return min(1.0, len(self.asked) / self.recorder.budget)
+
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Evaluate one device per group, (num_groups,)."""
-        evaluation = self.recorder.evaluate(assignment)
-        self.asked.setdefault(tuple(int(device) for device in assignment), evaluation.time_s)
+        key = tuple(map(int, assignment))
+        evaluation = self.recorder.evaluate(key)
+        self.asked.setdefault(key, evaluation.time_s)
         return evaluation
 
     def time_s(self, assignment: Sequence[int]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+MIB = 2**20
 GIB = 2**30
 
 
@@ -81,6 +82,16 @@ HARDWARE: Mapping[str, Hardware] = {
             "CPU": DeviceSheet("a CPU", 1e12, 60e9, 1e-6, CPU_EFFICIENCY),
             "GPU": DeviceSheet("a GPU", 20e12, 300e9, 8e-6, GPU_EFFICIENCY),
             "NPU": DeviceSheet("an NPU", 8e12, 60e9, 5e-6, NPU_EFFICIENCY),
+        },
+        default=("CPU", "GPU"),
+        link=Link(latency_s=10e-6, bytes_per_s=10e9),
+        sources=("round numbers of ours",),
+    ),
+    "small_gpu": Hardware(
+        "that desktop, whose GPU has 256 MiB of memory left",
+        {
+            "CPU": DeviceSheet("a CPU", 1e12, 60e9, 1e-6, CPU_EFFICIENCY),
+            "GPU": DeviceSheet("a GPU", 20e12, 300e9, 8e-6, GPU_EFFICIENCY, 256 * MIB),
         },
         default=("CPU", "GPU"),
         link=Link(latency_s=10e-6, bytes_per_s=10e9),

@@ -18,6 +18,15 @@ from device_placement.envs.graph import Bool, ComputationGraph, Float64
 
 FORMAT = "device-placement hardware profile"
 VERSION = 1
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 KINDS = ("measured", "derived", "given")  # how the numbers came about
 
 
@@ -123,7 +132,7 @@ class HardwareProfile:
         return np.asarray(graph.supported & ~np.isnan(self.op_times(graph)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the profile as JSON; what has no number there (NaN, inf) becomes null."""
+        """Write the profile as JSON, replacing the file in one step; NaN and inf become null."""
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -140,7 +149,11 @@ class HardwareProfile:
             "subgraph_s": self.subgraph_s.tolist(),
             "op_s": dict(zip(self.op_names, _with_null(self.op_s), strict=True)),
         }
-        Path(path).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+        target = Path(path)
+        draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(target)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> HardwareProfile:
@@ -156,7 +169,7 @@ class HardwareProfile:
             return cls._from_content(content)
         except DevicePlacementError as error:
             raise DevicePlacementError(f"Can't use {str(path)!r}: {error}") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise DevicePlacementError(
                 f"Can't read {str(path)!r} as a hardware profile ({type(error).__name__}: {error})"
                 f"; give a file that `device-placement profile` wrote, of version {VERSION}."

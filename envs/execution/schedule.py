@@ -94,7 +94,11 @@ def sequential(costs: Costs, devices: Devices) -> Float64:
         per_byte,
     )
     if costs.subgraph_s.any():
-        times += costs.subgraph_s @ count_subgraphs(costs, devices)
+        # Not as a product of matrices, whose rounding depends on the size of the batch.
+        for subgraph_s, pieces in zip(
+            costs.subgraph_s, count_subgraphs(costs, devices), strict=True
+        ):
+            times += subgraph_s * pieces
     return times
 
 

@@ -1,0 +1,80 @@
+"""Simulated annealing (Kirkpatrick, Gelatt and Vecchi, Science 1983)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_placement.agents.placers.moves import Choice, Space, first_choice
+from device_placement.agents.placers.options import check_options
+from device_placement.agents.placers.result import PlacerResult, Trace
+from device_placement.envs.execution.evaluation import Evaluator
+
+STALE = 2  # requests, per move that there is, without a new placement: it is frozen
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """Moves random units from the best single on; slower placements are taken now and then.
+
+    One that is slower by d seconds is taken with the probability exp(-d / temperature). The
+    first temperature takes a move of the mean difference, over some that are tried, with the
+    probability `acceptance`. It falls geometrically, by `cooling` in all over the budget. Where
+    nothing new is met any more, it goes on from a random placement.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> Annealing().place(evaluator, budget=10, seed=0).assignment
+    (0, 0, 0, 0)
+    """
+
+    acceptance: float = 0.4
+    """How probably a move of the mean difference is taken at first, above 0 and below 1."""
+    cooling: float = 1e-2
+    """The last temperature over the first."""
+    trials: int = 20
+    """Moves that are tried for the mean difference."""
+
+    def __post_init__(self) -> None:
+        check_options(self, acceptance=(1e-9, 1 - 1e-9), cooling=(1e-9, 1.0), trials=(1, math.inf))
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        generator = np.random.default_rng(seed)
+        choice, time_s = first_choice(trace, space, generator)
+        first = self._temperature(trace, space, choice, time_s, generator)
+        stale = 0  # requests since the last placement that was new
+        while not trace.spent:
+            if stale > STALE * len(space.moves):
+                choice, stale = space.sample(generator, 1)[0], 0
+                time_s = trace.time_s(space.assignment(choice))
+                continue
+            progress = trace.progress
+            moved = space.neighbour(choice, generator)
+            moved_s = trace.time_s(space.assignment(moved))
+            stale = stale + 1 if trace.progress == progress else 0
+            slower_s, temperature = max(moved_s - time_s, 0.0), first * self.cooling**progress
+            if generator.random() < math.exp(-slower_s / temperature):
+                choice, time_s = moved, moved_s
+        return trace.result()
+
+    def _temperature(
+        self,
+        trace: Trace,
+        space: Space,
+        choice: Choice,
+        time_s: float,
+        generator: np.random.Generator,
+    ) -> float:
+        """The first temperature in seconds, from differences that moves make."""
+        differences = []
+        for _ in range(self.trials):
+            if not trace.spent:
+                moved_s = trace.time_s(space.assignment(space.neighbour(choice, generator)))
+                differences.append(abs(moved_s - time_s))
+        known = [one for one in differences if 0.0 < one < math.inf]
+        mean = sum(known) / len(known) if known else 1.0  # without, moves are equal or invalid
+        return mean / -math.log(self.acceptance)

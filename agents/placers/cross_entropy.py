@@ -1,0 +1,71 @@
+"""The cross-entropy method (de Boer, Kroese, Mannor and Rubinstein, Ann. Oper. Res. 2005)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_placement.agents.placers.moves import Int, Space, evaluate_choices, first_choice
+from device_placement.agents.placers.options import check_options
+from device_placement.agents.placers.result import PlacerResult, Trace
+from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.envs.graph import Float64
+
+COLLAPSED = 0.999  # every unit's likeliest device is at least so likely: nothing new is drawn
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Draws placements, and moves the probabilities towards the shares among the best of them.
+
+    Each unit draws its device on its own, evenly at first. The best so far, at first the best
+    single, counts among each draw. Begins anew when the probabilities have collapsed.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> CrossEntropy().place(evaluator, budget=10, seed=0).assignment
+    (0, 0, 0, 0)
+    """
+
+    population: int = 50
+    """Placements of one draw."""
+    elite: int = 5
+    """How many of them the probabilities move towards."""
+    smoothing: float = 0.3
+    """How far: 1 forgets the probabilities before."""
+
+    def __post_init__(self) -> None:
+        check_options(
+            self, population=(2, math.inf), elite=(1, self.population), smoothing=(1e-9, 1.0)
+        )
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        generator = np.random.default_rng(seed)
+        even = space.allowed / space.allowed.sum(axis=1, keepdims=True)
+        probability = even
+        best, best_s = first_choice(trace, space, generator)
+        while not trace.spent:
+            choices = draw(probability, self.population, generator)
+            times = np.append(evaluate_choices(trace, space, choices), best_s)
+            choices = np.concatenate([choices, best[None]])
+            order = np.argsort(times, kind="stable")
+            best, best_s = choices[order[0]], float(times[order[0]])
+            elite = choices[order[: self.elite]][np.isfinite(times[order[: self.elite]])]
+            if len(elite):
+                shares = (elite[:, :, None] == np.arange(even.shape[1])).mean(axis=0)
+                probability = probability + self.smoothing * (shares - probability)
+            if probability.max(axis=1).min() >= COLLAPSED:
+                probability, best_s = even, math.inf
+        return trace.result()
+
+
+def draw(probability: Float64, count: int, generator: np.random.Generator) -> Int:
+    """(count, num_units) devices, each unit's by its row of (num_units, num_devices)."""
+    # Of exponential times with these rates, a device ends first with its probability.
+    waits = generator.exponential(size=(count, *probability.shape))
+    rates = np.maximum(probability, 1e-300)
+    return np.asarray(np.where(probability > 0.0, waits / rates, math.inf).argmin(axis=2))

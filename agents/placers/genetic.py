@@ -1,0 +1,73 @@
+"""A genetic algorithm: tournaments, uniform crossover (Syswerda, ICGA 1989), mutation, elitism."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_placement.agents.placers.moves import Int, Space, evaluate_choices
+from device_placement.agents.placers.options import check_options
+from device_placement.agents.placers.result import PlacerResult, Trace
+from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.envs.graph import Float64
+
+
+@dataclass(frozen=True)
+class Genetic:
+    """Breeds placements until the budget is spent; the first are the singles and random ones.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> Genetic(population=4, elite=1).place(evaluator, budget=10, seed=0).assignment
+    (0, 0, 0, 0)
+    """
+
+    population: int = 20
+    """Placements of a generation."""
+    tournament: int = 3
+    """The fastest of so many, drawn at random, becomes a parent."""
+    mutations: float = 2.0
+    """Units of a child that move to a random device, on average."""
+    elite: int = 2
+    """The fastest that live on as they are."""
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            population=(2, math.inf),
+            tournament=(1, math.inf),
+            mutations=(0.0, math.inf),
+            elite=(0, self.population - 1),
+        )
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        generator = np.random.default_rng(seed)
+        trace.singles()
+        everywhere = np.flatnonzero(space.allowed.all(axis=0))[: self.population]
+        singles = np.repeat(everywhere[:, None], space.num_units, axis=1)
+        others = space.sample(generator, self.population - len(singles))
+        choices = np.concatenate([singles, others])
+        times = evaluate_choices(trace, space, choices)
+        while not trace.spent:
+            order = np.argsort(times, kind="stable")[: self.elite]
+            children = self._breed(space, choices, times, generator)
+            children_s = evaluate_choices(trace, space, children)
+            choices = np.concatenate([choices[order], children])
+            times = np.concatenate([times[order], children_s])
+        return trace.result()
+
+    def _breed(
+        self, space: Space, choices: Int, times: Float64, generator: np.random.Generator
+    ) -> Int:
+        """(population - elite, num_units) children; each gene is one of its two parents'."""
+        count = self.population - self.elite
+        drawn = generator.integers(len(choices), size=(2 * count, self.tournament))
+        winners = drawn[np.arange(2 * count), times[drawn].argmin(axis=1)]
+        mothers, fathers = choices[winners[:count]], choices[winners[count:]]
+        children = np.where(generator.random(mothers.shape) < 0.5, mothers, fathers)
+        mutated = generator.random(mothers.shape) < self.mutations / space.num_units
+        return np.where(mutated, space.sample(generator, count), children)

@@ -1,0 +1,124 @@
+"""What evaluating the placements of many copies gave, and the infos that tell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.execution.evaluation import NAN
+from device_placement.envs.execution.schedule import count_subgraphs
+from device_placement.envs.execution.simulator import SimulatedEvaluator
+from device_placement.envs.graph import Bool, Float64
+from device_placement.envs.observation import Observation
+
+Infos = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The evaluations of some placements; where there is none, no time and no error."""
+
+    time_s: Float64  # (num_envs,) NaN: invalid, or not evaluated
+    num_subgraphs: NDArray[np.int64]  # (num_envs,)
+    error: NDArray[np.object_]  # (num_envs,) of str
+
+    @classmethod
+    def none(cls, number: int) -> Outcomes:
+        """Nothing was evaluated."""
+        error = np.full(number, "", dtype=np.object_)
+        return cls(np.full(number, NAN), np.zeros(number, dtype=np.int64), error)
+
+    @property
+    def valid(self) -> Bool:
+        """(num_envs,) whether the placement was evaluated and is valid."""
+        return ~np.isnan(self.time_s)
+
+    def put(self, rows: NDArray[np.int64], others: Outcomes) -> None:
+        """Replace some rows."""
+        self.time_s[rows] = others.time_s
+        self.num_subgraphs[rows] = others.num_subgraphs
+        self.error[rows] = others.error
+
+    def without(self, rows: Bool) -> Outcomes:
+        """The same but for some rows, (num_envs,), where nothing was evaluated."""
+        return Outcomes(
+            np.where(rows, NAN, self.time_s),
+            np.where(rows, 0, self.num_subgraphs),
+            np.where(rows, "", self.error),
+        )
+
+
+def evaluate_placements(evaluator: SimulatedEvaluator, placements: NDArray[np.integer]) -> Outcomes:
+    """Evaluate many placements of one model at once, each as `SimulatedEvaluator.evaluate` would.
+
+    Args:
+        evaluator: of the model.
+        placements: (batch, num_groups) device numbers, each 0 to num_devices - 1.
+    """
+    devices = np.ascontiguousarray(placements.T, dtype=np.uint8)
+    times = evaluator.evaluate_many(devices.T)
+    wrong = np.flatnonzero(np.isinf(times))
+    times[wrong] = NAN
+    subgraphs = count_subgraphs(evaluator.costs, devices).sum(axis=0, dtype=np.int64)
+    subgraphs[wrong] = 0
+    error = np.full(len(times), "", dtype=np.object_)
+    for row in wrong:
+        error[row] = evaluator.evaluate(placements[row].tolist()).error
+    return Outcomes(times, subgraphs, error)
+
+
+def describe(
+    outcomes: Outcomes,
+    reference_s: Float64,
+    placements: NDArray[np.int64],
+    best_s: Float64,
+    best: NDArray[np.int64],
+    given: Bool,
+) -> Infos:
+    """The infos of all copies: one array a key, with a mask under ``_`` and the key.
+
+    Args:
+        outcomes: of this step.
+        reference_s: (num_envs,) time of the reference single.
+        placements: (num_envs, max_groups) the current ones.
+        best_s: (num_envs,) the best time so far.
+        best: (num_envs, max_groups) the placement that took it.
+        given: (num_envs,) the copies that the infos are of.
+    """
+    number = len(given)
+    nothing, no, zero = (np.broadcast_to(value, number) for value in (NAN, False, 0.0))
+    infos: Infos = {
+        "time_s": outcomes.time_s,
+        "samples_s": outcomes.time_s[:, None],
+        "interval_s": np.repeat(outcomes.time_s[:, None], 2, axis=1),
+        "valid": outcomes.valid,
+        "error": outcomes.error,
+        "speedup": reference_s / outcomes.time_s,
+        "num_subgraphs": outcomes.num_subgraphs,
+        "compile_s": zero,
+        "cached": no,
+        "cut_short": no,
+        "placement": placements.copy(),
+        "best_time_s": best_s,
+        "best_placement": best,
+        "output_error": nothing,
+        "output_cosine": nothing,
+    }
+    return infos | {f"_{key}": given for key in infos}
+
+
+def final_infos(observations: Observation, infos: Infos, ended: Bool) -> Infos:
+    """What Gymnasium's ``SameStep`` adds to the infos of a step that ends episodes.
+
+    Args:
+        observations: of all copies before their reset.
+        infos: of the copies that ended.
+        ended: (num_envs,) which those are.
+    """
+    last = np.full(len(ended), None, dtype=np.object_)
+    for row in np.flatnonzero(ended):
+        last[row] = {key: array[row] for key, array in observations.items()}
+    return {"final_obs": last, "_final_obs": ended, "final_info": infos, "_final_info": ended}

@@ -1,0 +1,248 @@
+"""Many copies of the environment in step, their placements predicted all at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.envs.ledger import Ledger
+from device_placement.envs.observation import UNPLACED, Observation, observe_many, stack_static
+from device_placement.envs.outcomes import (
+    Infos,
+    Outcomes,
+    describe,
+    evaluate_placements,
+    final_infos,
+)
+from device_placement.envs.parts import make_parts
+from device_placement.envs.vector_formulations import make_vector_formulation
+from device_placement.envs.vector_inputs import (
+    check_actions,
+    check_mask,
+    check_native,
+    one_each,
+    only_simulated,
+    parse_autoreset,
+)
+
+Rows = NDArray[np.int64]  # numbers of copies
+Step = tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Infos]
+
+
+class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
+    """Copies of a simulated `DevicePlacementEnv`, step for step what `SyncVectorEnv` makes of them.
+
+    Formulations are ``assign`` and ``construct``; spaces, rewards and episodes are those of
+    `DevicePlacementEnv`, with one row a copy. Copy i is seeded with seed + i.
+
+    ## Observations
+    What never changes in a model (``node_features``, ``node_mask``, ``edge_index``,
+    ``edge_features``, ``edge_mask``, ``device_features``, ``graph_id``) is read-only and shared
+    from step to step; copy it before you change it. The rest is new in each step.
+
+    ## Information
+    The keys of `DevicePlacementEnv` as arrays over the copies, each with its mask under ``_``
+    and the key; masks and constants are read-only. `SyncVectorEnv` differs in the form only:
+
+    | key | here | there |
+    |---|---|---|
+    | times | float64 | object, where the first copy has no time |
+    | ``samples_s``, ``interval_s`` | (num_envs, 1), (num_envs, 2), NaN without a time | tuples |
+    | ``placement``, ``best_placement`` | (num_envs, max_groups), padded with -1 | lists |
+
+    ## Autoreset
+    ``metadata["autoreset_mode"]`` tells it. ``NextStep``, the default: the step after an
+    episode's end ignores the action and resets. ``SameStep``: the step that ends an episode
+    resets, and infos have ``final_obs`` and ``final_info``. ``Disabled``: call ``reset`` with
+    ``options={"reset_mask": ...}``.
+
+    Args:
+        num_envs: how many copies.
+        model: what `load_model` takes, or a list of such; each copy draws one per episode.
+        devices: what `parse_devices` takes; ``auto`` is every device of the hardware or profile.
+        formulation: ``assign`` or ``construct``.
+        horizon: steps of an episode in ``assign``.
+        evaluator: ``simulator``, a `SimulatedEvaluator`, or a list of them, one a model.
+        autoreset_mode: a `gymnasium.vector.AutoresetMode`, or its value.
+        settings: the other arguments of a simulated `DevicePlacementEnv`: ``reward``,
+            ``features``, ``coarsening``, ``max_groups``, ``hardware``, ``profile``, ``schedule``.
+
+    Raises:
+        DevicePlacementError: or a subclass, when one of them is wrong.
+
+    >>> import gymnasium as gym
+    >>> name = "device_placement.envs:SimulatedDevicePlacement-v0"
+    >>> envs = gym.make_vec(name, 64, "vector_entry_point", model="diamond")
+    >>> observations, infos = envs.reset(seed=0)
+    >>> observations, rewards, *_ = envs.step(envs.action_space.sample())
+    >>> rewards.shape, infos["placement"].shape
+    ((64,), (64, 4))
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        model: Any = "resnet50",
+        devices: Any = "auto",
+        *,
+        formulation: str = "assign",
+        horizon: int = 20,
+        evaluator: str | Evaluator | Sequence[Evaluator] = "simulator",
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        **settings: Any,
+    ) -> None:
+        check_native(num_envs, formulation, evaluator, settings)
+        self._mode = parse_autoreset(autoreset_mode)
+        self._parts = make_parts(
+            model,
+            devices,
+            formulation=formulation,
+            horizon=horizon,
+            evaluator=evaluator,
+            **settings,
+        )
+        self.num_envs = num_envs
+        self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
+        self.evaluators = only_simulated(self._parts.evaluators)
+        self.layout = self._parts.layout
+        self.single_observation_space = self._parts.observation_space
+        self.single_action_space = self._parts.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._formulation = make_vector_formulation(formulation, self._parts, horizon)
+        self._ledger = Ledger(self.evaluators, self.layout, num_envs)
+        self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
+        self._static: Observation = {}  # empty until the first reset
+        self._graph_ids = np.zeros(num_envs, dtype=np.int64)
+        self._steps = np.zeros(num_envs, dtype=np.int64)
+        self._assignments = np.full((num_envs, self.layout.max_groups), UNPLACED, dtype=np.int64)
+        self._time_s = np.zeros(num_envs)  # what the next reward compares with
+        self._ended = np.zeros(num_envs, dtype=np.bool_)  # waits for its reset
+        self._all = np.broadcast_to(True, num_envs)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, Infos]:
+        """Begin episodes; the singles of a model are evaluated when it is drawn first.
+
+        Args:
+            seed: of the first copy, the others take the next ones; or one for each.
+            options: ``graph_id``, a model for all copies, or one for each (None: drawn);
+                ``reset_mask``, (num_envs,) bool, the copies that begin.
+
+        Raises:
+            DevicePlacementError: when one of them is wrong.
+        """
+        options = options or {}
+        mask = check_mask(options.get("reset_mask", self._all), self.num_envs)
+        if not (self._static or mask.all()):
+            raise ResetNeeded("The first reset() is of all copies; leave out the reset_mask.")
+        if isinstance(seed, int | np.integer):
+            seed = [int(seed) + row for row in range(self.num_envs)]
+        seeds = one_each("seed", seed, self.num_envs)
+        chosen = one_each("graph_id", options.get("graph_id"), self.num_envs)
+        rows = np.flatnonzero(mask)
+        for row in rows.tolist():
+            if seeds[row] is not None:
+                self._generators[row] = seeding.np_random(seeds[row])[0]
+        self._begin(rows, chosen)
+        return self._observe(), self._describe(Outcomes.none(self.num_envs), mask)
+
+    def step(self, actions: Any) -> Step:
+        """Change the placements; evaluate those that are due, all at once.
+
+        Raises:
+            PlacementError: when an action names no device; nothing changes then. (A masked one
+                is taken, and its placement invalid, as in a single environment.)
+            ResetNeeded: before the first reset, or in ``Disabled`` behind an episode's end.
+        """
+        acting, resets = ~self._ended, np.flatnonzero(self._ended)
+        if not self._static:
+            raise ResetNeeded("Call reset() before step().")
+        if self._mode is AutoresetMode.DISABLED and resets.size:
+            raise ResetNeeded("An episode has ended; reset it with options={'reset_mask': ...}.")
+        chosen = check_actions(actions, self.action_space.shape, self.layout.num_devices, acting)
+        self._steps += acting
+        state = self._graph_ids, self._steps
+        self._assignments = self._formulation.act(self._assignments, chosen, *state)
+        due = np.flatnonzero(acting & self._formulation.is_due(*state))
+        outcomes = self._evaluate(due)
+        rewards = self._reward(due, outcomes)
+        terminated, truncated = (ends & acting for ends in self._formulation.ends(*state))
+        self._ended = terminated | truncated
+        final: Infos = {}
+        if self._mode is AutoresetMode.SAME_STEP and self._ended.any():
+            ended, resets = self._ended.copy(), np.flatnonzero(self._ended)
+            final = final_infos(self._observe(), self._describe(outcomes, ended), ended)
+            outcomes = outcomes.without(ended)
+        if resets.size:
+            self._begin(resets)
+        infos = final | self._describe(outcomes, self._all)
+        return self._observe(), rewards, terminated, truncated, infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(num_envs, num_actions) the actions allowed next."""
+        return self._formulation.masks(self._graph_ids, self._steps)
+
+    def _begin(self, rows: Rows, chosen: Sequence[Any] | None = None) -> None:
+        """Begin an episode in some copies, in the chosen models or in drawn ones."""
+        graph_ids = self._graph_ids.copy()
+        for row in rows.tolist():
+            choice = chosen[row] if chosen is not None else None
+            graph_ids[row] = self._parts.draw_graph(self._generators[row], choice)
+        for graph_id in np.unique(graph_ids[rows]).tolist():
+            self._ledger.open(graph_id)
+        if not self._static or (graph_ids != self._graph_ids).any():
+            self._static = stack_static(self._parts.static, [*self._ledger.features], graph_ids)
+        self._graph_ids = graph_ids
+        self._steps[rows] = 0
+        self._ended[rows] = False
+        self._assignments[rows] = UNPLACED
+        self._time_s[rows] = self._ledger.reference_s[graph_ids[rows]]
+
+    def _evaluate(self, due: Rows) -> Outcomes:
+        """Evaluate the placements of some copies, a model at a time."""
+        outcomes, graph_ids = Outcomes.none(self.num_envs), self._graph_ids[due]
+        for graph_id in np.unique(graph_ids).tolist():
+            rows, evaluator = due[graph_ids == graph_id], self.evaluators[graph_id]
+            placements = self._assignments[rows, : evaluator.coarse.num_groups]
+            outcomes.put(rows, evaluate_placements(evaluator, placements))
+        self._ledger.note(graph_ids, due, outcomes.time_s[due], self._assignments[due])
+        return outcomes
+
+    def _reward(self, due: Rows, outcomes: Outcomes) -> NDArray[np.float64]:
+        """(num_envs,) rewards of the copies whose placement was due, 0 for the others."""
+        rewards, graph_ids = np.zeros(self.num_envs), self._graph_ids[due]
+        penalty_s, reference_s = self._ledger.penalty_s[graph_ids], self._ledger.reference_s
+        time_s = np.where(outcomes.valid[due], outcomes.time_s[due], penalty_s)
+        times = time_s, self._time_s[due], reference_s[graph_ids]
+        rewards[due] = [*map(self._parts.reward, *(column.tolist() for column in times))]
+        self._time_s[due] = time_s
+        return rewards
+
+    def _observe(self) -> Observation:
+        reference_s = self._ledger.reference_s[self._graph_ids]
+        return observe_many(
+            self._static,
+            self.layout,
+            self._assignments,
+            self._formulation.cursors(self._graph_ids, self._steps),
+            [*map(math.log, (self._time_s / reference_s).tolist())],
+        )
+
+    def _describe(self, outcomes: Outcomes, given: NDArray[np.bool_]) -> Infos:
+        reference_s = self._ledger.reference_s[self._graph_ids]
+        best_s, best = self._ledger.best(self._graph_ids)
+        return describe(outcomes, reference_s, self._assignments, best_s, best, given)

@@ -1,0 +1,62 @@
+"""The command line: help, and one line about a wrong word."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from device_placement.agents.cli import COMMANDS, main
+
+
+def test_help_names_every_command_and_each_has_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+    assert main([]) == 2
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            main([name, "--help"])
+        assert ended.value.code == 0
+        assert f"device-placement {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "Unknown command 'trian'.*Did you mean 'train'"),
+        (["train", "--algo", "pp0"], "Unknown algorithm 'pp0'"),
+        (["train", "--formulation", "asign"], "Unknown formulation 'asign'"),
+        (["train", "--torch-device", "gpu"], "torch can't use the device 'gpu'"),
+        (["train", "--reward", "invers"], "Unknown reward 'invers'"),
+        (["train", "--model", "resnet5"], "resnet5.*Did you mean 'resnet50'"),
+        (["train", "--devices", "CPU,GPU.7"], r"Unknown device 'GPU\.7'; this machine has: CPU"),
+        (["random", "--devices", "CPU"], "Got one device"),
+        (["inspect", "nothing.onnx"], r"No model file 'nothing\.onnx'"),
+        (["random", "--model", "diamond", "--budget", "1"], "budget of 1"),
+    ],
+)
+def test_a_wrong_word_is_one_line_and_leaves_nothing(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert len(error.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_imports_nothing_heavy_to_answer_help() -> None:
+    code = (
+        "import sys; from device_placement.agents.cli import main; main(['--help']); "
+        "sys.exit(bool({'torch', 'openvino', 'gymnasium', 'tyro'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

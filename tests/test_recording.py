@@ -1,0 +1,53 @@
+"""The record of a search: its budget, and how it is replayed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from scripted import twelve_groups_evaluator
+
+from device_placement.agents.placers.random_search import sample_placements
+from device_placement.agents.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.envs import DevicePlacementError, make_evaluator
+
+
+def test_the_budget_counts_distinct_placements_and_bounds_requests() -> None:
+    recorder = RecordingEvaluator(twelve_groups_evaluator(), budget=4)
+    recorder.evaluate_singles()
+    assert (recorder.num_distinct, recorder.num_requests, recorder.spent) == (2, 2, False)
+    for _ in range(REQUESTS_PER_BUDGET * 4 - 3):
+        assert recorder.evaluate([0] * 12).cached
+        assert not recorder.spent
+    recorder.evaluate([0] * 12)
+    assert recorder.spent
+    assert recorder.num_distinct == 2
+    other = RecordingEvaluator(twelve_groups_evaluator(), budget=3)
+    sample_placements(other, seed=0)
+    assert other.num_distinct == 3
+    with pytest.raises(DevicePlacementError, match="budget of 2; 2 of it go to the singles"):
+        RecordingEvaluator(twelve_groups_evaluator(), budget=2)
+
+
+def test_the_record_is_replayed_even_when_its_last_line_was_cut(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    first = RecordingEvaluator(twelve_groups_evaluator(), 10, log)
+    sample_placements(first, seed=0)
+    log.write_text(log.read_text() + '{"requests": 3, "assi')
+    inner = twelve_groups_evaluator()
+    second = RecordingEvaluator(inner, 20, log)
+    assert (second.num_distinct, second.best, second.best_s) == (10, first.best, first.best_s)
+    assert inner.num_calls == 0
+    sample_placements(second, seed=1)
+    assert len(log.read_text().splitlines()) == 20
+    log.write_text("nonsense\n")
+    with pytest.raises(DevicePlacementError, match=r"Line 1 of .*log\.jsonl"):
+        RecordingEvaluator(inner, 20, log)
+
+
+def test_a_record_of_another_problem_is_refused(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    RecordingEvaluator(twelve_groups_evaluator(), 3, log).evaluate_singles()
+    other = make_evaluator("resnet50", "CPU,GPU", evaluator="simulator")
+    with pytest.raises(DevicePlacementError, match="12 groups; the model has"):
+        RecordingEvaluator(other, 3, log)

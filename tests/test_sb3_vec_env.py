@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import dataclasses
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from test_vector_env import same, simulator
+
+from device_placement.agents import SB3VecEnv, greedy_assignment, make_algorithm
+from device_placement.agents.algorithms import ALGORITHMS
+from device_placement.agents.presets import preset
+from device_placement.envs import (
+    DevicePlacementEnv,
+    DevicePlacementError,
+    DevicePlacementVectorEnv,
+    SimulatedEvaluator,
+)
+
+COPIES = 3
+STEPS = {"assign": 1280, "construct": 3200}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def both(**settings: Any) -> tuple[SB3VecEnv, DummyVecEnv]:
+    arguments = {"evaluator": [simulator()], "horizon": 4} | settings
+    native = DevicePlacementVectorEnv(COPIES, autoreset_mode="SameStep", **arguments)
+    return SB3VecEnv(native), DummyVecEnv([lambda: DevicePlacementEnv(**arguments)] * COPIES)
+
+
+def check_infos(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.keys() == other.keys()
+        last, expected = one.get("terminal_observation"), other.get("terminal_observation")
+        if expected is not None:
+            assert last is not None
+            for key, array in expected.items():
+                np.testing.assert_array_equal(last[key], array)
+        for key in other.keys() - {"terminal_observation"}:
+            value = float(other[key]) if isinstance(other[key], float) else other[key]
+            assert same(one[key], value), f"{key}: {one[key]!r}, not {value!r}"
+
+
+@pytest.mark.parametrize("formulation", ["assign", "construct"])
+@pytest.mark.parametrize("horizon", [1, 4])
+@pytest.mark.parametrize("models", [1, 2])
+def test_rollouts_are_those_of_dummy_vec_env(formulation: str, horizon: int, models: int) -> None:
+    evaluators = [simulator(), simulator("resnet50", max_groups=12)][:models]
+    ours, theirs = both(evaluator=evaluators, formulation=formulation, horizon=horizon)
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    assert ours.seed(5) == theirs.seed(5)
+    observation, expected = ours.reset(), theirs.reset()
+    ours.action_space.seed(0)
+    for _ in range(40):
+        assert observation.keys() == expected.keys()
+        for key, array in expected.items():
+            np.testing.assert_array_equal(observation[key], array)
+            assert observation[key].dtype == array.dtype
+            assert observation[key].flags.writeable
+        check_infos(ours.reset_infos, theirs.reset_infos)
+        masks = [env.env_method("action_masks") for env in (ours, theirs)]
+        np.testing.assert_array_equal(*masks)
+        actions = np.stack([ours.action_space.sample() for _ in range(COPIES)])
+        observation, rewards, dones, infos = ours.step(actions)
+        expected, their_rewards, their_dones, their_infos = theirs.step(actions)
+        np.testing.assert_array_equal(rewards, their_rewards)
+        np.testing.assert_array_equal(dones, their_dones)
+        assert rewards.dtype == their_rewards.dtype
+        check_infos(infos, their_infos)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("formulation", ["assign", "construct"])
+def test_training_is_the_same_as_on_dummy_vec_env(name: str, formulation: str) -> None:
+    weights = []
+    for env in both(formulation=formulation, reward="log_speedup"):
+        # What `make_algorithm` asks of an environment, and DummyVecEnv lacks.
+        env.get_wrapper_attr = lambda attribute, env=env: env.get_attr(attribute)[0]
+        algorithm = make_algorithm(name, env, formulation=formulation, seed=1)
+        algorithm.learn(200)
+        weights.append(torch.nn.utils.parameters_to_vector(algorithm.policy.parameters()))
+    assert torch.equal(*weights)
+
+
+def mixed_diamond() -> SimulatedEvaluator:
+    """The diamond with times and transfers of whose placements [0, 1, 0, 0] is the soonest."""
+    plain = simulator()
+    op_s = np.zeros_like(plain.profile.op_s)
+    _, first = np.unique(plain.coarse.op_group, return_index=True)
+    op_s[first] = 1e-3 * np.array([[1.0, 2.0], [5.0, 1.0], [1.0, 5.0], [1.0, 2.0]])
+    apart = 5e-4 * (1.0 - np.eye(2))
+    profile = dataclasses.replace(plain.profile, op_s=op_s, latency_s=apart)
+    return SimulatedEvaluator(plain.coarse, "CPU,GPU", profile=profile)
+
+
+@pytest.mark.parametrize("formulation", ["assign", "construct"])
+@pytest.mark.parametrize("seed", range(2))
+def test_ppo_learns_the_optimum_on_native_copies(formulation: str, seed: int) -> None:
+    evaluator = mixed_diamond()
+    placements = np.array([*product(range(2), repeat=4)])
+    best = placements[evaluator.evaluate_many(placements).argmin()].tolist()
+    assert best == [0, 1, 0, 0]
+    settings = {
+        "evaluator": [evaluator],
+        "formulation": formulation,
+        "reward": preset("ppo", formulation)["reward"],
+    }
+    envs = DevicePlacementVectorEnv(4, autoreset_mode="SameStep", **settings)
+    algorithm = make_algorithm("ppo", SB3VecEnv(envs), formulation=formulation, seed=seed)
+    algorithm.learn(STEPS[formulation])
+    assert greedy_assignment(algorithm, DevicePlacementEnv(**settings)) == best
+
+
+def test_attributes_and_methods_are_reached() -> None:
+    envs, _ = both()
+    envs.reset()
+    assert envs.get_attr("layout", [0, 2]) == [envs.env.layout] * 2
+    assert envs.get_wrapper_attr("layout") is envs.env.layout
+    assert envs.has_attr("action_masks")
+    assert not envs.has_attr("no_such_name")
+    assert envs.env_is_wrapped(Monitor) == [False] * COPIES
+    assert np.shape(envs.env_method("action_masks", indices=1)) == (1, 8)
+    with pytest.raises(AttributeError, match=r"'action_mask'.*Did you mean 'action_masks'"):
+        envs.env_method("action_mask")
+    envs.set_attr("note", "shared")
+    assert envs.get_attr("note") == ["shared"] * COPIES
+    with pytest.raises(DevicePlacementError, match="share 'note'"):
+        envs.set_attr("note", "of one", indices=0)
+    envs.close()
+    assert envs.env.closed
+
+
+def test_options_choose_the_models() -> None:
+    envs, _ = both(evaluator=[simulator(), simulator("resnet50", max_groups=12)])
+    envs.set_options([{"graph_id": 1}, {"graph_id": 0}, {}])
+    assert envs.reset()["graph_id"][:2, 0].tolist() == [1, 0]
+
+
+def test_stable_baselines_wrappers_take_it() -> None:
+    envs = VecMonitor(both()[0])
+    envs.reset()
+    for _ in range(4):
+        *_, infos = envs.step(np.zeros((COPIES, 4), dtype=int))
+    assert [info["episode"]["l"] for info in infos] == [4] * COPIES
+
+
+def test_only_the_same_step_resets_fit() -> None:
+    with pytest.raises(DevicePlacementError, match=r"'NextStep'.*autoreset_mode='SameStep'"):
+        SB3VecEnv(DevicePlacementVectorEnv(2, "diamond"))
