@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         make_algorithm,
     )
     from device_placement.agents.extractors import GraphFeaturesExtractor
+    from device_placement.agents.placers import make_placer
     from device_placement.agents.recording import RecordingEvaluator
     from device_placement.agents.sb3_vec_env import SB3VecEnv
     from device_placement.agents.training import TrainConfig, train
@@ -27,6 +28,7 @@ _HOMES = {
     "greedy_assignment": "algorithms",
     "load_algorithm": "algorithms",
     "make_algorithm": "algorithms",
+    "make_placer": "placers",
     "train": "training",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "greedy_assignment",
     "load_algorithm",
     "make_algorithm",
+    "make_placer",
     "train",
 ]
 

@@ -98,7 +98,6 @@ def run_placer(config: SearchConfig, name: str, placer: Placer) -> int:
             contenders = {"best found": run.recorder.best, name: found.assignment}
             if found.assignment == run.recorder.best or len(set(found.assignment)) < 2:
                 del contenders[name]  # it, or a single, has a row already
-            print("Measuring the contenders anew, in turns ...\n")
             rows = {label: list(one) for label, one in contenders.items() if one}
             print(finish(run, rows, bound_s=found.bound_s))
     return 130 if found is None else 0

@@ -62,7 +62,6 @@ def train(config: TrainConfig) -> int:
         if config.rounds and not interrupted:
             found = {"best found": list(run.recorder.best)}
             found["trained policy, greedy"] = _greedy(config, algorithm, run)
-            print("Measuring the contenders anew, in turns ...\n")
             print(finish(run, found))
     return 130 if interrupted else 0
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from device_placement.envs.models import load_model, model_hash
     from device_placement.envs.placement import Placement
     from device_placement.envs.vector_env import DevicePlacementVectorEnv
+    from device_placement.envs.workloads import load_workload
 
 _HOMES = {
     "Claim": "claim",
@@ -70,6 +71,7 @@ _HOMES = {
     "discover_devices": "devices",
     "group_features": "features",
     "load_model": "models",
+    "load_workload": "workloads",
     "make_core": "devices",
     "make_evaluator": "execution.factory",
     "measure_profile": "execution.profiling",
@@ -104,6 +106,7 @@ __all__ = [
     "discover_devices",
     "group_features",
     "load_model",
+    "load_workload",
     "make_core",
     "make_evaluator",
     "measure_profile",

@@ -97,7 +97,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     ## Arguments
     Args:
-        model: what `load_model` takes, or a list of such.
+        model: what `load_model` takes, or a list of such; for the simulator also files of
+            `load_workload`.
         devices: what `parse_devices` takes: ``"auto"``, ``"CPU,GPU.0"``, a list; the first
             is the reference.
         formulation: ``assign``, ``construct`` or ``refine``.
@@ -111,6 +112,9 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             model; ``model``, ``devices`` and what follows from them is then not used).
         input_shapes: static shapes for models of dynamic ones, as `load_model` takes them.
         render_mode: ``text`` or ``rgb_array``.
+        simulating: for the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``,
+            ``laptop`` or ``server``) or ``profile`` (a `HardwareProfile` or its file), and
+            ``schedule`` (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``).
         measuring: how to measure, by the names of `MeasureConfig`: ``objective``
             (``latency`` or ``throughput``), ``timing``, ``tolerance``, ``isolation``,
             ``timeout_s``, ``store``, ``reference``, ``verify``, ``max_output_error`` and others.
@@ -118,7 +122,9 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     ## Registered Configurations
     ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``
     measure; ``SimulatedDevicePlacement-v0``, ``SimulatedDevicePlacementConstruct-v0``,
-    ``SimulatedDevicePlacementRefine-v0`` predict, for a CPU and a GPU that need not be here.
+    ``SimulatedDevicePlacementRefine-v0`` predict, by default for a CPU and a GPU that need not be
+    here. Many copies of the first two step at once in `DevicePlacementVectorEnv`, which
+    ``gym.make_vec`` makes.
 
     ## Version History
     v0: first version.
