@@ -1,0 +1,138 @@
+"""Regions of a graph with one way in and one way out, and the least time that each takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.execution.costs import Costs
+from device_placement.envs.execution.schedule import schedule_times
+from device_placement.envs.graph import Bool, Float64
+
+MAX_PLACEMENTS = 2**21  # of one region, all of which are tried
+CHUNK = 2**16  # tried at once
+
+Readers = Sequence[tuple[int, frozenset[int]]]  # of each tensor: its group, those that read it
+
+
+@dataclass(frozen=True)
+class Region:
+    """The groups on all paths from an entry to an exit, which joins some of these paths."""
+
+    groups: NDArray[np.int64]  # ascending: the entry first, the exit last
+    least_s: Float64 | None = None  # (num_devices, num_devices) by those of entry and exit
+
+
+def find_regions(costs: Costs, seconds: float) -> list[Region]:
+    """For each group that joins paths, the smallest region that ends with it.
+
+    A region takes from the end of its entry to the end of its exit. The least of that under
+    `concurrent` is found by trying all its placements, as if it were alone: in the whole graph
+    others only delay it. That holds where no tensor of the region has readers elsewhere, which
+    could call for it earlier; other regions have no least time, and nor have large ones.
+
+    Args:
+        costs: of the groups.
+        seconds: what the least times may take; regions after that have none.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> [region.groups.tolist() for region in find_regions(evaluator.costs, seconds=1.0)]
+    [[0, 1, 2, 3]]
+    """
+    deadline = time.perf_counter() + seconds
+    tensors = [
+        (producer, frozenset(costs.readers(tensor).tolist()))
+        for tensor, producer in enumerate(costs.tensor_group.tolist())
+    ]
+    known: dict[tuple[bytes, ...], Float64] = {}
+    found = []
+    for candidates in _candidates(costs.num_groups, tensors):
+        closed = (one for one in candidates if _is_closed(set(one.groups.tolist()), tensors))
+        region = next(closed, None)
+        small = region is not None and costs.num_devices**region.groups.size <= MAX_PLACEMENTS
+        if region is not None and small and time.perf_counter() < deadline:
+            alone = _alone(costs, region, tensors)
+            key = tuple(np.asarray(one).tobytes() for one in vars(alone).values())
+            if key not in known:
+                known[key] = _least(alone)
+            region = replace(region, least_s=known[key])
+        found.append(region or candidates[0])
+    return found
+
+
+def _candidates(num_groups: int, tensors: Readers) -> Iterator[list[Region]]:
+    """The regions of each group that joins paths, the smallest first."""
+    parents = np.zeros((num_groups, num_groups), dtype=np.bool_)  # group, one that it reads from
+    for producer, readers in tensors:
+        parents[list(readers), producer] = True
+    before = _ancestors(parents)
+    for exit_ in np.flatnonzero(parents.sum(axis=1) > 1):
+        entries = np.flatnonzero(before[exit_])
+        inside = before[:, entries].T & before[exit_]  # (num_entries, num_groups)
+        joined = (inside & parents[exit_]).sum(axis=1) + parents[exit_, entries]
+        order = np.argsort(inside.sum(axis=1), kind="stable")
+        regions = [
+            Region(np.array([entries[row], *np.flatnonzero(inside[row]), exit_]))
+            for row in order
+            if joined[row] > 1
+        ]
+        if regions:
+            yield regions
+
+
+def _ancestors(parents: Bool) -> Bool:
+    """(num_groups, num_groups) whether a path leads from the second to the first."""
+    before = np.zeros_like(parents)
+    for group, row in enumerate(parents):
+        before[group] = row | before[row].any(axis=0)
+    return before
+
+
+def _is_closed(groups: set[int], tensors: Readers) -> bool:
+    """Whether all readers of a tensor are in a region, or none."""
+    return all(
+        readers <= groups or not readers & groups
+        for producer, readers in tensors
+        if producer in groups
+    )
+
+
+def _alone(costs: Costs, region: Region, tensors: Readers) -> Costs:
+    """The costs of a region by itself, from the end of its entry."""
+    groups = region.groups
+    place = {group: number for number, group in enumerate(groups.tolist())}
+    kept = [
+        number
+        for number, (producer, readers) in enumerate(tensors)
+        if producer in place and readers & place.keys()
+    ]
+    readers = [[place[reader] for reader in sorted(tensors[number][1])] for number in kept]
+    compute_s = costs.compute_s[groups]
+    compute_s[0, np.isfinite(compute_s[0])] = 0.0
+    return replace(
+        costs,
+        compute_s=compute_s,
+        tensor_group=np.array([place[tensors[one][0]] for one in kept], dtype=np.int32),
+        tensor_bytes=costs.tensor_bytes[kept],
+        reader_start=np.cumsum([0, *map(len, readers)]).astype(np.int32),
+        reader=np.array([reader for row in readers for reader in row], dtype=np.int32),
+        group_bytes=costs.group_bytes[groups],
+        colour=costs.colour[groups],
+    )
+
+
+def _least(alone: Costs) -> Float64:
+    """(num_devices, num_devices) the least time by the devices of the first and last group."""
+    devices, groups = alone.num_devices, alone.num_groups
+    least_s = np.full((devices, devices), np.inf)
+    for start in range(0, devices**groups, CHUNK):
+        number = np.arange(start, min(start + CHUNK, devices**groups))
+        placements = (number[:, None] // devices ** np.arange(groups)) % devices
+        times_s = schedule_times(alone, placements, "concurrent")
+        np.minimum.at(least_s, (placements[:, 0], placements[:, -1]), times_s)
+    return least_s

@@ -1,0 +1,111 @@
+"""CP-SAT: the best placement with a proof, or how far from it the one found is at most."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_placement.agents.placers.cp_concurrent import concurrent
+from device_placement.agents.placers.cp_loads import max_load, pipelined, sequential
+from device_placement.agents.placers.cp_packing import packing_bound
+from device_placement.agents.placers.cp_program import Linear, Program
+from device_placement.agents.placers.cp_solver import solve
+from device_placement.agents.placers.exact import schedule_of
+from device_placement.agents.placers.knowledge import needed_costs
+from device_placement.agents.placers.moves import Choice, Space
+from device_placement.agents.placers.options import check_options
+from device_placement.agents.placers.result import PlacerResult, Trace
+from device_placement.agents.placers.warm_start import warm_start
+from device_placement.envs.execution.costs import Costs
+from device_placement.envs.execution.evaluation import Evaluator
+
+START, BOUNDS = 0.1, 0.15  # shares of the time limit for a warm start and for bounds beforehand
+
+OBJECTIVES: Mapping[str, Callable[[Program, float], Linear]] = {
+    "sequential": lambda program, _: sequential(program),
+    "concurrent": concurrent,
+    "pipelined": lambda program, _: pipelined(program),
+    "max_load": lambda program, _: max_load(program),
+}
+"""Schedule -> its time, as an expression of a program; some bounds of it take seconds."""
+
+
+@dataclass(frozen=True)
+class CpSat:
+    """Exact for any devices, memory limits, colours and schedule, given time (OR-tools CP-SAT).
+
+    It begins with the best that descents from the singles, a minimum cut and contiguous splits
+    give, computed from the costs: of the budget it takes the singles and two more. At the time
+    limit it returns the best found, and `bound_s`, which no placement is below.
+
+    Costs are rounded down to whole numbers, by less than 1e-7 of the result altogether, so bounds
+    hold. Where the optimum is proven its time is the same in every run; several placements may
+    have it. Where it is not, how far the solver comes depends on the machine.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> found = CpSat(time_limit_s=10.0).place(evaluator, budget=5, seed=0)
+    >>> found.assignment, found.proven
+    ((0, 0, 0, 0), True)
+    """
+
+    time_limit_s: float = 60.0
+    """For all that is done; 0 leaves the warm start alone."""
+    workers: int = 8
+    """Threads. Each follows a strategy of its own, so more than there are cores can be faster."""
+
+    def __post_init__(self) -> None:
+        check_options(self, time_limit_s=(0, math.inf), workers=(1, math.inf))
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says.
+
+        Raises:
+            DevicePlacementError: when the evaluator measures and so has no costs.
+        """
+        costs, schedule = needed_costs(evaluator), schedule_of(evaluator)
+        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        deadline = trace.start + self.time_limit_s
+        trace.singles()
+        choice, time_s = warm_start(costs, space, schedule, START * self.time_limit_s)
+        if math.isfinite(time_s) and not trace.spent:
+            trace.evaluate(space.assignment(choice))
+        if time.perf_counter() >= deadline:
+            return trace.result()
+        program = Program(costs, space, min(time_s, _longest(costs)))
+        if math.isfinite(time_s):
+            program.add_hint(choice)
+        found, bound_s = self._solve(program, schedule, deadline, seed)
+        if found is not None and not trace.spent:
+            trace.evaluate(space.assignment(found))
+        best = trace.result()
+        # The sums of a time may be rounded differently.
+        return trace.result(min(bound_s, best.time_s) if best.assignment else bound_s)
+
+    def _solve(
+        self, program: Program, schedule: str, deadline: float, seed: int
+    ) -> tuple[Choice | None, float]:
+        """The best choice found, if any, and a lower bound in seconds."""
+        seconds = BOUNDS * self.time_limit_s
+        objective = OBJECTIVES[schedule](program, seconds)
+        if schedule != "sequential":
+            program.model.add(objective >= packing_bound(program, seconds, self.workers, seed))
+        program.model.minimize(objective)
+        outcome = solve(program.model, deadline - time.perf_counter(), self.workers, seed)
+        choice = None
+        if outcome.found:
+            value = outcome.solver.boolean_value
+            places = [next(d for d in program.devices if value(row[d])) for row in program.on]
+            choice = np.array(places, dtype=np.int64)
+        return choice, outcome.bound / program.scale
+
+
+def _longest(costs: Costs) -> float:
+    """More than any placement takes, in seconds: every group, move and subgraph at its slowest."""
+    compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0).max(axis=1).sum()
+    moves_s = sum(costs.transfer_s(tensor).max(axis=0).sum() for tensor in range(costs.num_tensors))
+    return float(compute_s + moves_s + costs.num_groups * costs.subgraph_s.max()) * (1 + 1e-9)

@@ -1,0 +1,105 @@
+"""A good placement to begin a proof with: heuristics on costs, without evaluations."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.agents.placers.contiguous import best_contiguous
+from device_placement.agents.placers.min_cut import minimum_cut
+from device_placement.agents.placers.moves import Choice, Space
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.costs import Costs
+from device_placement.envs.execution.schedule import schedule_times
+from device_placement.envs.graph import Bool
+
+OVERLAP = 4  # windows of each length begin a quarter of it apart
+
+
+def warm_start(costs: Costs, space: Space, schedule: str, seconds: float) -> tuple[Choice, float]:
+    """The best choice that a descent finds from each single and from what is exact elsewhere.
+
+    Args:
+        costs: of the groups.
+        space: of the same groups.
+        schedule: a name of `SCHEDULES`.
+        seconds: after which no descent goes on.
+
+    Returns:
+        (num_units,) devices, and the time in seconds, which is inf when no valid one was found.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> warm_start(evaluator.costs, Space.of(evaluator), "sequential", seconds=1.0)[0].tolist()
+    [0, 0, 0, 0]
+    """
+    deadline = time.perf_counter() + seconds
+    windows = _windows(space.num_units)
+    best, best_s = np.zeros(space.num_units, dtype=np.int64), math.inf
+    for start in _starts(costs, space, schedule):
+        choice, time_s = _descend(costs, space, schedule, start, windows, deadline)
+        if time_s < best_s:
+            best, best_s = choice, time_s
+    return best, best_s
+
+
+def _starts(costs: Costs, space: Space, schedule: str) -> Iterator[Choice]:
+    """Every single, with units it can't run elsewhere, and exact solutions of simpler problems."""
+    _, first = np.unique(space.unit, return_index=True)
+    for device in range(costs.num_devices):
+        yield np.where(space.allowed[:, device], device, space.allowed.argmax(axis=1))
+    if costs.num_devices == 2:
+        yield minimum_cut(costs, space)[0]
+    if schedule == "max_load":
+        with contextlib.suppress(DevicePlacementError):  # links differ, or too many ideals
+            assignment = best_contiguous(costs, space)
+            if assignment is not None:
+                yield assignment[first].astype(np.int64)
+
+
+def _windows(num_units: int) -> Bool:
+    """(num_windows, num_units) units that stand next to each other, in lengths 1, 2, 4 ..."""
+    lengths = 2 ** np.arange(max(num_units, 1).bit_length())
+    numbers = np.arange(num_units)
+    return np.array(
+        [
+            (numbers >= begin) & (numbers < begin + length)
+            for length in lengths.tolist()
+            for begin in range(0, num_units - length + 1, max(1, length // OVERLAP))
+        ]
+    )
+
+
+def _descend(
+    costs: Costs,
+    space: Space,
+    schedule: str,
+    choice: Choice,
+    windows: Bool,
+    deadline: float,
+) -> tuple[Choice, float]:
+    """Move the window that helps most to another device, as long as one helps."""
+    time_s = float(schedule_times(costs, _assignments(space, choice[None]), schedule)[0])
+    while time.perf_counter() < deadline:
+        small = choice.astype(np.uint8)
+        moved = np.concatenate(
+            [
+                np.where(windows & space.allowed[:, device], np.uint8(device), small)
+                for device in range(costs.num_devices)
+            ]
+        )
+        times_s = schedule_times(costs, _assignments(space, moved), schedule)
+        best = int(times_s.argmin())
+        if not times_s[best] < time_s:
+            break
+        choice, time_s = moved[best].astype(np.int64), float(times_s[best])
+    return choice, time_s
+
+
+def _assignments(space: Space, choices: NDArray[np.integer]) -> NDArray[np.integer]:
+    return choices[:, space.unit]
