@@ -101,8 +101,10 @@ def _crossing(program: Program, producer: int, reader: int) -> Links:
         model.add_implication(literal, program.group_on(reader, target))
     for device in devices:
         made, read = program.group_on(producer, device), program.group_on(reader, device)
-        model.add(sum(one for (_, b), one in crosses.items() if b == device) >= read - made)
-        model.add(sum(one for (a, _), one in crosses.items() if a == device) >= made - read)
+        arrives = [one for (_, b), one in crosses.items() if b == device]
+        leaves = [one for (a, _), one in crosses.items() if a == device]
+        model.add_bool_or([*arrives, made, read.negated()])
+        model.add_bool_or([*leaves, read, made.negated()])
     return crosses
 
 
@@ -169,7 +171,7 @@ def _add_region(program: Program, region: Region, end: list[Linear], own: list[L
             model.add(literal == 0)
     for device in program.devices:
         here = [one for (a, _), one in pairs.items() if a == device]
-        model.add(sum(here) == program.group_on(entry, device))
+        model.add_exactly_one([*here, program.group_on(entry, device).negated()])
         here = [one for (_, b), one in pairs.items() if b == device]
-        model.add(sum(here) == program.group_on(exit_, device))
+        model.add_exactly_one([*here, program.group_on(exit_, device).negated()])
     model.add(spent >= weighted(list(pairs.values()), [least[pair] for pair in pairs]))

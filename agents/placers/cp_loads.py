@@ -61,12 +61,12 @@ def _sent(program: Program, tensor: Tensor, source: int) -> list[Linear]:
     cost = program.whole(program.costs.transfer_s(tensor.number))[source]
     producer, terms, last = program.on[tensor.producer][source], [], 0
     for level in sorted({int(one) for one in cost} - {0}):
-        targets = [device for device in program.devices if cost[device] >= level]
+        cheaper = [device for device in program.devices if cost[device] < level]
         paid = program.new_bool()
         program.model.add_implication(paid, producer)
         for reader in tensor.readers:
-            there = sum(program.on[reader][target] for target in targets)
-            program.model.add(paid >= producer + there - 1)
+            there = [program.on[reader][device] for device in cheaper]
+            program.model.add_bool_or([paid, producer.negated(), *there])
         terms.append((level - last) * paid)
         last = level
     return terms

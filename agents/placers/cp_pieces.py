@@ -28,7 +28,8 @@ def add_pieces(program: Program) -> Linear:
         for device in program.devices:
             if price[device]:
                 paid = program.new_bool()
-                model.add(paid >= root + program.group_on(group, device) - 1)
+                here = program.group_on(group, device)
+                model.add_bool_or([paid, root.negated(), here.negated()])
                 terms.append(price[device] * paid)
     return sum(terms)
 

@@ -119,10 +119,12 @@ class Program:
             ]
             producer = self.on[tensor.producer]
             for one in here:
-                self.model.add(one.moves <= sum(producer[source] for source in one.sources))
+                sources_on = [producer[source] for source in one.sources]
+                self.model.add_bool_or([one.moves.negated(), *sources_on])
+            moves = [one.moves for one in here]
             for reader in tensor.readers:
-                total = sum(one.moves for one in here)
-                self.model.add(total >= self.on[reader][target] - producer[target])
+                away = self.on[reader][target].negated()
+                self.model.add_bool_or([*moves, producer[target], away])
             found += here
         return found
 

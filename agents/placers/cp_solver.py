@@ -41,8 +41,8 @@ def solve(model: Any, seconds: float, workers: int, seed: int) -> Outcome:
     parameters.num_workers = workers
     parameters.random_seed = seed % 2**31
     parameters.linearization_level = 2  # the relaxations are strong
-    # OR-tools 9.15 proves wrong optima with it: github.com/google/or-tools/issues/5293.
-    parameters.presolve_inclusion_work_limit = 0
+    # With presolve, OR-tools 9.15 proves wrong optima: github.com/google/or-tools/issues/5293.
+    parameters.cp_model_presolve = False
     if workers >= FULL_PORTFOLIO:
         parameters.extra_subsolvers.append("lb_tree_search")
     elif workers > 1:
