@@ -58,7 +58,7 @@ def main(config: OptimalityConfig) -> int:
     print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
     print(f"{config}\n", flush=True)
     limit = {"time_limit_s": config.time_limit_s}
-    rows = [HEADER]
+    rows: list[tuple[str, ...]] = [HEADER]
     for model in config.models:
         for schedule in SCHEDULES:
             evaluator = make_evaluator(
