@@ -28,7 +28,7 @@ class Region:
 
 
 def find_regions(costs: Costs, seconds: float) -> list[Region]:
-    """For each group that joins paths, the smallest region that ends with it.
+    """For each group that joins paths, the smallest regions that end with it, by paths joined.
 
     A region takes from the end of its entry to the end of its exit. The least of that under
     `concurrent` is found by trying all its placements, as if it were alone: in the whole graph
@@ -51,22 +51,24 @@ def find_regions(costs: Costs, seconds: float) -> list[Region]:
     ]
     known: dict[tuple[bytes, ...], Float64] = {}
     found = []
-    for candidates in _candidates(costs.num_groups, tensors):
-        closed = (one for one in candidates if _is_closed(set(one.groups.tolist()), tensors))
-        region = next(closed, None)
-        small = region is not None and costs.num_devices**region.groups.size <= MAX_PLACEMENTS
-        if region is not None and small and time.perf_counter() < deadline:
+    for region in _regions(costs.num_groups, tensors):
+        small = costs.num_devices**region.groups.size <= MAX_PLACEMENTS
+        closed = small and _is_closed(set(region.groups.tolist()), tensors)
+        if closed and time.perf_counter() < deadline:
             alone = _alone(costs, region, tensors)
             key = tuple(np.asarray(one).tobytes() for one in vars(alone).values())
             if key not in known:
                 known[key] = _least(alone)
             region = replace(region, least_s=known[key])
-        found.append(region or candidates[0])
+        found.append(region)
     return found
 
 
-def _candidates(num_groups: int, tensors: Readers) -> Iterator[list[Region]]:
-    """The regions of each group that joins paths, the smallest first."""
+def _regions(num_groups: int, tensors: Readers) -> Iterator[Region]:
+    """For each group that joins paths, the smallest closed region for each number of them.
+
+    Where no region is closed it is the smallest one.
+    """
     parents = np.zeros((num_groups, num_groups), dtype=np.bool_)  # group, one that it reads from
     for producer, readers in tensors:
         parents[list(readers), producer] = True
@@ -76,13 +78,16 @@ def _candidates(num_groups: int, tensors: Readers) -> Iterator[list[Region]]:
         inside = before[:, entries].T & before[exit_]  # (num_entries, num_groups)
         joined = (inside & parents[exit_]).sum(axis=1) + parents[exit_, entries]
         order = np.argsort(inside.sum(axis=1), kind="stable")
-        regions = [
-            Region(np.array([entries[row], *np.flatnonzero(inside[row]), exit_]))
-            for row in order
-            if joined[row] > 1
-        ]
-        if regions:
-            yield regions
+        most, smallest = 1, None
+        for row in order[joined[order] > 1]:
+            if joined[row] > most:
+                groups = np.array([entries[row], *np.flatnonzero(inside[row]), exit_])
+                smallest = smallest or Region(groups)
+                if _is_closed(set(groups.tolist()), tensors):
+                    yield Region(groups)
+                    most = joined[row]
+        if most == 1 and smallest is not None:
+            yield smallest
 
 
 def _ancestors(parents: Bool) -> Bool:
