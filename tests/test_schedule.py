@@ -6,7 +6,7 @@ from costs import make_costs, random_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_placement.envs import DevicePlacementError
+from device_placement.envs import DevicePlacementError, PlacementError
 from device_placement.envs.execution.costs import Costs
 from device_placement.envs.execution.schedule import (
     BLOCK,
@@ -107,6 +107,12 @@ def test_what_is_not_allowed_takes_for_ever() -> None:
 def test_an_unknown_schedule_is_refused() -> None:
     with pytest.raises(DevicePlacementError, match=r"Unknown schedule 'sequental'.*sequential"):
         schedule_times(DIAMOND, np.zeros((1, 4), dtype=np.uint8), "sequental")
+
+
+@pytest.mark.parametrize("wrong", [-1, 2, 256])
+def test_a_number_that_names_no_device_is_refused(wrong: int) -> None:
+    with pytest.raises(PlacementError, match=rf"Got devices .*{wrong}.*numbered 0 to 1"):
+        schedule_times(DIAMOND, np.array([[0, wrong, 1, 1]]), "sequential")
 
 
 def plainly(costs: Costs, p: list[int], schedule: str) -> float:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.envs.compiled import compiled
-from device_placement.envs.errors import choose
+from device_placement.envs.errors import PlacementError, choose
 from device_placement.envs.execution.costs import FREE, Costs
-from device_placement.envs.graph import Float64, Int32
+from device_placement.envs.graph import Bool, Float64, Int32
 
 Devices = NDArray[np.uint8]  # (num_groups, batch) the batch lies innermost in memory
 Masks = NDArray[np.uint16]  # sets of devices, a bit each
@@ -47,9 +47,16 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
 
     Raises:
         DevicePlacementError: on an unknown schedule.
+        PlacementError: when a number names no device.
     """
     way = choose("schedule", schedule, SCHEDULES)
-    devices = np.ascontiguousarray(np.asarray(placements).T, dtype=np.uint8)
+    numbers = np.asarray(placements)
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= costs.num_devices):
+        raise PlacementError(
+            f"Got devices {numbers.min()} to {numbers.max()}; they are numbered 0 to "
+            f"{costs.num_devices - 1}."
+        )
+    devices = np.ascontiguousarray(numbers.T, dtype=np.uint8)
     times = way.times(costs, devices)
     times[broken_rules(costs, devices) != 0] = np.inf
     return times
@@ -65,8 +72,7 @@ def broken_rules(costs: Costs, devices: Devices) -> NDArray[np.uint8]:
     if coloured.size:
         order = coloured[np.argsort(costs.colour[coloured], kind="stable")]
         same = costs.colour[order[1:]] == costs.colour[order[:-1]]
-        differ = devices[order[1:][same]] != devices[order[:-1][same]]
-        broken[differ.any(axis=0)] = 2
+        broken[_differ(devices, order[1:][same], order[:-1][same])] = 2
     return broken
 
 
@@ -392,6 +398,17 @@ def _memory(devices: Devices, group_bytes: Float64, num_devices: int) -> Float64
         for b in range(batch):
             used[devices[group, b], b] += group_bytes[group]
     return used
+
+
+@compiled
+def _differ(devices: Devices, ones: NDArray[np.int64], others: NDArray[np.int64]) -> Bool:
+    batch = devices.shape[1]
+    differ = np.zeros(batch, dtype=np.bool_)
+    for pair in range(ones.size):
+        one, other = devices[ones[pair]], devices[others[pair]]
+        for b in range(batch):
+            differ[b] |= one[b] != other[b]
+    return differ
 
 
 @compiled
