@@ -9,34 +9,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
-from torch_geometric.nn import GINEConv
 
-
-class MessageLayer(nn.Module):
-    """One round of messages along the edges and one against them, added to what was there.
-
-    Each direction is a `GINEConv` (GINE, Hu et al. 2020, arXiv 1905.12265) with weights of its own.
-
-    Args:
-        hidden: size of a node's embedding.
-        num_edge_features: size of an edge's features.
-
-    Shapes:
-        input: (num_nodes, hidden), (2, num_edges), (num_edges, num_edge_features).
-        output: (num_nodes, hidden).
-    """
-
-    def __init__(self, hidden: int, num_edge_features: int) -> None:
-        super().__init__()
-        self.along = GINEConv(nn.Linear(hidden, hidden), edge_dim=num_edge_features)
-        self.against = GINEConv(nn.Linear(hidden, hidden), edge_dim=num_edge_features)
-        self.norm = nn.LayerNorm(hidden)
-
-    def forward(self, nodes: Tensor, edge_index: Tensor, edge_features: Tensor) -> Tensor:
-        """Embeddings that know one step more of the graph."""
-        received = self.along(nodes, edge_index, edge_features)
-        received = received + self.against(nodes, edge_index.flip(0), edge_features)
-        return nodes + torch.relu(self.norm(received))
+from device_placement.agents.gnn import GraphEncoder, masked_mean, read_graphs
 
 
 class GraphFeaturesExtractor(BaseFeaturesExtractor):
@@ -53,6 +27,11 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         features_dim: size of the result.
         hidden: size of a node's embedding.
         layers: rounds of messages.
+        conv: a name of `CONVS`: ``gcn``, ``gat``, ``gin`` or ``sage``.
+        direction: ``both`` or ``undirected``, as `MessageLayer` takes it.
+
+    Raises:
+        DevicePlacementError: on an unknown conv or direction.
 
     Shapes:
         input: the observation's arrays, each with the batch in front.
@@ -73,6 +52,8 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         features_dim: int = 64,
         hidden: int = 32,
         layers: int = 2,
+        conv: str = "gin",
+        direction: str = "both",
     ) -> None:
         super().__init__(observation_space, features_dim)
         shapes = {key: space.shape or () for key, space in observation_space.spaces.items()}
@@ -80,9 +61,7 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         self.embed_features = nn.Linear(shapes["node_features"][1], hidden)
         self.embed_state = nn.Linear(shapes["placement"][1] + 1, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.layers = nn.ModuleList(
-            MessageLayer(hidden, shapes["edge_features"][1]) for _ in range(layers)
-        )
+        self.encoder = GraphEncoder(hidden, shapes["edge_features"][1], layers, conv, direction)
         num_outputs = 3 * hidden + math.prod(shapes["device_features"]) + 1 + self.num_graphs
         self.read = nn.Sequential(nn.Linear(num_outputs, features_dim), nn.Tanh())
 
@@ -100,20 +79,16 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
     def _embed_nodes(self, observations: TensorDict) -> Tensor:
         """(batch, max_groups, hidden)."""
         features = self.embed_features(observations["node_features"].float())
-        features = self.norm(features - _mean(features, observations["node_mask"])[:, None])
+        features = self.norm(features - masked_mean(features, observations["node_mask"])[:, None])
         state = [observations["placement"].float(), observations["cursor"].float()[:, :, None]]
         inputs = torch.relu(features + self.embed_state(torch.cat(state, dim=2)))
-        batch, max_groups, _ = inputs.shape
-        edge_index, edge_features = _join_graphs(observations, max_groups)
-        nodes: Tensor = inputs.flatten(0, 1)
-        for layer in self.layers:
-            nodes = layer(nodes, edge_index, edge_features)
-        return nodes.reshape(batch, max_groups, -1)
+        nodes: Tensor = self.encoder(inputs, read_graphs(observations))
+        return nodes
 
     def _read_nodes(self, nodes: Tensor, observations: TensorDict) -> Tensor:
         """(batch, 3 * hidden): mean, maximum, and the node to place relative to the mean."""
         padding = ~observations["node_mask"].bool()[:, :, None]
-        mean = _mean(nodes, observations["node_mask"])
+        mean = masked_mean(nodes, observations["node_mask"])
         highest = nodes.masked_fill(padding, -torch.inf).amax(dim=1)
         cursor = observations["cursor"].float()[:, None, :]
         placed_next = (cursor @ (nodes - mean[:, None])).squeeze(1)
@@ -123,25 +98,6 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         """(batch, num_graphs)."""
         numbers = torch.arange(self.num_graphs, device=graph_id.device)
         return (graph_id == numbers).float()
-
-
-def _mean(nodes: Tensor, node_mask: Tensor) -> Tensor:
-    """(batch, hidden) over the real nodes."""
-    weights = node_mask.float()[:, None, :]
-    return (weights @ nodes).squeeze(1) / weights.sum(dim=2).clamp(min=1.0)
-
-
-def _join_graphs(observations: TensorDict, max_groups: int) -> tuple[Tensor, Tensor]:
-    """The real edges of a batch as those of one graph; graph b begins at node b * max_groups.
-
-    Returns:
-        (2, num_edges) long, and (num_edges, num_edge_features).
-    """
-    real = observations["edge_mask"].bool()
-    edge_index = observations["edge_index"].long()  # SB3 casts every Box to float32
-    first = torch.arange(len(real), device=real.device)[:, None, None] * max_groups
-    joined = (edge_index + first).transpose(0, 1)
-    return joined[:, real], observations["edge_features"].float()[real]
 
 
 def _num_graphs(space: spaces.Space[object]) -> int:

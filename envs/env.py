@@ -67,9 +67,11 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     | ``edge_mask`` | (max_edges,) int8 | 1 = real edge |
     | ``placement`` | (max_groups, num_devices + 1) int8 | one-hot; last slot = unplaced |
     | ``cursor`` | (max_groups,) int8 | the group to place (``construct``) |
+    | ``device_mask`` | (max_groups, num_devices) int8 | 1 = the device may run the group |
     | ``device_features`` | (num_devices, 4) float32 | log single time over reference, share of |
     | | | ops supported, share of weights that fit, 1 for the reference |
     | ``last_time`` | (1,) float32 | log(time / reference time) of the last placement |
+    | ``step`` | (1,) int32 | actions of the episode so far |
     | ``graph_id`` | (1,) int32 | which of the given models |
 
     ## Rewards
@@ -323,6 +325,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             self._assignment,
             self._formulation.cursor(self.coarse.num_groups, self._step),
             math.log(self._time_s / baseline.reference_s),
+            self._step,
         )
 
     def _info(self, evaluation: Evaluation | None) -> dict[str, Any]:

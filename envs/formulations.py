@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from device_placement.envs.errors import DevicePlacementError, choose
-from device_placement.envs.observation import UNPLACED, Layout
+from device_placement.envs.observation import UNPLACED, Layout, device_masks
 
 Assignment = NDArray[np.int64]  # (num_groups,) device of each group, or UNPLACED
 Supported = NDArray[np.bool_]  # (num_groups, num_devices)
@@ -55,7 +55,7 @@ class _WholePlacements(Formulation):
 
     @override
     def masks(self, supported: Supported, step: int) -> NDArray[np.bool_]:
-        return _pair_masks(self.layout, supported)
+        return device_masks(supported, self.layout).reshape(-1)
 
     @override
     def is_due(self, num_groups: int, step: int) -> bool:
@@ -154,11 +154,3 @@ def make_formulation(name: str, layout: Layout, horizon: int) -> Formulation:
 def unplaced(num_groups: int) -> Assignment:
     """No group has a device yet."""
     return np.full(num_groups, UNPLACED, dtype=np.int64)
-
-
-def _pair_masks(layout: Layout, supported: Supported) -> NDArray[np.bool_]:
-    """(max_groups * num_devices,); padding allows device 0 only, a dead end everything."""
-    masks = np.zeros((layout.max_groups, layout.num_devices), dtype=np.bool_)
-    masks[:, 0] = True
-    masks[: len(supported)] = supported | ~supported.any(axis=1, keepdims=True)
-    return masks.reshape(-1)

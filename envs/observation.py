@@ -56,8 +56,10 @@ def observation_space(layout: Layout) -> spaces.Dict:
             "edge_mask": _flags(edges),
             "placement": _flags(groups, devices + 1),
             "cursor": _flags(groups),
+            "device_mask": _flags(groups, devices),
             "device_features": _real(devices, NUM_DEVICE_FEATURES),
             "last_time": _real(1),
+            "step": spaces.Box(0, np.iinfo(np.int32).max, (1,), np.int32),
             "graph_id": spaces.Box(0, max(layout.num_graphs - 1, 1), (1,), np.int32),
         }
     )
@@ -86,6 +88,22 @@ def action_space(layout: Layout, formulation: str) -> spaces.Space[Any]:
     return choose("formulation", formulation, table)
 
 
+def device_masks(supported: NDArray[np.bool_], layout: Layout) -> NDArray[np.bool_]:
+    """The devices that a group may go to: those that run it, and all where none does.
+
+    Args:
+        supported: (num_groups, num_devices).
+        layout: the sizes to pad to.
+
+    Returns:
+        (max_groups, num_devices); padding allows device 0 only.
+    """
+    masks = np.zeros((layout.max_groups, layout.num_devices), dtype=np.bool_)
+    masks[:, 0] = True
+    masks[: len(supported)] = supported | ~supported.any(axis=1, keepdims=True)
+    return masks
+
+
 def graph_arrays(
     coarse: CoarseGraph, features: NDArray[np.float32], layout: Layout, graph_id: int
 ) -> Observation:
@@ -104,6 +122,7 @@ def graph_arrays(
         "edge_index": np.zeros((2, layout.max_edges), dtype=np.int32),
         "edge_features": np.zeros((layout.max_edges, NUM_EDGE_FEATURES), dtype=np.float32),
         "edge_mask": np.zeros(layout.max_edges, dtype=np.int8),
+        "device_mask": device_masks(coarse.supported, layout).astype(np.int8),
         "graph_id": np.array([graph_id], dtype=np.int32),
     }
     arrays["node_features"][:groups] = features
@@ -149,6 +168,7 @@ def observe(
     assignment: NDArray[np.int64],
     cursor: int | None,
     log_time: float,
+    step: int,
 ) -> Observation:
     """One observation; every array is a copy.
 
@@ -159,6 +179,7 @@ def observe(
         assignment: (num_groups,) device of each group, `UNPLACED` where it has none.
         cursor: the group to place next, if the formulation has one.
         log_time: log(time / reference time) of the last placement.
+        step: actions of the episode so far.
     """
     groups = np.arange(assignment.size)
     placement = np.zeros((layout.max_groups, layout.num_devices + 1), dtype=np.int8)
@@ -172,6 +193,7 @@ def observe(
         "cursor": pointer,
         "device_features": devices.copy(),
         "last_time": np.array([np.clip(log_time, -LIMIT, LIMIT)], dtype=np.float32),
+        "step": np.array([step], dtype=np.int32),
     }
 
 
@@ -204,6 +226,7 @@ def observe_many(
     assignments: NDArray[np.int64],
     cursors: NDArray[np.int64] | None,
     log_times: Sequence[float],
+    steps: NDArray[np.int64],
 ) -> Observation:
     """The observations of many copies, a row a copy; see `observe`.
 
@@ -213,6 +236,7 @@ def observe_many(
         assignments: (num_envs, max_groups) device of each group, `UNPLACED` where it has none.
         cursors: (num_envs,) the group to place next, -1 where there is none.
         log_times: (num_envs,) log(time / reference time) of the last placements.
+        steps: (num_envs,) actions of the episodes so far.
     """
     number, real = len(assignments), static["node_mask"].astype(np.bool_)
     placement = np.empty((*assignments.shape, layout.num_devices + 1), dtype=np.bool_)
@@ -229,4 +253,5 @@ def observe_many(
         "placement": placement.view(np.int8),
         "cursor": pointers,
         "last_time": last_time[:, None],
+        "step": steps.astype(np.int32)[:, None],
     }

@@ -46,8 +46,9 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
 
     ## Observations
     What never changes in a model (``node_features``, ``node_mask``, ``edge_index``,
-    ``edge_features``, ``edge_mask``, ``device_features``, ``graph_id``) is read-only and shared
-    from step to step; copy it before you change it. The rest is new in each step.
+    ``edge_features``, ``edge_mask``, ``device_mask``, ``device_features``, ``graph_id``) is
+    read-only and shared from step to step; copy it before you change it. The rest is new in each
+    step.
 
     ## Information
     The keys of `DevicePlacementEnv` as arrays over the copies, each with its mask under ``_``
@@ -240,6 +241,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
             self._assignments,
             self._formulation.cursors(self._graph_ids, self._steps),
             [*map(math.log, (self._time_s / reference_s).tolist())],
+            self._steps,
         )
 
     def _describe(self, outcomes: Outcomes, given: NDArray[np.bool_]) -> Infos:

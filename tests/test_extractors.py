@@ -37,7 +37,7 @@ def make_observation(layout: Layout = LAYOUT, cursor: int | None = 4) -> Observa
     features = np.random.default_rng(0).normal(size=(GROUPS, NUM_FEATURES)).astype(np.float32)
     static = graph_arrays(COARSE, features, layout, graph_id=0)
     devices = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
-    return observe(static, devices, layout, PLACEMENT, cursor, log_time=0.3)
+    return observe(static, devices, layout, PLACEMENT, cursor, log_time=0.3, step=0)
 
 
 def batch(*observations: Observation) -> Tensors:
@@ -144,4 +144,4 @@ def test_sizes_are_as_asked() -> None:
     )
     assert extractor(batch(make_observation())).shape == (1, 7)
     assert extractor.features_dim == 7
-    assert len(extractor.layers) == 3
+    assert len(extractor.encoder.layers) == 3

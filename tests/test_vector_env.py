@@ -29,8 +29,8 @@ from device_placement.envs.rewards import REWARDS
 
 COPIES = 3
 SHARED = {
-    "node_features", "node_mask", "edge_index", "edge_features", "edge_mask", "device_features",
-    "graph_id",
+    "node_features", "node_mask", "edge_index", "edge_features", "edge_mask", "device_mask",
+    "device_features", "graph_id",
 }  # fmt: skip
 FORMULATIONS = ["assign", "construct"]
 

@@ -1,0 +1,99 @@
+"""Graph parsing: from scores of edges to groups of nodes, as many as come out.
+
+See "Graph Parsing Networks" (Song et al., ICLR 2024, arXiv 2402.14393), as HSDAG (arXiv
+2405.14185, section 2.4) uses them. Many graphs are parsed at once as one graph without edges
+between them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from device_placement.envs.compiled import compiled
+from device_placement.envs.quotient import components
+
+Int = NDArray[np.int64]
+
+
+def parse(num_nodes: int, edge_index: Tensor, scores: Tensor) -> Tensor:
+    """Join every node with the neighbour at the other end of its best edge.
+
+    The groups are the connected components of these edges. Every node has one vote, whichever
+    way its edges point, so a group has at least two nodes unless a node has no edge at all. Of
+    edges that score the same the first is the better one.
+
+    Args:
+        num_nodes: how many there are.
+        edge_index: (2, num_edges) long; no edge joins a node with itself.
+        scores: (num_edges,).
+
+    Returns:
+        (num_nodes,) long, the group of each node; groups are numbered by their first nodes.
+
+    >>> parse(4, torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([0.9, 0.1, 0.5]))
+    tensor([0, 0, 1, 1])
+    """
+    num_edges = scores.numel()
+    order = torch.argsort(scores, descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(num_edges, device=order.device)
+    ends, ranks = edge_index.flatten(), rank.repeat(2)
+    best = torch.full((num_nodes,), num_edges, device=order.device)
+    best.scatter_reduce_(0, ends, ranks, "amin")
+    itself = torch.arange(num_nodes, device=order.device)
+    parent = itself.clone()
+    voting = best < num_edges
+    chosen = edge_index[:, order[best[voting]]]
+    parent[voting] = chosen.sum(dim=0) - itself[voting]  # the other end
+    # All votes are by one order of the edges, so they end in two nodes that choose each other.
+    mutual = parent[parent] == itself
+    root = torch.where(mutual, torch.minimum(parent, itself), parent)
+    while not torch.equal(further := root[root], root):
+        root = further
+    first = torch.full_like(itself, num_nodes).scatter_reduce_(0, root, itself, "amin")
+    _, labels = torch.unique(first[root], return_inverse=True)
+    result: Tensor = labels
+    return result
+
+
+def make_convex(edge_index: Int, labels: Int) -> Int:
+    """Split groups just where the graph between them has a cycle.
+
+    Where a path leaves a group of such a cycle and enters it again, what lies behind is a group
+    of its own; nothing else is split. Each group of the result is connected, and the graph
+    between the groups is acyclic, so no group is executed in several pieces.
+
+    Args:
+        edge_index: (2, num_edges) of a DAG whose nodes are numbered in topological order.
+        labels: (num_nodes,) the group of each node, 0 to num_groups - 1.
+
+    Returns:
+        (num_nodes,) labels; groups are numbered by their first nodes.
+
+    >>> make_convex(np.array([[0, 0, 1], [1, 2, 2]]), np.array([0, 1, 0]))
+    array([0, 1, 2])
+    """
+    num_nodes = labels.size
+    producer, consumer = labels[edge_index]
+    num_groups = int(labels.max(initial=-1)) + 1
+    ring = components(num_groups, np.stack([producer, consumer]), "strong")
+    within = edge_index[:, ring[producer] == ring[consumer]]
+    entries = _entries(within[:, np.argsort(within[0], kind="stable")], labels)
+    same = (producer == consumer) & (entries[edge_index[0]] == entries[edge_index[1]])
+    whole = components(num_nodes, edge_index[:, same], "weak")
+    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[inverse])
+
+
+@compiled
+def _entries(edge_index: Int, labels: Int) -> Int:
+    """(num_nodes,) how many times a path to each node enters another group, at most."""
+    entries = np.zeros(labels.size, dtype=np.int64)
+    for edge in range(edge_index.shape[1]):
+        producer, consumer = edge_index[0, edge], edge_index[1, edge]
+        passed = entries[producer] + (labels[producer] != labels[consumer])
+        entries[consumer] = max(entries[consumer], passed)
+    return entries
