@@ -6,11 +6,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import graphs  # noqa: F401 -- for its profile: no deadline
 import openvino as ov
 from hypothesis import settings
 from hypothesis import strategies as st
 
+import graphs  # noqa: F401 -- for its profile: no deadline
 from device_placement.envs import coarsen, load_model, read_graph
 from device_placement.envs.coarsening import CoarseGraph
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from broken import SIZES, WORDS, damaged, pick
 from google.protobuf.message import DecodeError
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from broken import SIZES, WORDS, damaged, pick
 from device_placement.envs import zoo
 from device_placement.envs.models import save_model
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from costs import random_costs
-from scripted import hand_made
 
+from costs import random_costs
 from device_placement.envs.devices import parse_devices
 from device_placement.envs.execution.costs import Costs
 from device_placement.envs.execution.evaluation import Evaluation
 from device_placement.envs.execution.schedule import schedule_times
+from scripted import hand_made
 
 
 class CostsEvaluator:

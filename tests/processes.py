@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
-from problems import TWO_CPUS, measured
 
 from device_placement.envs import OpenVINOEvaluator
+from problems import TWO_CPUS, measured
 
 QUICK = {"max_samples": 6, "store": None, "confirmations": 0}
 PATIENCE_S = 60

@@ -7,9 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from problems import TWO_CPUS
-
 from device_placement.envs import OpenVINOEvaluator, make_evaluator
+from problems import TWO_CPUS
 
 MEASURING: dict[str, Any] = {"max_samples": 4, "max_seconds": 0.5, "confirmations": 0}
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from sb3_contrib import MaskablePPO
-from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -26,6 +25,7 @@ from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.observation import FORMULATIONS
 from device_placement.envs.rewards import REWARDS
+from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
 
 EVERY = list(itertools.product(ALGORITHMS, FORMULATIONS))
 

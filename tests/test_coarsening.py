@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import check, make_graph, partition
 from hypothesis import strategies as st
 
 from device_placement.envs.coarsening import COARSENING_METHODS, coarsen
 from device_placement.envs.contraction import heavy_pairs
 from device_placement.envs.errors import DevicePlacementError
+from graphs import check, make_graph, partition
 
 methods = st.sampled_from(sorted(COARSENING_METHODS))
 

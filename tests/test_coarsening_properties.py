@@ -3,7 +3,6 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
-from graphs import check, graphs, layered, make_graph, partition, quotient_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from device_placement.envs.coarsening import COARSENING_METHODS, coarsen
 from device_placement.envs.contraction import heavy_pairs
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.graph import ComputationGraph
+from graphs import check, graphs, layered, make_graph, partition, quotient_of
 
 methods = st.sampled_from(sorted(COARSENING_METHODS))
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from problems import TWO_CPUS
 
 from device_placement.envs import DevicePlacementError, MeasureConfig, OpenVINOEvaluator
 from device_placement.envs.execution.bench import Job
 from device_placement.envs.execution.evaluation import Measurement
 from device_placement.envs.execution.factory import make_evaluator
+from problems import TWO_CPUS
 
 LUCKY, SECOND, SLOW = (0, 1, 0, 0), (0, 0, 1, 0), (0, 1, 1, 0)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import make_graph
 
 from device_placement.envs import (
     DeviceError,
@@ -28,6 +27,7 @@ from device_placement.envs.execution.hardware import (
     Hardware,
     Link,
 )
+from graphs import make_graph
 
 ROUND = DeviceSheet(
     "a device in round numbers",

@@ -9,7 +9,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from scripted import twelve_groups_evaluator
 
 import device_placement.agents
 import device_placement.envs
@@ -18,6 +17,7 @@ from device_placement.envs import (
     DevicePlacementError,
 )
 from device_placement.envs.rewards import REWARDS
+from scripted import twelve_groups_evaluator
 
 IDS = [
     f"{prefix}DevicePlacement{suffix}-v0"

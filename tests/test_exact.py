@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from costed import CostsEvaluator
 from costs import make_costs, random_costs
-
 from device_placement.agents.placers import make_placer
 from device_placement.agents.placers.result import PlacerResult
 from device_placement.envs import DevicePlacementError, make_evaluator

@@ -6,7 +6,6 @@ import math
 import numpy as np
 import openvino as ov
 import pytest
-from problems import QUICK, TWO_CPUS, measured
 
 from device_placement.envs import (
     DeviceError,
@@ -25,6 +24,7 @@ from device_placement.envs.execution.evaluation import NAN
 from device_placement.envs.execution.factory import make_evaluators
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.execution.measure import seeded_inputs
+from problems import QUICK, TWO_CPUS, measured
 
 
 def test_a_wrong_protocol_is_refused() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scripted import twelve_groups_evaluator
 
 from device_placement.agents.extractors import GraphFeaturesExtractor
 from device_placement.envs.observation import (
@@ -18,6 +17,7 @@ from device_placement.envs.observation import (
     observation_space,
     observe,
 )
+from scripted import twelve_groups_evaluator
 
 Tensors = dict[str, torch.Tensor]
 NUM_FEATURES = 5

@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-from graphs import graphs, make_graph
 from hypothesis import given
 
 from device_placement.envs.coarsening import CoarseGraph, coarsen
@@ -18,6 +17,7 @@ from device_placement.envs.features import (
     num_features,
 )
 from device_placement.envs.graph import ComputationGraph
+from graphs import graphs, make_graph
 
 EVERY = tuple(FEATURE_BLOCKS)
 

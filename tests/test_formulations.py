@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from problems import measured
-from scripted import ScriptedEvaluator, twelve_groups_evaluator
 
 from device_placement.envs import (
     DeviceError,
@@ -17,6 +15,8 @@ from device_placement.envs import (
     PlacementError,
 )
 from device_placement.envs.baseline import PENALTY_FACTOR
+from problems import measured
+from scripted import ScriptedEvaluator, twelve_groups_evaluator
 
 
 class Picky(ScriptedEvaluator):

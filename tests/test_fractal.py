@@ -1,12 +1,12 @@
 import networkx as nx
 import numpy as np
 import pytest
-from graphs import graphs
 from hypothesis import given
 
 from device_placement.envs import fractal
 from device_placement.envs.fractal import fractal_dimension
 from device_placement.envs.graph import ComputationGraph
+from graphs import graphs
 
 
 def edges_of(graph: nx.Graph) -> np.ndarray:

@@ -9,10 +9,10 @@ from typing import Any
 
 import psutil
 import pytest
-from processes import PATIENCE_S, isolated, mixed, wait_until, workers
 
 from device_placement.envs.execution import isolation
 from device_placement.envs.execution.process import Worker, WorkerError
+from processes import PATIENCE_S, isolated, mixed, wait_until, workers
 
 pytestmark = pytest.mark.usefixtures("ignore_other_workers")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from problems import TWO_CPUS, measured
-from processes import PATIENCE_S, QUICK, isolated, mixed, wait_until, workers
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from device_placement.envs import DevicePlacementEnv, OpenVINOEvaluator, make_evaluator
 from device_placement.envs.execution.isolation import COMMAND
 from device_placement.envs.execution.process import Worker
+from problems import TWO_CPUS, measured
+from processes import PATIENCE_S, QUICK, isolated, mixed, wait_until, workers
 
 pytestmark = pytest.mark.usefixtures("ignore_other_workers")
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
 
 from device_placement.agents.algorithms import ALGORITHMS, greedy_assignment, make_algorithm
 from device_placement.agents.presets import preset
 from device_placement.envs.env import DevicePlacementEnv
+from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
 
 PROBLEMS: dict[str, Callable[[], ScriptedEvaluator]] = {
     "diamond": diamond_evaluator,

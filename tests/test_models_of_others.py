@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
-from problems import QUICK, TWO_CPUS
 
 from device_placement.agents.placers.random_search import random_assignment
 from device_placement.envs import (
@@ -20,6 +19,7 @@ from device_placement.envs import (
     make_core,
     read_graph,
 )
+from problems import QUICK, TWO_CPUS
 
 TOKENS = 16
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from costed import CostsEvaluator, coloured_and_small
-from costs import random_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import twelve_groups_evaluator
 
+from costed import CostsEvaluator, coloured_and_small
+from costs import random_costs
 from device_placement.agents.placers.knowledge import costs_of
 from device_placement.agents.placers.moves import Space, first_choice
 from device_placement.agents.placers.result import Trace
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError
+from scripted import twelve_groups_evaluator
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from problems import TWO_CPUS, measured
 
 from device_placement.envs import (
     Placement,
@@ -18,6 +17,7 @@ from device_placement.envs import (
     parse_devices,
     read_graph,
 )
+from problems import TWO_CPUS, measured
 
 
 def half(evaluator=None) -> Placement:

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from costed import CostsEvaluator, coloured_and_small
 from costs import make_costs
-from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
-
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.cross_entropy import draw
 from device_placement.agents.placers.result import Placer
 from device_placement.agents.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
 from device_placement.envs import DevicePlacementError, Evaluation, make_evaluator
+from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
 
 SEARCHES: dict[str, dict[str, Any]] = {
     "random": {},

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from costed import CostsEvaluator
-from costs import make_costs, random_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import measured
 
+from costed import CostsEvaluator
+from costs import make_costs, random_costs
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.automatic import hetero_choice
 from device_placement.agents.placers.list_scheduling import first_gap, upward_ranks
@@ -21,6 +20,7 @@ from device_placement.agents.placers.moves import Space
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError
 from device_placement.envs.execution.costs import Costs
+from problems import measured
 
 INF = math.inf
 # A diamond: 0 feeds 1 and 2 with 2 bytes, 1 feeds 3 with 3 bytes, 2 feeds 3 with 1 byte.

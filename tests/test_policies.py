@@ -11,7 +11,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
-from scripted import twelve_groups_evaluator
 from stable_baselines3 import A2C, PPO
 from torch import Tensor
 
@@ -34,6 +33,7 @@ from device_placement.envs.observation import (
     observation_space,
     observe,
 )
+from scripted import twelve_groups_evaluator
 
 COARSE = twelve_groups_evaluator().coarse
 GROUPS, EDGES, FEATURES = COARSE.num_groups, COARSE.num_edges, 5

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import make_graph
 
 from device_placement.envs import Device, DevicePlacementError, HardwareProfile, PlacementError
+from graphs import make_graph
 
 GRAPH = make_graph([(0, 1), (1, 2)])
 PROFILE = HardwareProfile(

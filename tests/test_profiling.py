@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import layered, make_graph
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import QUICK, TWO_CPUS, chain, measured
 
 from device_placement.agents.cli import main
 from device_placement.benchmarks.calibration import CalibrationConfig
@@ -34,6 +32,8 @@ from device_placement.envs.execution.draws import draw_placements
 from device_placement.envs.execution.evaluation import Evaluation
 from device_placement.envs.execution.op_times import ExecutedNode, measure_op_times, share_out
 from device_placement.envs.execution.simulator import SimulatedEvaluator
+from graphs import layered, make_graph
+from problems import QUICK, TWO_CPUS, chain, measured
 
 FAST: dict[str, Any] = QUICK | {"max_samples": 1}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scripted import twelve_groups_evaluator
 
 from device_placement.agents.placers.random_search import sample_placements
 from device_placement.agents.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
 from device_placement.envs import DevicePlacementError, make_evaluator
+from scripted import twelve_groups_evaluator
 
 
 def test_the_budget_counts_distinct_placements_and_bounds_requests() -> None:

@@ -6,7 +6,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from scripted import diamond_evaluator, twelve_groups_evaluator
 
 from device_placement.agents.algorithms import greedy_assignment
 from device_placement.agents.policies import GraphParsingPolicy, NodewisePolicy
@@ -14,6 +13,7 @@ from device_placement.agents.reinforce import Reinforce
 from device_placement.envs import DevicePlacementError
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.features import DEFAULT_BLOCKS
+from scripted import diamond_evaluator, twelve_groups_evaluator
 
 
 @pytest.fixture(autouse=True)

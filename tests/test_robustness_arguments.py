@@ -7,10 +7,10 @@ import string
 from typing import Any
 
 import pytest
-from broken import SIZES, TWO_CPUS, cases, damaged, problem
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broken import SIZES, TWO_CPUS, cases, damaged, problem
 from device_placement.envs import (
     Device,
     DeviceError,

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from broken import cases, damaged
 from broken_models import (
     broken_irs,
@@ -17,11 +20,8 @@ from broken_models import (
     whole_onnx,
     whole_tensorflow,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from loader import Loader
-
 from device_placement.envs import ModelError, load_model
+from loader import Loader
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken import TWO_CPUS, cases, damaged, pick, problem
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broken import TWO_CPUS, cases, damaged, pick, problem
 from device_placement.envs import Placement, PlacementError, parse_devices
 from device_placement.envs.claim import Claim
 

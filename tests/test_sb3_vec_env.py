@@ -9,7 +9,6 @@ import pytest
 import torch
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
-from test_vector_env import same, simulator
 
 from device_placement.agents import SB3VecEnv, greedy_assignment, make_algorithm
 from device_placement.agents.algorithms import ALGORITHMS
@@ -20,6 +19,7 @@ from device_placement.envs import (
     DevicePlacementVectorEnv,
     SimulatedEvaluator,
 )
+from test_vector_env import same, simulator
 
 COPIES = 3
 STEPS = {"assign": 1280, "construct": 3200}

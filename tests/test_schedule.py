@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from costs import make_costs, random_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from costs import make_costs, random_costs
 from device_placement.envs import DevicePlacementError, PlacementError
 from device_placement.envs.execution.costs import Costs
 from device_placement.envs.execution.schedule import (

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from problems import TWO_CPUS
-from runs import MEASURING, evaluator_of, lines
-from scripted import ScriptedEvaluator, twelve_groups_evaluator
 
 from device_placement.agents.placers.random_search import random_assignment
 from device_placement.agents.report import format_table, make_rows
 from device_placement.agents.search import RandomConfig, search_randomly
 from device_placement.agents.training import TrainConfig, train
 from device_placement.envs import DevicePlacementError, Evaluation, Placement
+from problems import TWO_CPUS
+from runs import MEASURING, evaluator_of, lines
+from scripted import ScriptedEvaluator, twelve_groups_evaluator
 
 COMMAND = [sys.executable, "-m", "device_placement.agents.cli"]
 SIMULATED = {"model": "resnet50", "devices": "CPU,GPU", "evaluator": "simulator"}

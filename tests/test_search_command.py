@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import lines
 
 from device_placement.agents.cli import main
 from device_placement.agents.placers import PLACERS, PlacerEntry
@@ -22,6 +21,7 @@ from device_placement.agents.placers.result import PlacerResult, Trace
 from device_placement.agents.search import SearchCommand, describe_proof, search
 from device_placement.envs import DevicePlacementError, Placement
 from device_placement.envs.execution.evaluation import Evaluator
+from runs import lines
 
 COMMAND = [sys.executable, "-m", "device_placement.agents.cli", "search"]
 SIMULATED: dict[str, Any] = {"model": "diamond", "evaluator": "simulator", "hardware": "laptop"}

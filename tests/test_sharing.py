@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from problems import TWO_CPUS, chain
-from runs import MEASURING, evaluator_of, lines, rows
 
 from device_placement.agents.training import TrainConfig, train
+from problems import TWO_CPUS, chain
+from runs import MEASURING, evaluator_of, lines, rows
 
 
 def test_a_later_evaluator_recalls_what_an_earlier_one_measured(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from problems import TWO_CPUS, chain
-from runs import MEASURING, evaluator_of, lines, rows
 
 from device_placement.agents.search import RandomConfig, search_randomly
 from device_placement.agents.training import TrainConfig, train
 from device_placement.envs import EvaluationStore, Placement
+from problems import TWO_CPUS, chain
+from runs import MEASURING, evaluator_of, lines, rows
 
 
 def test_a_training_goes_on_while_its_workers_are_killed(

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from costed import CostsEvaluator
-from costs import make_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from costed import CostsEvaluator
+from costs import make_costs
 from device_placement.agents.placers import make_placer
 from device_placement.agents.placers.stages import cut
 

@@ -11,11 +11,11 @@ import platformdirs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import EXAMPLES, OPS, OTHER, PROBLEM, REFERENCE, SAMPLES, exact, fill
 
 from device_placement.envs.errors import StoreError
 from device_placement.envs.execution.evaluation import NAN, Measurement
 from device_placement.envs.execution.store import PATH_VARIABLE, EvaluationStore, default_path
+from stores import EXAMPLES, OPS, OTHER, PROBLEM, REFERENCE, SAMPLES, exact, fill
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from stores import IMPORTS, OPS, PROBLEM, REFERENCE
 
 from device_placement.envs.execution.evaluation import Measurement
 from device_placement.envs.execution.store import EvaluationStore
+from stores import IMPORTS, OPS, PROBLEM, REFERENCE
 
 WRITE = """
 name = int(sys.argv[2])

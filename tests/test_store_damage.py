@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import EXAMPLES, OPS, OTHER, PROBLEM, REFERENCE, SAMPLES, check_content, exact, fill
 
 from device_placement.envs.errors import StoreError
 from device_placement.envs.execution.store import EvaluationStore
+from stores import EXAMPLES, OPS, OTHER, PROBLEM, REFERENCE, SAMPLES, check_content, exact, fill
 
 
 @pytest.fixture(scope="module")

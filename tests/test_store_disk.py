@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stores import run_child
 
 from device_placement.envs.execution.evaluation import Measurement
 from device_placement.envs.execution.store import EvaluationStore
+from stores import run_child
 
 
 def mounted(mount: str, folder: Path) -> tuple[str, ...]:

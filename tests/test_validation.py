@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from problems import TWO_CPUS, measured
 
 from device_placement.agents.cli import main
 from device_placement.envs import (
@@ -23,6 +22,7 @@ from device_placement.envs import (
 )
 from device_placement.envs.execution.evaluation import NAN
 from device_placement.envs.execution.validation import TIME_SLACK, claim_of, validate_placement
+from problems import TWO_CPUS, measured
 
 MIXED = [0, 1, 0, 0]
 FOUND = Evaluation(1.0, (1.0,) * 6, (0.99, 1.01), output_error=0.1, output_cosine=0.99)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from scripted import diamond_evaluator
 
 from device_placement.agents.sb3_vec_env import split_infos
 from device_placement.envs import (
@@ -26,6 +25,7 @@ from device_placement.envs import (
 from device_placement.envs.execution.evaluation import Evaluator
 from device_placement.envs.execution.schedule import SCHEDULES
 from device_placement.envs.rewards import REWARDS
+from scripted import diamond_evaluator
 
 COPIES = 3
 SHARED = {
