@@ -10,7 +10,7 @@ SOURCES := setup.cfg pyproject.toml constraints.txt $(shell find envs agents ben
 
 demo: .venv/installed
 	$(BIN)/device-placement devices
-	$(BIN)/device-placement train --algo ppo --model resnet50 --budget 60
+	$(BIN)/device-placement train --preset ppo --model resnet50 --budget 60
 
 test: .venv/tested lint types
 	$(BIN)/python -m pytest

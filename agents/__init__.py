@@ -16,13 +16,25 @@ if TYPE_CHECKING:
     )
     from device_placement.agents.extractors import GraphFeaturesExtractor
     from device_placement.agents.placers import make_placer
+    from device_placement.agents.policies import (
+        GraphParsingPolicy,
+        MaskableNodewisePolicy,
+        NodewisePolicy,
+    )
     from device_placement.agents.recording import RecordingEvaluator
+    from device_placement.agents.reinforce import Reinforce
+    from device_placement.agents.rnn import RnnPolicy
     from device_placement.agents.sb3_vec_env import SB3VecEnv
     from device_placement.agents.training import TrainConfig, train
 
 _HOMES = {
     "GraphFeaturesExtractor": "extractors",
+    "GraphParsingPolicy": "policies",
+    "MaskableNodewisePolicy": "policies",
+    "NodewisePolicy": "policies",
     "RecordingEvaluator": "recording",
+    "Reinforce": "reinforce",
+    "RnnPolicy": "rnn",
     "SB3VecEnv": "sb3_vec_env",
     "TrainConfig": "training",
     "greedy_assignment": "algorithms",
@@ -34,7 +46,12 @@ _HOMES = {
 
 __all__ = [
     "GraphFeaturesExtractor",
+    "GraphParsingPolicy",
+    "MaskableNodewisePolicy",
+    "NodewisePolicy",
     "RecordingEvaluator",
+    "Reinforce",
+    "RnnPolicy",
     "SB3VecEnv",
     "TrainConfig",
     "greedy_assignment",

@@ -1,7 +1,8 @@
-"""Off-the-shelf SB3 algorithms, made with the presets."""
+"""Algorithms of stable-baselines3 and ours, made with the presets."""
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,24 +17,57 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import nn
 
 from device_placement.agents.extractors import GraphFeaturesExtractor
-from device_placement.agents.presets import preset
-from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.agents.policies import (
+    GraphParsingPolicy,
+    MaskableNodewisePolicy,
+    NodewisePolicy,
+)
+from device_placement.agents.presets import PRESETS, preset
+from device_placement.agents.presets.settings import Settings
+from device_placement.agents.reinforce import Reinforce
+from device_placement.agents.rnn import RnnPolicy
+from device_placement.envs.errors import DevicePlacementError, choose, unknown
 
 Env = gym.Env[Any, Any]
+EXTRACTOR = "extractor."  # begins the name of what the features extractor is told
+GRAPH_OPTIONS = ("conv", "direction", "residual", "norm", "dropout")  # of `GraphEncoder`
+FIXED = (
+    "policy",
+    "env",
+    "observation_space",
+    "action_space",
+    "policy_kwargs",
+    "tensorboard_log",
+    "seed",
+    "device",
+    "_init_setup_model",
+)
+"""What `make_algorithm` decides itself."""
 
 ALGORITHMS: Mapping[str, type[OnPolicyAlgorithm]] = {
     "ppo": PPO,
     "a2c": A2C,
     "maskable_ppo": MaskablePPO,
+    "reinforce": Reinforce,
 }
+"""Name -> class."""
+
+POLICIES: Mapping[str, Any] = {
+    "features": "MultiInputPolicy",  # of the algorithm, with `GraphFeaturesExtractor`
+    "nodewise": NodewisePolicy,
+    "maskable_nodewise": MaskableNodewisePolicy,
+    "parsing": GraphParsingPolicy,
+    "rnn": RnnPolicy,
+}
+"""Name -> class, or its name."""
 
 
 def make_algorithm(
     name: str,
     env: Env,
     *,
-    formulation: str,
-    seed: int,
+    formulation: str | None = None,
+    seed: int = 0,
     torch_device: str = "cpu",
     tensorboard_log: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -41,43 +75,39 @@ def make_algorithm(
     """An untrained algorithm with the settings of its preset.
 
     Args:
-        name: ``ppo``, ``a2c`` or ``maskable_ppo``.
-        env: a `DevicePlacementEnv`, wrapped or not; the preset names the reward it should have.
-        formulation: that of the environment.
+        name: a name of `PRESETS`.
+        env: a `DevicePlacementEnv`, wrapped or not, or a vector of them; the preset names the
+            reward and the features that it should have.
+        formulation: that of the environment; by default the one that the preset is meant for.
         seed: of the weights, the sampled actions and the environment.
         torch_device: where the network lives.
         tensorboard_log: folder for TensorBoard.
-        overrides: arguments of the algorithm's class that differ from the preset.
+        overrides: arguments of the algorithm's class that differ from the preset; those of the
+            features extractor begin with ``extractor.``.
 
     Raises:
-        DevicePlacementError: on an unknown name, formulation or torch device.
+        DevicePlacementError: on an unknown name, formulation, argument or torch device.
 
     >>> env = gym.make("device_placement.envs:SimulatedDevicePlacement-v0", model="diamond")
     >>> algorithm = make_algorithm("ppo", env, formulation="assign", seed=0)
     >>> len(greedy_assignment(algorithm, env)) == env.unwrapped.coarse.num_groups
     True
     """
-    make = choose("algorithm", name, ALGORITHMS)
-    check_torch_device(torch_device)
     chosen = preset(name, formulation)
-    policy = {
-        "features_extractor_class": GraphFeaturesExtractor,
-        "features_extractor_kwargs": dict(chosen["extractor"]),
-        **chosen["policy"],
-    }
-    settings = {
-        **_in_steps(chosen.get("episodes", {}), env),
-        **chosen["algorithm"],
-        **(overrides or {}),
-    }
+    check_torch_device(torch_device)
+    make, policy = ALGORITHMS[PRESETS[name].algorithm], POLICIES[PRESETS[name].policy]
+    own, extractor = _overridden(make, policy, overrides or {})
+    options = {**chosen.policy, "features_extractor_kwargs": {**chosen.extractor, **extractor}}
+    if policy == "MultiInputPolicy":
+        options["features_extractor_class"] = GraphFeaturesExtractor
     algorithm = make(
-        "MultiInputPolicy",
+        policy,
         env,
-        policy_kwargs=policy,
+        policy_kwargs=options,
         seed=seed,
         device=torch_device,
         tensorboard_log=tensorboard_log,
-        **settings,
+        **{**_in_steps(chosen, env), **chosen.algorithm, **own},
     )
     _silence_critic(algorithm)
     return algorithm
@@ -91,7 +121,8 @@ def load_algorithm(
     Raises:
         DevicePlacementError: on an unknown name.
     """
-    return choose("algorithm", name, ALGORITHMS).load(Path(path), env=env, device=torch_device)
+    make = ALGORITHMS[choose("preset", name, PRESETS).algorithm]
+    return make.load(Path(path), env=env, device=torch_device)
 
 
 def check_torch_device(name: str) -> None:
@@ -110,12 +141,15 @@ def check_torch_device(name: str) -> None:
         ) from error
 
 
-def greedy_assignment(algorithm: BaseAlgorithm, env: Env) -> list[int]:
+def greedy_assignment(
+    algorithm: BaseAlgorithm, env: Env, *, deterministic: bool = True
+) -> list[int]:
     """The placement at the end of one episode in which the policy takes its likeliest actions.
 
     Args:
         algorithm: trained on environments like this one.
         env: a `DevicePlacementEnv`, wrapped or not.
+        deterministic: False draws the actions instead.
 
     Returns:
         (num_groups,) device of each group: the last proposal in ``assign``, the finished
@@ -125,16 +159,42 @@ def greedy_assignment(algorithm: BaseAlgorithm, env: Env) -> list[int]:
     done = False
     while not done:
         masks = _masks(algorithm, env)
-        action, _ = algorithm.predict(observation, deterministic=True, **masks)
+        action, _ = algorithm.predict(observation, deterministic=deterministic, **masks)
         observation, _, terminated, truncated, info = env.step(action)
         done = terminated or truncated
     return list(info["placement"])
 
 
-def _in_steps(episodes: Mapping[str, int], env: Env) -> dict[str, int]:
-    """Arguments counted in episodes of `construct`, in steps: one a group."""
+def _overridden(
+    make: type[OnPolicyAlgorithm], policy: Any, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The overrides of the algorithm, and those of the features extractor."""
+    extractor = getattr(policy, "extractor", GraphFeaturesExtractor)
+    given = {"": {}, EXTRACTOR: {}}  # type: dict[str, dict[str, Any]]
+    allowed = {"": _arguments(make), EXTRACTOR: _arguments(extractor)}
+    for name, value in overrides.items():
+        prefix = EXTRACTOR if name.startswith(EXTRACTOR) else ""
+        argument = name.removeprefix(prefix)
+        if argument not in allowed[prefix]:
+            every = [f"{start}{one}" for start, names in allowed.items() for one in names]
+            raise DevicePlacementError(unknown("setting", name, every))
+        given[prefix][argument] = value
+    return given[""], given[EXTRACTOR]
+
+
+def _arguments(made: type[Any]) -> list[str]:
+    """What a class can be told, of what a preset may set."""
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    parameters = inspect.signature(made).parameters.values()
+    named = [one.name for one in parameters if one.kind in kinds and one.name not in FIXED]
+    takes_more = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+    return [*named, *(GRAPH_OPTIONS if takes_more and issubclass(made, nn.Module) else ())]
+
+
+def _in_steps(chosen: Settings, env: Env) -> dict[str, int]:
+    """Arguments counted in episodes of one step a group, in steps."""
     groups = env.get_wrapper_attr("layout").max_groups
-    return {argument: count * groups for argument, count in episodes.items()}
+    return {argument: count * groups for argument, count in chosen.episodes.items()}
 
 
 def _masks(algorithm: BaseAlgorithm, env: Env) -> dict[str, Any]:

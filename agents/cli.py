@@ -55,6 +55,12 @@ COMMANDS = {
         "train",
         "train an agent and keep the best placement it finds",
     ),
+    "place": Command(
+        "device_placement.agents.place",
+        "PlaceConfig",
+        "place",
+        "place a model with a trained policy, at once or fine-tuned",
+    ),
     "search": Command(
         "device_placement.agents.search",
         "SearchCommand",

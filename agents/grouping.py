@@ -110,7 +110,7 @@ class GroupingExtractor(BaseFeaturesExtractor):
         convex: bool = False,
         moves_state: bool = True,
         parsing_dropout: float = 0.0,
-        **options: object,
+        **options: Any,
     ) -> None:
         if not isinstance(action_space, spaces.MultiDiscrete):
             raise DevicePlacementError(

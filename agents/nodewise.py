@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -18,6 +20,7 @@ from device_placement.envs.execution.costs import MAX_DEVICES
 from device_placement.envs.observation import NUM_DEVICE_FEATURES, NUM_EDGE_FEATURES
 
 MASKED = -1e8  # a logit whose probability is 0
+HEADS = 4  # of attention
 NUM_STATE = 3  # whether a group is on the device, is unplaced, and is the next to place
 
 
@@ -76,23 +79,33 @@ class StaticEncoder(nn.Module):
     Args:
         num_features: of a node.
         hidden: size of an embedding.
+        attention: layers behind the encoder in which every group attends to all of its graph.
         options: what `GraphEncoder` takes besides.
 
     Shapes:
         output: (num_graphs, max_groups, hidden).
     """
 
-    def __init__(self, num_features: int, hidden: int, **options: object) -> None:
+    def __init__(self, num_features: int, hidden: int, attention: int = 0, **options: Any) -> None:
         super().__init__()
         self.embed = nn.Linear(num_features, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.encoder = GraphEncoder(hidden, NUM_EDGE_FEATURES, **options)  # type: ignore[arg-type]
+        self.encoder = GraphEncoder(hidden, NUM_EDGE_FEATURES, **options)
+        self.attention = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                hidden, HEADS, 2 * hidden, dropout=0.0, batch_first=True, norm_first=True
+            )
+            for _ in range(attention)
+        )
 
     def forward(self, static: TensorDict) -> Tensor:
         """The embeddings of the graphs that `distinct_graphs` gave."""
         features = self.embed(static["node_features"].float())
         centred = features - masked_mean(features, static["node_mask"])[:, None]
         nodes: Tensor = self.encoder(torch.relu(self.norm(centred)), read_graphs(static))
+        padding = ~static["node_mask"].bool()
+        for layer in self.attention:
+            nodes = layer(nodes, src_key_padding_mask=padding)
         return nodes
 
 
@@ -111,6 +124,8 @@ class NodewiseExtractor(BaseFeaturesExtractor):
         layers: rounds of messages before the placement is seen.
         state_layers: rounds of messages that carry it.
         sees_placement: whether logits depend on the placement; by default all but in ``assign``.
+        sweeps: in ``refine``, move one group a step, in topological order.
+        attention: as `StaticEncoder` takes it.
         options: what `GraphEncoder` takes besides: ``conv``, ``direction``, ``residual``, ``norm``
             and ``dropout``.
 
@@ -126,14 +141,17 @@ class NodewiseExtractor(BaseFeaturesExtractor):
         layers: int = 3,
         state_layers: int = 2,
         sees_placement: bool | None = None,
-        **options: object,
+        sweeps: bool = False,
+        attention: int = 0,
+        **options: Any,
     ) -> None:
         groups, devices = observation_space["device_mask"].shape or ()
         self.formulation = formulation_of(observation_space, action_space)
         self.num_logits = devices if self.formulation == "construct" else groups * devices
         super().__init__(observation_space, self.num_logits + hidden)
         num_features = (observation_space["node_features"].shape or ())[1]
-        self.static = StaticEncoder(num_features, hidden, layers=layers, **options)
+        self.static = StaticEncoder(num_features, hidden, attention, layers=layers, **options)
+        self.sweeps = sweeps and self.formulation == "refine"
         self.state: GraphEncoder | None = None
         if self.formulation != "assign" if sees_placement is None else sees_placement:
             self.embed_state = nn.Linear(hidden + NUM_STATE, hidden)
@@ -141,13 +159,15 @@ class NodewiseExtractor(BaseFeaturesExtractor):
                 hidden,
                 NUM_EDGE_FEATURES,
                 layers=state_layers,
-                **options,  # type: ignore[arg-type]
+                **options,
             )
         self.head = PairHead(hidden, 0 if self.state is None else hidden)
         self.value = nn.Linear(2 * hidden + 1, hidden)
 
     def forward(self, observations: TensorDict) -> Tensor:
         """Logits and value features of each observation of a batch."""
+        if self.sweeps:
+            observations = {**observations, "cursor": _next_in_turn(observations)}
         static, graph = distinct_graphs(observations)
         nodes = self.static(static)
         pooled = masked_mean(nodes, static["node_mask"])
@@ -196,9 +216,16 @@ class NodewiseExtractor(BaseFeaturesExtractor):
         if self.formulation == "construct":
             return (observations["cursor"].float()[:, None] @ logits).squeeze(1)
         if self.formulation == "refine":
-            padding = ~observations["node_mask"].bool()[:, :, None]
-            logits = logits.masked_fill(padding, MASKED)
+            movable = observations["cursor" if self.sweeps else "node_mask"].bool()
+            logits = logits.masked_fill(~movable[:, :, None], MASKED)
         return logits.flatten(1)
+
+
+def _next_in_turn(observations: TensorDict) -> Tensor:
+    """(batch, max_groups) 1 for the group whose turn it is, one a step."""
+    number = observations["node_mask"].float().sum(dim=1, keepdim=True).clamp(min=1)
+    turn = torch.remainder(observations["step"].float(), number).long()
+    return torch.zeros_like(observations["cursor"]).scatter_(1, turn, 1)
 
 
 def _mean_over_devices(pairs: Tensor, usable: Tensor) -> Tensor:

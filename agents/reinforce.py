@@ -45,7 +45,7 @@ class Reinforce(OnPolicyAlgorithm):
         baseline: a name of `BASELINES`.
         decay: what the moving average keeps of itself with each buffer.
         normalize_advantage: divide what is left of the rewards by their standard deviation.
-        ent_coef: weight of the policy's entropy.
+        ent_coef: weight of the policy's entropy, a sum over the buffer as the rest.
         max_grad_norm: to which the gradient is clipped.
         options: what `OnPolicyAlgorithm` takes besides.
 
@@ -117,7 +117,7 @@ class Reinforce(OnPolicyAlgorithm):
         _, log_prob, entropy = self.policy.evaluate_actions(buffer.observations, actions)
         assert entropy is not None
         policy_loss = -(log_prob * buffer.advantages).sum() / self.n_envs
-        loss = policy_loss - self.ent_coef * entropy.mean()
+        loss = policy_loss - self.ent_coef * entropy.sum() / self.n_envs
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)

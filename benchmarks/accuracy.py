@@ -41,7 +41,7 @@ class AccuracyConfig:
     """The outputs may be off by this share of what the first device alone is off by."""
     max_groups: int = 24
     """Groups to place."""
-    algo: str = "ppo"
+    preset: str = "ppo"
     """The agent."""
     formulation: str = "assign"
     """How it places."""
@@ -91,13 +91,15 @@ def search_with_agent(evaluator: OpenVINOEvaluator, seed: int, config: AccuracyC
     """The best valid placement that an agent meets while it learns."""
     recorder = RecordingEvaluator(evaluator, config.budget)
     recorder.evaluate_singles()
+    chosen = preset(config.preset, config.formulation)
     env = DevicePlacementEnv(
         evaluator=recorder,
         formulation=config.formulation,
         horizon=config.horizon,
-        reward=preset(config.algo, config.formulation)["reward"],
+        reward=chosen.reward,
+        features=chosen.features,
     )
-    algorithm = make_algorithm(config.algo, env, formulation=config.formulation, seed=seed)
+    algorithm = make_algorithm(config.preset, env, formulation=config.formulation, seed=seed)
     algorithm.learn(REQUESTS_PER_BUDGET * config.budget, callback=SearchCallback(recorder))
     return list(recorder.best)
 

@@ -77,9 +77,10 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     ## Rewards
     Minus milliseconds per inference (``negative_ms``) in ``assign``, and in ``construct`` at
     the last step, 0 before; the milliseconds saved (``improvement_ms``) in ``refine``. Others
-    by name: ``log_speedup``, ``log_improvement``, ``relative``, ``inverse`` (as HSDAG). An
-    invalid placement costs twice the slowest valid single, ends nothing, and says why in
-    ``info["error"]``; in ``refine`` the move is undone.
+    by name: ``log_speedup``, ``log_improvement``, ``relative``, ``inverse`` (as HSDAG),
+    ``negative_sqrt`` (as Mirhoseini et al. 2017). An invalid placement costs twice the slowest
+    valid single, ends nothing, and says why in ``info["error"]``; in ``refine`` the move is
+    undone.
 
     ## Starting State
     No group is placed; ``refine`` starts from the reference single or from ``start``. With

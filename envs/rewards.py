@@ -43,6 +43,11 @@ def inverse(time_s: float, previous_s: float, reference_s: float) -> float:
     return 1.0 / time_s
 
 
+def negative_sqrt(time_s: float, previous_s: float, reference_s: float) -> float:
+    """Minus the square root of the time in milliseconds (Mirhoseini et al., arXiv 1706.04972)."""
+    return -math.sqrt(1e3 * time_s)
+
+
 REWARDS: dict[str, Reward] = {
     function.__name__: function
     for function in (
@@ -52,6 +57,7 @@ REWARDS: dict[str, Reward] = {
         log_improvement,
         relative,
         inverse,
+        negative_sqrt,
     )
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,18 +15,21 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from device_placement.agents.algorithms import (
     ALGORITHMS,
+    POLICIES,
     greedy_assignment,
     load_algorithm,
     make_algorithm,
 )
+from device_placement.agents.nodewise import NodewiseExtractor
 from device_placement.agents.presets import PRESETS, preset
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.features import FEATURE_BLOCKS
 from device_placement.envs.observation import FORMULATIONS
 from device_placement.envs.rewards import REWARDS
 from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
 
-EVERY = list(itertools.product(ALGORITHMS, FORMULATIONS))
+EVERY = [(name, formulation) for name, one in PRESETS.items() for formulation in one.formulations]
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +54,15 @@ def trained(name: str, formulation: str, seed: int) -> BaseAlgorithm:
 
 
 @pytest.mark.parametrize(("name", "formulation"), EVERY)
-def test_every_algorithm_has_a_preset(name: str, formulation: str) -> None:
-    assert set(PRESETS) == set(ALGORITHMS)
-    assert preset(name, formulation)["reward"] in REWARDS
+def test_presets_name_what_there_is(name: str, formulation: str) -> None:
+    chosen = preset(name, formulation)
+    assert chosen.formulation == formulation
+    assert chosen.reward in REWARDS
+    assert set(chosen.features) <= set(FEATURE_BLOCKS)
+    assert PRESETS[name].algorithm in ALGORITHMS
+    assert PRESETS[name].policy in POLICIES
+    assert PRESETS[name].source
+    assert PRESETS[name].differs
 
 
 @pytest.mark.parametrize(("name", "formulation"), [("pp0", "assign"), ("ppo", "asign")])
@@ -66,7 +74,7 @@ def test_unknown_names(name: str, formulation: str) -> None:
 
 
 def test_load_unknown_name(tmp_path: Path) -> None:
-    with pytest.raises(DevicePlacementError, match="Unknown algorithm 'dqn'; allowed: ppo, a2c"):
+    with pytest.raises(DevicePlacementError, match="Unknown preset 'dqn'; allowed: ppo, a2c"):
         load_algorithm("dqn", tmp_path / "policy.zip", make_env("assign"))
 
 
@@ -77,12 +85,22 @@ def test_overrides_win() -> None:
     assert isinstance(algorithm, A2C)
     assert algorithm.learning_rate == 0.5
     assert algorithm.n_steps == 7
+    overrides = {"extractor.hidden": 8, "extractor.conv": "sage"}
+    algorithm = make_algorithm("nodewise_ppo", env, seed=0, overrides=overrides)
+    assert isinstance(algorithm.policy.features_extractor, NodewiseExtractor)
+    assert algorithm.policy.features_extractor.head.mix.in_features == 8
+
+
+@pytest.mark.parametrize("name", ["lerning_rate", "extractor.hiden", "seed"])
+def test_a_wrong_override_is_named(name: str) -> None:
+    with pytest.raises(DevicePlacementError, match=f"Unknown setting '{name}'.*learning_rate"):
+        make_algorithm("nodewise_ppo", make_env("assign"), overrides={name: 1})
 
 
 def test_updates_of_construct_are_whole_episodes() -> None:
     evaluator = twelve_groups_evaluator()
     env = make_env("construct", evaluator)
-    episodes = preset("ppo", "construct")["episodes"]
+    episodes = preset("ppo", "construct").episodes
     algorithm = make_algorithm("ppo", env, formulation="construct", seed=0)
     assert isinstance(algorithm, PPO)
     assert algorithm.n_steps == algorithm.batch_size == 12 * episodes["n_steps"]
@@ -98,9 +116,9 @@ def test_save_and_load(name: str, formulation: str, tmp_path: Path) -> None:
     loaded.learn(10)  # and it goes on
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_twins_learn_alike(name: str) -> None:
-    first, twin, other = (trained(name, "assign", seed) for seed in (0, 0, 1))
+@pytest.mark.parametrize(("name", "formulation"), EVERY)
+def test_twins_learn_alike(name: str, formulation: str) -> None:
+    first, twin, other = (trained(name, formulation, seed) for seed in (0, 0, 1))
     assert torch.equal(weights(first), weights(twin))
     assert not torch.equal(weights(first), weights(other))
 

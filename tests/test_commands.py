@@ -28,8 +28,9 @@ def test_help_names_every_command_and_each_has_its_own(capsys: pytest.CaptureFix
     ("words", "message"),
     [
         (["trian"], "Unknown command 'trian'.*Did you mean 'train'"),
-        (["train", "--algo", "pp0"], "Unknown algorithm 'pp0'"),
-        (["train", "--formulation", "asign"], "Unknown formulation 'asign'"),
+        (["train", "--preset", "pp0"], "Unknown preset 'pp0'"),
+        (["train", "--override", "learning_rate"], "Got 'learning_rate' as a setting"),
+        (["train", "--formulation", "asign"], "Unknown formulation of ppo 'asign'"),
         (["train", "--torch-device", "gpu"], "torch can't use the device 'gpu'"),
         (["train", "--reward", "invers"], "Unknown reward 'invers'"),
         (["train", "--model", "resnet5"], "resnet5.*Did you mean 'resnet50'"),

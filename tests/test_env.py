@@ -179,6 +179,7 @@ def test_rewards_are_what_they_say() -> None:
         "log_speedup": pytest.approx(math.log(2)),
         "log_improvement": pytest.approx(math.log(4)),
         "relative": 0.5,
+        "negative_sqrt": pytest.approx(-math.sqrt(500)),
         "inverse": 2.0,
     }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from device_placement.agents.algorithms import ALGORITHMS, greedy_assignment, make_algorithm
+from device_placement.agents.algorithms import greedy_assignment, make_algorithm
 from device_placement.agents.presets import preset
 from device_placement.envs.env import DevicePlacementEnv
 from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
@@ -19,8 +19,17 @@ PROBLEMS: dict[str, Callable[[], ScriptedEvaluator]] = {
     "diamond": diamond_evaluator,
     "twelve groups": twelve_groups_evaluator,
 }
-STEPS = {"diamond": 320, "twelve groups": 640}  # in `assign`, where a step is an evaluation
-SEEDS = range(5)
+# Steps in `assign`, where a step is an evaluation, on each problem.
+STEPS = {
+    "ppo": (320, 640),
+    "a2c": (320, 640),
+    "maskable_ppo": (320, 640),
+    "nodewise_ppo": (320, 640),
+    "nodewise_a2c": (960, 1920),
+    "gdp": (640, 1280),
+    "rnn": (1024, 1024),
+}
+SEEDS = range(3)
 
 
 @pytest.fixture(autouse=True)
@@ -29,13 +38,16 @@ def _one_thread() -> None:
 
 
 def learn(
-    name: str, evaluator: ScriptedEvaluator, formulation: str, steps: int, seed: int
+    name: str, evaluator: ScriptedEvaluator, steps: int, seed: int, formulation: str | None = None
 ) -> list[int]:
     """The placement that the policy gives greedily after so many steps."""
+    chosen = preset(name, formulation)
     env = DevicePlacementEnv(
         evaluator=evaluator,
-        formulation=formulation,
-        reward=preset(name, formulation)["reward"],
+        formulation=chosen.formulation,
+        horizon=chosen.horizon or evaluator.coarse.num_groups,
+        reward=chosen.reward,
+        features=chosen.features,
     )
     algorithm = make_algorithm(name, env, formulation=formulation, seed=seed)
     return greedy_assignment(algorithm.learn(steps), env)
@@ -57,12 +69,12 @@ def test_twelve_groups_are_a_trap_for_the_greedy() -> None:
     assert evaluator.evaluate(alone).time_s > 1.1 * evaluator.evaluate(best).time_s
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_assign(name: str, problem: str) -> None:
-    evaluator = PROBLEMS[problem]()
+@pytest.mark.parametrize("number", range(2), ids=PROBLEMS)
+@pytest.mark.parametrize("name", STEPS)
+def test_assign(name: str, number: int) -> None:
+    evaluator = [*PROBLEMS.values()][number]()
     best = evaluator.ranked()[0][1]
-    found = [learn(name, evaluator, "assign", STEPS[problem], seed) for seed in SEEDS]
+    found = [learn(name, evaluator, STEPS[name][number], seed) for seed in SEEDS]
     assert found == [best] * len(SEEDS)
 
 
@@ -70,5 +82,5 @@ def test_assign(name: str, problem: str) -> None:
 def test_step_by_step(formulation: str, steps: int) -> None:
     evaluator = diamond_evaluator()
     best = evaluator.ranked()[0][1]
-    found = [learn("ppo", evaluator, formulation, steps, seed) for seed in SEEDS]
+    found = [learn("ppo", evaluator, steps, seed, formulation) for seed in SEEDS]
     assert found == [best] * len(SEEDS)

@@ -61,22 +61,22 @@ def test_random_search_leaves_a_whole_run(
 
 
 @pytest.mark.parametrize(
-    ("algo", "formulation"),
+    ("preset", "formulation"),
     [("ppo", "assign"), ("a2c", "refine"), ("maskable_ppo", "construct")],
 )
 def test_training_ends_with_a_table_and_can_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], algo: str, formulation: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], preset: str, formulation: str
 ) -> None:
     out = tmp_path / "run"
     config = TrainConfig(
-        **SIMULATED, algo=algo, formulation=formulation, budget=40, max_groups=8, out=str(out)
+        **SIMULATED, preset=preset, formulation=formulation, budget=40, max_groups=8, out=str(out)
     )
     assert train(config) == 0
     assert "trained policy, greedy" in capsys.readouterr().out
     first = lines(out)
     assert len(first) <= 40
     assert list((out / "tensorboard").rglob("events*"))
-    assert train(TrainConfig(algo=algo, out=str(out), resume=True, budget=60)) == 0
+    assert train(TrainConfig(preset=preset, out=str(out), resume=True, budget=60)) == 0
     second = lines(out)
     assert second[: len(first)] == first
     assert len({tuple(line["assignment"]) for line in second}) == len(second) <= 60

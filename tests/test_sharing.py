@@ -95,7 +95,8 @@ def test_stored_outputs_serve_any_limit(tmp_path: Path) -> None:
 
 def test_a_timing_that_was_cut_short_is_no_result(tmp_path: Path) -> None:
     store = tmp_path / "store.sqlite"
-    first = evaluator_of("resnet50", store, give_up_factor=1.0, max_samples=20)
+    options: dict[str, Any] = {"give_up_factor": 1.0, "max_samples": 20, "max_seconds": 60.0}
+    first = evaluator_of("resnet50", store, **options)
     groups = first.coarse.num_groups
     first.evaluate([0] * groups)
     slow = [group % 2 for group in range(groups)]  # a cut at every group
@@ -104,18 +105,18 @@ def test_a_timing_that_was_cut_short_is_no_result(tmp_path: Path) -> None:
     assert found.cut_short
     assert len(found.samples_s) < 20
     first.close()
-    again = evaluator_of("resnet50", store, give_up_factor=1.0, max_samples=20)
+    again = evaluator_of("resnet50", store, **options)
     again.evaluate([0] * groups)
     recalled = again.evaluate(slow)
     assert recalled.cached  # it is as far from the best as it was
     assert recalled.cut_short
-    fresh = evaluator_of("resnet50", store, give_up_factor=1.0, max_samples=20)
+    fresh = evaluator_of("resnet50", store, **options)
     whole = fresh.evaluate(slow)  # the best so far, so it is measured to the end
     assert not whole.cached
     assert not whole.cut_short
     fresh.close()
     assert [row[2] for row in rows(store)] == [1, 0]
-    pooled = evaluator_of("resnet50", store, give_up_factor=1.0, max_samples=20)
+    pooled = evaluator_of("resnet50", store, **options)
     pooled.evaluate([0] * groups)
     assert pooled.evaluate(slow).samples_s == whole.samples_s
 

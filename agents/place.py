@@ -1,0 +1,110 @@
+"""The command `place`: a trained policy on a model that it has not seen."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+
+import tyro
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from device_placement.agents.algorithms import check_torch_device, greedy_assignment
+from device_placement.agents.recording import REQUESTS_PER_BUDGET
+from device_placement.agents.report import finish
+from device_placement.agents.runs import Run, SearchConfig
+from device_placement.agents.saved import PolicyCard, load_policy, read_card
+from device_placement.agents.training import SearchCallback
+from device_placement.envs.devices import parse_devices
+from device_placement.envs.errors import DevicePlacementError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceConfig(SearchConfig):
+    """What to place, and by which policy."""
+
+    model: tyro.conf.Positional[str]
+    """A bundled model, or the path of a model file."""
+    policy: str
+    """The policy.zip of a training."""
+    devices: str = ""
+    """As for a training; those of the policy's by default."""
+    samples: int = 16
+    """Placements to draw from the policy besides its greedy one."""
+    finetune: int = 0
+    """Further placements to train on."""
+    torch_device: str = "cpu"
+    """Where the policy's network runs: cpu, cuda, ..."""
+    budget: tyro.conf.Suppress[int] = 0
+    resume: tyro.conf.Suppress[bool] = False
+
+
+def place(config: PlaceConfig) -> int:
+    """Place a model with a trained policy, then print the table; Ctrl-C ends it early.
+
+    Returns:
+        The exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        DevicePlacementError: when the policy can't be read or does not fit.
+    """
+    card = read_card(config.policy)
+    config = _completed(config, card)
+    with Run(config, "place") as run:
+        run.recorder.evaluate_singles()
+        env = card.make_env(run.recorder)
+        algorithm = load_policy(config.policy, env, config.seed, config.torch_device)
+        found: dict[str, list[int]] = {}
+        done = False
+        with contextlib.suppress(KeyboardInterrupt):
+            found["policy, greedy"] = _greedy(algorithm, card, run)
+            run.recorder.evaluate(found["policy, greedy"])
+            _sample(algorithm, card, run, config.samples)
+            found[f"best of {config.samples} samples"] = list(run.recorder.best)
+            if config.finetune:
+                checkpoint = run.folder / "policy.zip"
+                callback = SearchCallback(run.recorder, checkpoint, card)
+                steps = run.evaluator.coarse.num_groups if card.formulation == "construct" else 1
+                limit = REQUESTS_PER_BUDGET * config.finetune * steps
+                algorithm.learn(limit, callback=callback)
+                found["fine-tuned, greedy"] = _greedy(algorithm, card, run)
+            done = True
+        print(run.summary(interrupted=False))
+        if done and config.rounds:
+            best = list(run.recorder.best)
+            rows = {name: one for name, one in found.items() if len(set(one)) > 1 or name[0] == "p"}
+            print(finish(run, {**rows, "best found": best}))
+    return 0 if done else 130
+
+
+def _completed(config: PlaceConfig, card: PolicyCard) -> PlaceConfig:
+    """The settings with the policy's devices, and the budget that they come to."""
+    check_torch_device(config.torch_device)
+    for name in ("samples", "finetune"):
+        if getattr(config, name) < 0:
+            raise DevicePlacementError(
+                f"Got --{name} {getattr(config, name)}; it must be 0 or more."
+            )
+    devices = config.devices or ",".join(card.devices)
+    budget = len(parse_devices(devices)) + 1 + config.samples + config.finetune
+    return dataclasses.replace(config, devices=devices, budget=budget)
+
+
+def _greedy(algorithm: BaseAlgorithm, card: PolicyCard, run: Run) -> list[int]:
+    """What the policy proposes greedily; the evaluations on the way are not in the budget."""
+    return greedy_assignment(algorithm, card.make_env(run.evaluator, horizon=_horizon(card)))
+
+
+def _sample(algorithm: BaseAlgorithm, card: PolicyCard, run: Run, samples: int) -> None:
+    """Draw placements until so many distinct ones were evaluated, or none is new any more."""
+    env = card.make_env(run.recorder, horizon=_horizon(card))
+    wanted = min(run.recorder.num_distinct + samples, run.recorder.budget)
+    for _ in range(REQUESTS_PER_BUDGET * samples):
+        if run.recorder.num_distinct >= wanted:
+            break
+        greedy_assignment(algorithm, env, deterministic=False)
+
+
+def _horizon(card: PolicyCard) -> int | None:
+    """Steps of an episode that ends with a placement to take."""
+    return 1 if card.formulation == "assign" else None

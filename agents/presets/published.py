@@ -1,0 +1,149 @@
+"""Published systems, re-built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from device_placement.agents.presets.off_the_shelf import BANDIT
+from device_placement.agents.presets.settings import Options, Preset, Settings, by_formulation
+from device_placement.envs.features import FEATURE_BLOCKS
+
+_HSDAG_FEATURES = (
+    "op_type",
+    "output_shape",
+    "in_degree",
+    "out_degree",
+    "fractal_dimension",
+    "position_sinusoid",
+)
+_HSDAG_NETWORK: Options = {
+    "hidden": 128,
+    "layers": 2,
+    "conv": "gcn",
+    "direction": "undirected",
+}
+_EVERY_FEATURE = tuple(FEATURE_BLOCKS)
+
+PUBLISHED: Mapping[str, Preset] = {
+    "hsdag": Preset(
+        "learned grouping by graph parsing, REINFORCE, as published",
+        "HSDAG: Duan et al., NeurIPS 2024, arXiv 2405.14185",
+        "Groups of the chosen coarsening are the nodes. Embeddings are normalised before they "
+        "are scored and placed, as they grow from step to step. One parsing pass, as with more a "
+        "connected graph becomes one group. Gamma is that of the released code.",
+        "reinforce",
+        "parsing",
+        by_formulation(
+            Settings(
+                "assign",
+                reward="inverse",
+                algorithm={"learning_rate": 1e-4, "n_steps": 20, "gamma": 0.95},
+                extractor={**_HSDAG_NETWORK, "dropout": 0.2},
+                features=_HSDAG_FEATURES,
+            )
+        ),
+    ),
+    "hsdag_ppo": Preset(
+        "the same grouping, trained by PPO, with edges that have a direction",
+        "HSDAG: Duan et al., NeurIPS 2024, arXiv 2405.14185; PPO: arXiv 1707.06347",
+        "PPO with normalised advantages and a logarithmic reward in place of REINFORCE; every "
+        "feature; messages along and against the edges; groups that make no cycle; a state "
+        "that does not move, as no proposal changes what the next one is worth.",
+        "ppo",
+        "parsing",
+        by_formulation(
+            Settings(
+                "assign",
+                reward="log_speedup",
+                algorithm={
+                    **BANDIT,
+                    "learning_rate": 1e-3,
+                    "n_steps": 20,
+                    "batch_size": 20,
+                    "n_epochs": 4,
+                    "clip_range": 0.3,
+                },
+                extractor={"hidden": 64, "layers": 3, "convex": True, "moves_state": False},
+                features=_EVERY_FEATURE,
+            )
+        ),
+    ),
+    "placeto": Preset(
+        "one group a step, each visited once an episode, rewarded by what its move improves",
+        "Placeto: Addanki et al., NeurIPS 2019, arXiv 1906.08879",
+        "PPO with a critic in place of REINFORCE with a baseline by step over ten episodes; "
+        "improvements are logarithms, later ones discounted; memory limits make a placement "
+        "invalid instead of costing a penalty.",
+        "ppo",
+        "nodewise",
+        by_formulation(
+            Settings(
+                "refine",
+                reward="log_improvement",
+                algorithm={
+                    "gamma": 0.9,
+                    "gae_lambda": 0.95,
+                    "vf_coef": 0.5,
+                    "ent_coef": 0.01,
+                    "learning_rate": 3e-3,
+                    "n_epochs": 8,
+                    "clip_range": 0.2,
+                },
+                extractor={"hidden": 32, "layers": 2, "state_layers": 2, "sweeps": True},
+                episodes={"n_steps": 4, "batch_size": 4},
+                features=_EVERY_FEATURE,
+                horizon=None,
+            )
+        ),
+    ),
+    "gdp": Preset(
+        "GraphSAGE and attention over all groups, the whole placement in one shot",
+        "GDP: Zhou et al. 2019, arXiv 1910.01578",
+        "Attention is that of a transformer without recurrence over segments; no superposition "
+        "for several graphs; an invalid placement costs what the environment says.",
+        "ppo",
+        "nodewise",
+        by_formulation(
+            Settings(
+                "assign",
+                reward="negative_sqrt",
+                algorithm={
+                    **BANDIT,
+                    "learning_rate": 1e-3,
+                    "n_steps": 32,
+                    "batch_size": 32,
+                    "n_epochs": 8,
+                    "clip_range": 0.2,
+                },
+                extractor={"hidden": 64, "layers": 2, "conv": "sage", "attention": 2},
+                features=_EVERY_FEATURE,
+            )
+        ),
+    ),
+    "rnn": Preset(
+        "an LSTM reads the groups in topological order, another one with attention places them",
+        "Mirhoseini et al., ICML 2017, arXiv 1706.04972",
+        "Adjacency is told by the mean features of a group's neighbours; attention multiplies; "
+        "rewards are divided by their standard deviation; a bonus for entropy, without which it "
+        "soon ends at a single device.",
+        "reinforce",
+        "rnn",
+        by_formulation(
+            Settings(
+                "assign",
+                reward="negative_sqrt",
+                algorithm={
+                    "learning_rate": 1e-3,
+                    "n_steps": 16,
+                    "gamma": 1.0,
+                    "baseline": "moving_average",
+                    "normalize_advantage": True,
+                    "ent_coef": 0.3,
+                },
+                extractor={"hidden": 64},
+                features=_EVERY_FEATURE,
+            )
+        ),
+    ),
+}
+"""Name -> preset."""

@@ -1,0 +1,146 @@
+"""Trained policies in files that say what they are, and fitted to a model they have not seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from device_placement.agents.algorithms import Env, make_algorithm
+from device_placement.agents.presets import preset
+from device_placement.envs.env import DevicePlacementEnv
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.evaluation import Evaluator
+
+CARD = "device_placement.json"  # in the file, beside what stable-baselines3 writes
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class PolicyCard:
+    """What a saved policy says of itself: enough to build it anew for another model."""
+
+    preset: str
+    formulation: str
+    features: tuple[str, ...]
+    """Names of the feature blocks that it reads."""
+    devices: tuple[str, ...]
+    """The devices it was trained on, as `parse_devices` takes them."""
+    models: tuple[str, ...]
+    """Names of the models it was trained on."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that differ from the preset."""
+
+    @classmethod
+    def of(
+        cls, name: str, formulation: str | None, evaluators: Sequence[Evaluator], **overrides: Any
+    ) -> PolicyCard:
+        """The card of a preset, trained with some evaluators."""
+        chosen = preset(name, formulation)
+        return cls(
+            preset=name,
+            formulation=chosen.formulation,
+            features=chosen.features,
+            devices=tuple(str(device) for device in evaluators[0].devices),
+            models=tuple(evaluator.coarse.graph.name for evaluator in evaluators),
+            overrides=overrides,
+        )
+
+    def make_env(
+        self, evaluator: Evaluator, horizon: int | None = None, reward: str | None = None
+    ) -> DevicePlacementEnv:
+        """An environment such as the policy was trained in.
+
+        Args:
+            evaluator: of a model.
+            horizon: steps of an episode; the preset's by default.
+            reward: a name of `REWARDS`; the preset's by default.
+        """
+        chosen = preset(self.preset, self.formulation)
+        return DevicePlacementEnv(
+            evaluator=evaluator,
+            formulation=self.formulation,
+            horizon=horizon or chosen.horizon or evaluator.coarse.num_groups,
+            reward=reward or chosen.reward,
+            features=self.features,
+        )
+
+
+def save_policy(algorithm: BaseAlgorithm, path: str | os.PathLike[str], card: PolicyCard) -> None:
+    """Save an algorithm and its card, replacing the file in one step."""
+    target = Path(path)
+    draft = target.with_name(f".{target.stem}.draft.zip")
+    algorithm.save(draft)
+    with zipfile.ZipFile(draft, "a") as archive:
+        archive.writestr(CARD, json.dumps(dataclasses.asdict(card), indent=1))
+    draft.replace(target)
+
+
+def read_card(path: str | os.PathLike[str]) -> PolicyCard:
+    """The card of a saved policy.
+
+    Raises:
+        DevicePlacementError: when the file is not one that `save_policy` wrote.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.read(CARD))
+        return PolicyCard(
+            preset=str(content["preset"]),
+            formulation=str(content["formulation"]),
+            features=tuple(map(str, content["features"])),
+            devices=tuple(map(str, content["devices"])),
+            models=tuple(map(str, content["models"])),
+            overrides=dict(content["overrides"]),
+        )
+    except UNREADABLE as error:
+        raise DevicePlacementError(
+            f"Can't read {str(path)!r} as a policy ({type(error).__name__}: {error}); give the "
+            "policy.zip of a run of `device-placement train`."
+        ) from error
+
+
+def load_policy(
+    path: str | os.PathLike[str], env: Env, seed: int = 0, torch_device: str = "cpu"
+) -> BaseAlgorithm:
+    """A saved policy in a new algorithm, for an environment of any model and devices.
+
+    Only weights are read, no code, so a file from elsewhere can do no harm.
+
+    Args:
+        path: of the file.
+        env: made by `PolicyCard.make_env`.
+        seed: of what is sampled, and of further training.
+        torch_device: where the network lives.
+
+    Raises:
+        DevicePlacementError: when the file can't be read, or its weights do not fit.
+    """
+    card = read_card(path)
+    algorithm = make_algorithm(
+        card.preset,
+        env,
+        formulation=card.formulation,
+        seed=seed,
+        torch_device=torch_device,
+        overrides=card.overrides,
+    )
+    try:
+        weights: Any = load_from_zip_file(Path(path), load_data=False, device=torch_device)[1]
+        algorithm.policy.load_state_dict(weights["policy"])
+    except (*UNREADABLE, RuntimeError) as error:
+        raise DevicePlacementError(
+            f"The weights in {str(path)!r} do not fit this model and these devices. Presets whose "
+            "weights fit any model are nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto and "
+            f"gdp, and rnn on as many devices; this one is of {card.preset}, of "
+            f"{', '.join(card.models)} on {', '.join(card.devices)}."
+        ) from error
+    return algorithm
