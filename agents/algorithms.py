@@ -141,6 +141,16 @@ def check_torch_device(name: str) -> None:
         ) from error
 
 
+def check_overrides(name: str, overrides: Mapping[str, Any]) -> None:
+    """Check that a preset's algorithm and features extractor have these settings.
+
+    Raises:
+        DevicePlacementError: when they have not.
+    """
+    chosen = choose("preset", name, PRESETS)
+    _overridden(ALGORITHMS[chosen.algorithm], POLICIES[chosen.policy], overrides)
+
+
 def greedy_assignment(
     algorithm: BaseAlgorithm, env: Env, *, deterministic: bool = True
 ) -> list[int]:

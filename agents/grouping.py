@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
-from torch.distributions import Categorical
 from torch.nn import functional
 
 from device_placement.agents.gnn import Graphs, distinct_graphs, masked_mean, read_graphs
@@ -206,59 +204,3 @@ def _apart(leader: Tensor, allowed: Tensor) -> Tensor:
     """The learned groups, but for those without a device in common: their groups stay alone."""
     itself = torch.arange(leader.shape[1], device=leader.device)
     return torch.where(_in_common(leader, allowed).any(dim=2), leader, itself)
-
-
-class GroupedDistribution(Distribution):
-    """One device is drawn for each learned group; it counts once, whatever the group's size.
-
-    Args:
-        num_groups: groups of the padded graph.
-        num_devices: how many there are.
-    """
-
-    def __init__(self, num_groups: int, num_devices: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.num_groups, self.num_devices = num_groups, num_devices
-
-    def proba_distribution_net(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """What is between the features and the distribution: nothing."""
-        return nn.Identity()
-
-    def proba_distribution(self, features: Tensor) -> GroupedDistribution:
-        """The distribution of what `GroupingExtractor` made for each row."""
-        logits, leader = features[:, : -self.num_groups], features[:, -self.num_groups :]
-        shaped = logits.reshape(len(logits), self.num_groups, self.num_devices)
-        self.each = Categorical(logits=shaped)  # of each group as if it were alone
-        self.leader = leader.long()
-        self.leads = self.leader == torch.arange(self.num_groups, device=leader.device)
-        return self
-
-    def log_prob(self, actions: Tensor) -> Tensor:
-        """(batch,) of whole placements, (batch, num_groups), that give each learned group one."""
-        each: Tensor = self.each.log_prob(actions.long())  # type: ignore[no-untyped-call]
-        return (each * self.leads).sum(dim=1)
-
-    def entropy(self) -> Tensor:
-        """(batch,) the sum over the learned groups."""
-        each: Tensor = self.each.entropy()  # type: ignore[no-untyped-call]
-        return (each * self.leads).sum(dim=1)
-
-    def sample(self) -> Tensor:
-        """(batch, num_groups) drawn devices."""
-        drawn: Tensor = self.each.sample()  # type: ignore[no-untyped-call]
-        return drawn.gather(1, self.leader)
-
-    def mode(self) -> Tensor:
-        """(batch, num_groups) the likeliest device of each."""
-        likeliest: Tensor = self.each.logits.argmax(dim=2)
-        return likeliest
-
-    def actions_from_params(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Devices for what `proba_distribution` takes."""
-        deterministic = bool(kwargs.pop("deterministic", False))
-        return self.proba_distribution(*args, **kwargs).get_actions(deterministic)
-
-    def log_prob_from_params(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Drawn devices and their log-probability."""
-        actions = self.actions_from_params(*args, **kwargs)
-        return actions, self.log_prob(actions)

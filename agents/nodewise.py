@@ -97,9 +97,26 @@ class StaticEncoder(nn.Module):
             )
             for _ in range(attention)
         )
+        self._weights: list[Tensor] = []  # kept, as asking for them takes longer than a step
+        self._last: tuple[list[tuple[int, int]], TensorDict, Tensor] | None = None
 
     def forward(self, static: TensorDict) -> Tensor:
-        """The embeddings of the graphs that `distinct_graphs` gave."""
+        """The embeddings of the graphs that `distinct_graphs` gave.
+
+        Those of the last call are returned as they are where neither graphs nor weights have
+        changed since, as from step to step of a rollout.
+        """
+        if self.training or torch.is_grad_enabled():
+            self._last = None  # a step may follow, and fused optimizers leave versions as they are
+            return self._encode(static)
+        self._weights = self._weights or [*self.parameters()]
+        version = [(weight._version, weight.data_ptr()) for weight in self._weights]
+        if self._last is None or self._last[0] != version or not _equal(self._last[1], static):
+            kept = {key: array.clone() for key, array in static.items()}
+            self._last = version, kept, self._encode(static)
+        return self._last[2]
+
+    def _encode(self, static: TensorDict) -> Tensor:
         features = self.embed(static["node_features"].float())
         centred = features - masked_mean(features, static["node_mask"])[:, None]
         nodes: Tensor = self.encoder(torch.relu(self.norm(centred)), read_graphs(static))
@@ -107,6 +124,14 @@ class StaticEncoder(nn.Module):
         for layer in self.attention:
             nodes = layer(nodes, src_key_padding_mask=padding)
         return nodes
+
+
+def _equal(one: TensorDict, other: TensorDict) -> bool:
+    """Whether two batches hold the same, on the same device."""
+    return all(
+        array.device == other[key].device and torch.equal(array, other[key])
+        for key, array in one.items()
+    )
 
 
 class NodewiseExtractor(BaseFeaturesExtractor):

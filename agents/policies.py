@@ -6,11 +6,13 @@ from typing import Any
 
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from device_placement.agents.grouping import GroupedDistribution, GroupingExtractor
+from device_placement.agents.distributions import GroupedDistribution, PlacementDistribution
+from device_placement.agents.grouping import GroupingExtractor
 from device_placement.agents.nodewise import NodewiseExtractor
 
 
@@ -55,6 +57,8 @@ class _Logits:
         options["features_extractor_class"] = self.extractor
         options["features_extractor_kwargs"] = {**given, "action_space": action_space}
         options["share_features_extractor"] = True
+        if "optimizer_class" not in options:
+            options.setdefault("optimizer_kwargs", {"eps": 1e-5, "fused": True})
         super().__init__(observation_space, action_space, lr_schedule, **options)  # type: ignore[call-arg]
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -69,6 +73,12 @@ class _Logits:
         policy.optimizer = policy.optimizer_class(
             policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs
         )
+
+
+def _shape(space: spaces.Space[Any]) -> tuple[int, ...]:
+    """The most groups, and the devices, that observations tell of."""
+    assert isinstance(space, spaces.Dict)
+    return space["device_mask"].shape or ()
 
 
 class NodewisePolicy(_Logits, ActorCriticPolicy):
@@ -93,6 +103,16 @@ class NodewisePolicy(_Logits, ActorCriticPolicy):
 
     extractor = NodewiseExtractor
 
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        if isinstance(self.action_space, spaces.MultiDiscrete):
+            self.placements = PlacementDistribution(*_shape(self.observation_space))
+
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
+        if isinstance(self.action_space, spaces.MultiDiscrete):
+            return self.placements.proba_distribution(latent_pi)
+        return super()._get_action_dist_from_latent(latent_pi)
+
 
 class GraphParsingPolicy(_Logits, ActorCriticPolicy):
     """HSDAG's learned grouping (arXiv 2405.14185): one device for each learned group.
@@ -114,8 +134,7 @@ class GraphParsingPolicy(_Logits, ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        assert isinstance(self.observation_space, spaces.Dict)
-        self.grouped = GroupedDistribution(*(self.observation_space["device_mask"].shape or ()))
+        self.grouped = GroupedDistribution(*_shape(self.observation_space))
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> GroupedDistribution:
         return self.grouped.proba_distribution(latent_pi)

@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from device_placement.agents.algorithms import (
+    check_overrides,
     check_torch_device,
     greedy_assignment,
     load_algorithm,
@@ -53,7 +54,7 @@ def train(config: TrainConfig) -> int:
     """
     config = resumed(config)
     preset(config.preset, config.formulation)
-    parse_overrides(config.override)
+    check_overrides(config.preset, parse_overrides(config.override))
     if config.reward is not None:
         choose("reward", config.reward, REWARDS)
     check_torch_device(config.torch_device)

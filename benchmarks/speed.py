@@ -4,7 +4,8 @@ Run it with::
 
     python -m device_placement.benchmarks.speed
 
-With ``--simulator`` it times the simulator instead: placements and steps a second.
+With ``--simulator`` it times the simulator instead: placements and steps a second; with
+``--training`` an agent that trains on it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import tyro
 
 from device_placement.agents.placers.random_search import random_assignment
-from device_placement.benchmarks import simulator_speed
+from device_placement.benchmarks import simulator_speed, training_speed
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.execution.evaluation import Evaluation
 from device_placement.envs.execution.machine import describe_machine
@@ -39,6 +40,8 @@ class SpeedConfig:
     """Seed of the placements."""
     simulator: bool = False
     """Time the simulator instead of OpenVINO; models, devices and steps are then not used."""
+    training: bool = False
+    """Time an agent that trains on the simulator; all but this is then not used."""
     data: str = ""
     """For the simulator, the folder of the dnn-partitioning files; random graphs without."""
 
@@ -83,6 +86,8 @@ def main(config: SpeedConfig) -> int:
     """Print a line a model, or the figures of the simulator."""
     if config.simulator:
         return simulator_speed.run(config.data, config.seed)
+    if config.training:
+        return training_speed.run()
     print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
     print(f"{config.steps} random placements each, devices {config.devices}\n")
     print("model          placements/min  step ms  compile ms  run ms  own share (95 % interval)")

@@ -5,6 +5,7 @@ from pathlib import Path
 import openvino as ov
 import pytest
 
+from device_placement.benchmarks import training_speed
 from device_placement.benchmarks.accuracy import AccuracyConfig
 from device_placement.benchmarks.accuracy import main as search_under_a_limit
 from device_placement.benchmarks.correctness import CorrectnessConfig, check_model
@@ -49,6 +50,15 @@ def test_speed_and_memory_print_a_line_a_model(capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     assert "placements/min" in text
     assert "growth" in text
+
+
+def test_the_time_of_a_training_is_shared_out(capsys: pytest.CaptureFixture[str]) -> None:
+    effort = training_speed.Effort(model="diamond", warmup=64, steps=64, copies=(1, 2))
+    assert training_speed.run(effort) == 0
+    for line in capsys.readouterr().out.splitlines()[-2:]:
+        shares = [int(one[:-1]) for one in line.split() if one.endswith("%")]
+        assert len(shares) == 4
+        assert 97 <= sum(shares) <= 103
 
 
 def test_noise_is_told_for_both_protocols_in_both_conditions(

@@ -30,6 +30,7 @@ def test_help_names_every_command_and_each_has_its_own(capsys: pytest.CaptureFix
         (["trian"], "Unknown command 'trian'.*Did you mean 'train'"),
         (["train", "--preset", "pp0"], "Unknown preset 'pp0'"),
         (["train", "--override", "learning_rate"], "Got 'learning_rate' as a setting"),
+        (["train", "--override", "lr=1"], "Unknown setting 'lr'"),
         (["train", "--formulation", "asign"], "Unknown formulation of ppo 'asign'"),
         (["train", "--torch-device", "gpu"], "torch can't use the device 'gpu'"),
         (["train", "--reward", "invers"], "Unknown reward 'invers'"),

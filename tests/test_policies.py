@@ -99,10 +99,9 @@ def probabilities(
     policy: NodewisePolicy, layout: Layout, formulation: str, seen: dict[str, Tensor]
 ) -> Tensor:
     """Of each device for each real group; (1, num_devices) in ``construct``."""
-    found: Any = policy.get_distribution(seen).distribution  # type: ignore[arg-type]
-    if formulation == "assign":
-        return torch.stack([one.probs[0] for one in found])[:GROUPS]
-    rows: Tensor = found.probs.reshape(-1, layout.num_devices)
+    found: Any = policy.get_distribution(seen)  # type: ignore[arg-type]
+    each = found.each if formulation == "assign" else found.distribution
+    rows: Tensor = each.probs.reshape(-1, layout.num_devices)
     return rows[:GROUPS]
 
 
@@ -195,6 +194,34 @@ def test_rows_of_several_graphs_are_told_apart() -> None:
     static, graph = distinct_graphs(batch)
     assert graph.tolist() == [1, 0, 1]
     torch.testing.assert_close(static["node_features"][graph], batch["node_features"])
+
+
+def test_what_is_remembered_of_a_graph_is_of_this_graph_and_these_weights() -> None:
+    policy = make_policy(LAYOUT, "assign")
+    seen = make_observation(LAYOUT, coarse_on(2))
+    with torch.no_grad():
+        one = probabilities(policy, LAYOUT, "assign", seen)
+        assert torch.equal(probabilities(policy, LAYOUT, "assign", seen), one)
+        seen["node_features"][:, :GROUPS] *= -1  # in place
+        other = probabilities(policy, LAYOUT, "assign", seen)
+        assert not torch.allclose(other, one)
+        weights = torch.nn.utils.parameters_to_vector(policy.parameters())
+        torch.nn.utils.vector_to_parameters(1.5 * weights, policy.parameters())
+        assert not torch.allclose(probabilities(policy, LAYOUT, "assign", seen), other)
+        policy.load_state_dict(make_policy(LAYOUT, "assign").state_dict())
+        torch.testing.assert_close(probabilities(policy, LAYOUT, "assign", seen), other)
+
+
+def test_what_is_remembered_ends_with_an_update() -> None:
+    policy = make_policy(LAYOUT, "assign")
+    seen = make_observation(LAYOUT, coarse_on(2))
+    with torch.no_grad():
+        before = probabilities(policy, LAYOUT, "assign", seen)
+    _, log_prob, _ = policy.evaluate_actions(seen, torch.zeros(1, GROUPS))  # type: ignore[arg-type]
+    log_prob.sum().backward()
+    policy.optimizer.step()
+    with torch.no_grad():
+        assert not torch.allclose(probabilities(policy, LAYOUT, "assign", seen), before)
 
 
 def trained(algorithm: Any, policy: Any, formulation: str, **options: Any) -> dict[str, Tensor]:
