@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sb3_contrib import QRDQN
+from stable_baselines3 import DQN
 
 from device_placement.agents.extractors import GraphFeaturesExtractor
 from device_placement.envs.observation import (
@@ -145,3 +148,16 @@ def test_sizes_are_as_asked() -> None:
     assert extractor(batch(make_observation())).shape == (1, 7)
     assert extractor.features_dim == 7
     assert len(extractor.encoder.layers) == 3
+
+
+@pytest.mark.parametrize("algorithm", [DQN, QRDQN])
+@pytest.mark.parametrize("name", ["Construct", "Refine"])
+def test_value_based_algorithms_train_with_it(algorithm: type[DQN | QRDQN], name: str) -> None:
+    env = gym.make(f"device_placement.envs:SimulatedDevicePlacement{name}-v0", model="diamond")
+    kwargs = {"features_extractor_class": GraphFeaturesExtractor}
+    agent = algorithm(
+        "MultiInputPolicy", env, learning_starts=8, buffer_size=64, policy_kwargs=kwargs, seed=0
+    )
+    before = torch.nn.utils.parameters_to_vector(agent.policy.parameters())
+    agent.learn(32)
+    assert not torch.equal(torch.nn.utils.parameters_to_vector(agent.policy.parameters()), before)
