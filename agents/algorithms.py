@@ -17,6 +17,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import nn
 
 from device_placement.agents.extractors import GraphFeaturesExtractor
+from device_placement.agents.gnn import MessageLayer
 from device_placement.agents.policies import (
     GraphParsingPolicy,
     MaskableNodewisePolicy,
@@ -30,12 +31,12 @@ from device_placement.envs.errors import DevicePlacementError, choose, unknown
 
 Env = gym.Env[Any, Any]
 EXTRACTOR = "extractor."  # begins the name of what the features extractor is told
-GRAPH_OPTIONS = ("conv", "direction", "residual", "norm", "dropout")  # of `GraphEncoder`
 FIXED = (
     "policy",
     "env",
     "observation_space",
     "action_space",
+    "num_edge_features",
     "policy_kwargs",
     "tensorboard_log",
     "seed",
@@ -180,7 +181,7 @@ def _overridden(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The overrides of the algorithm, and those of the features extractor."""
     extractor = getattr(policy, "extractor", GraphFeaturesExtractor)
-    given = {"": {}, EXTRACTOR: {}}  # type: dict[str, dict[str, Any]]
+    given: dict[str, dict[str, Any]] = {"": {}, EXTRACTOR: {}}
     allowed = {"": _arguments(make), EXTRACTOR: _arguments(extractor)}
     for name, value in overrides.items():
         prefix = EXTRACTOR if name.startswith(EXTRACTOR) else ""
@@ -193,12 +194,12 @@ def _overridden(
 
 
 def _arguments(made: type[Any]) -> list[str]:
-    """What a class can be told, of what a preset may set."""
-    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    """What a class can be told, of what a preset may set; extractors pass on what layers take."""
     parameters = inspect.signature(made).parameters.values()
-    named = [one.name for one in parameters if one.kind in kinds and one.name not in FIXED]
-    takes_more = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
-    return [*named, *(GRAPH_OPTIONS if takes_more and issubclass(made, nn.Module) else ())]
+    named = [one.name for one in parameters if one.name not in FIXED]
+    if issubclass(made, nn.Module) and "options" in named:
+        named += _arguments(MessageLayer)
+    return [name for name in dict.fromkeys(named) if name != "options"]
 
 
 def _in_steps(chosen: Settings, env: Env) -> dict[str, int]:

@@ -61,7 +61,9 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         self.embed_features = nn.Linear(shapes["node_features"][1], hidden)
         self.embed_state = nn.Linear(shapes["placement"][1] + 1, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.encoder = GraphEncoder(hidden, shapes["edge_features"][1], layers, conv, direction)
+        self.encoder = GraphEncoder(
+            hidden, shapes["edge_features"][1], layers, conv=conv, direction=direction
+        )
         num_outputs = 3 * hidden + math.prod(shapes["device_features"]) + 1 + self.num_graphs
         self.read = nn.Sequential(nn.Linear(num_outputs, features_dim), nn.Tanh())
 

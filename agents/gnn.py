@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from stable_baselines3.common.type_aliases import TensorDict
@@ -103,11 +103,8 @@ class GraphEncoder(nn.Module):
         hidden: size of a node's embedding.
         num_edge_features: size of an edge's features.
         layers: rounds of messages.
-        conv: a name of `CONVS`.
-        direction: ``both`` or ``undirected``.
-        residual: as `MessageLayer` takes it.
-        norm: as `MessageLayer` takes it.
-        dropout: as `MessageLayer` takes it.
+        options: what `MessageLayer` takes besides: ``conv``, ``direction``, ``residual``, ``norm``
+            and ``dropout``.
 
     Shapes:
         input: (batch, max_groups, hidden), and the graphs of the batch.
@@ -125,16 +122,11 @@ class GraphEncoder(nn.Module):
         hidden: int,
         num_edge_features: int,
         layers: int = 2,
-        conv: str = "gin",
-        direction: str = "both",
-        residual: bool = True,
-        norm: bool = True,
-        dropout: float = 0.0,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            MessageLayer(hidden, num_edge_features, conv, direction, residual, norm, dropout)
-            for _ in range(layers)
+            MessageLayer(hidden, num_edge_features, **options) for _ in range(layers)
         )
 
     def forward(self, nodes: Tensor, graphs: Graphs) -> Tensor:
@@ -164,36 +156,3 @@ def masked_mean(nodes: Tensor, mask: Tensor) -> Tensor:
     """
     weights = mask.float()[:, None, :]
     return (weights @ nodes).squeeze(1) / weights.sum(dim=2).clamp(min=1.0)
-
-
-STATIC = (
-    "node_features",
-    "node_mask",
-    "edge_index",
-    "edge_features",
-    "edge_mask",
-    "device_mask",
-    "device_features",
-)
-"""What all observations of one model have in common."""
-
-
-def distinct_graphs(observations: TensorDict) -> tuple[TensorDict, Tensor]:
-    """The graphs of a batch, each once, however many rows hold it.
-
-    Rows with one ``graph_id`` count as one graph if nothing that describes the graph differs
-    between them; where anything does, every row is a graph of its own.
-
-    Returns:
-        The `STATIC` part of the observations with a row a graph, and (batch,) which is each
-        row's.
-    """
-    graph_id = observations["graph_id"].flatten()
-    ids, graph = torch.unique(graph_id, return_inverse=True)
-    rows = torch.arange(len(graph), device=graph.device)
-    first = torch.full_like(ids, len(graph), dtype=torch.long)
-    first.scatter_reduce_(0, graph, rows, "amin")
-    static = {key: observations[key] for key in STATIC}
-    if all(torch.equal(array, array[first][graph]) for array in static.values()):
-        return {key: array[first] for key, array in static.items()}, graph
-    return static, rows

@@ -11,9 +11,10 @@ from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-from device_placement.agents.gnn import Graphs, distinct_graphs, masked_mean, read_graphs
-from device_placement.agents.nodewise import MASKED, PairHead, StaticEncoder
+from device_placement.agents.gnn import Graphs, masked_mean, read_graphs
+from device_placement.agents.nodewise import MASKED, PairHead
 from device_placement.agents.parsing import make_convex, parse
+from device_placement.agents.static_graphs import StaticEncoder, distinct_graphs
 from device_placement.envs.errors import DevicePlacementError
 
 

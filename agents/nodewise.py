@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 from device_placement.agents.gnn import (
     GraphEncoder,
-    distinct_graphs,
     masked_mean,
     read_graphs,
 )
+from device_placement.agents.static_graphs import StaticEncoder, distinct_graphs
 from device_placement.envs.execution.costs import MAX_DEVICES
 from device_placement.envs.observation import NUM_DEVICE_FEATURES, NUM_EDGE_FEATURES
 
 MASKED = -1e8  # a logit whose probability is 0
-HEADS = 4  # of attention
 NUM_STATE = 3  # whether a group is on the device, is unplaced, and is the next to place
 
 
@@ -71,67 +70,6 @@ class PairHead(nn.Module):
             pairs = pairs + self.of_extra(extra)
         logits: Tensor = self.read(torch.relu(self.mix(torch.relu(pairs)))).squeeze(3)
         return logits
-
-
-class StaticEncoder(nn.Module):
-    """Embeddings of a model's groups that do not depend on where they are.
-
-    Args:
-        num_features: of a node.
-        hidden: size of an embedding.
-        attention: layers behind the encoder in which every group attends to all of its graph.
-        options: what `GraphEncoder` takes besides.
-
-    Shapes:
-        output: (num_graphs, max_groups, hidden).
-    """
-
-    def __init__(self, num_features: int, hidden: int, attention: int = 0, **options: Any) -> None:
-        super().__init__()
-        self.embed = nn.Linear(num_features, hidden)
-        self.norm = nn.LayerNorm(hidden)
-        self.encoder = GraphEncoder(hidden, NUM_EDGE_FEATURES, **options)
-        self.attention = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                hidden, HEADS, 2 * hidden, dropout=0.0, batch_first=True, norm_first=True
-            )
-            for _ in range(attention)
-        )
-        self._weights: list[Tensor] = []  # kept, as asking for them takes longer than a step
-        self._last: tuple[list[tuple[int, int]], TensorDict, Tensor] | None = None
-
-    def forward(self, static: TensorDict) -> Tensor:
-        """The embeddings of the graphs that `distinct_graphs` gave.
-
-        Those of the last call are returned as they are where neither graphs nor weights have
-        changed since, as from step to step of a rollout.
-        """
-        if self.training or torch.is_grad_enabled():
-            self._last = None  # a step may follow, and fused optimizers leave versions as they are
-            return self._encode(static)
-        self._weights = self._weights or [*self.parameters()]
-        version = [(weight._version, weight.data_ptr()) for weight in self._weights]
-        if self._last is None or self._last[0] != version or not _equal(self._last[1], static):
-            kept = {key: array.clone() for key, array in static.items()}
-            self._last = version, kept, self._encode(static)
-        return self._last[2]
-
-    def _encode(self, static: TensorDict) -> Tensor:
-        features = self.embed(static["node_features"].float())
-        centred = features - masked_mean(features, static["node_mask"])[:, None]
-        nodes: Tensor = self.encoder(torch.relu(self.norm(centred)), read_graphs(static))
-        padding = ~static["node_mask"].bool()
-        for layer in self.attention:
-            nodes = layer(nodes, src_key_padding_mask=padding)
-        return nodes
-
-
-def _equal(one: TensorDict, other: TensorDict) -> bool:
-    """Whether two batches hold the same, on the same device."""
-    return all(
-        array.device == other[key].device and torch.equal(array, other[key])
-        for key, array in one.items()
-    )
 
 
 class NodewiseExtractor(BaseFeaturesExtractor):

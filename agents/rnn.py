@@ -14,8 +14,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule, TensorDi
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from device_placement.agents.gnn import distinct_graphs, read_graphs
+from device_placement.agents.gnn import read_graphs
 from device_placement.agents.nodewise import MASKED
+from device_placement.agents.static_graphs import distinct_graphs
 from device_placement.envs.errors import DevicePlacementError
 
 

@@ -21,6 +21,7 @@ from device_placement.envs.execution.factory import make_evaluator
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.execution.settings import MeasureConfig, measure_options
 from device_placement.envs.execution.validation import claim_of
+from device_placement.envs.files import replaced
 from device_placement.envs.models import parse_input_shapes
 from device_placement.envs.placement import Placement
 
@@ -194,9 +195,8 @@ class Run:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file into the folder, replacing it in one step."""
-        draft = self.folder / f".{name}.draft"
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        draft.replace(self.folder / name)
+        with replaced(self.folder / name) as draft:
+            draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def _open_folder(self, label: str) -> Path:
         stem = Path(self.config.model).stem

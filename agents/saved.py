@@ -19,6 +19,7 @@ from device_placement.agents.presets import preset
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.envs.files import replaced
 
 CARD = "device_placement.json"  # in the file, beside what stable-baselines3 writes
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
@@ -76,12 +77,10 @@ class PolicyCard:
 
 def save_policy(algorithm: BaseAlgorithm, path: str | os.PathLike[str], card: PolicyCard) -> None:
     """Save an algorithm and its card, replacing the file in one step."""
-    target = Path(path)
-    draft = target.with_name(f".{target.stem}.draft.zip")
-    algorithm.save(draft)
-    with zipfile.ZipFile(draft, "a") as archive:
-        archive.writestr(CARD, json.dumps(dataclasses.asdict(card), indent=1))
-    draft.replace(target)
+    with replaced(path) as draft:
+        algorithm.save(draft)
+        with zipfile.ZipFile(draft, "a") as archive:
+            archive.writestr(CARD, json.dumps(dataclasses.asdict(card), indent=1))
 
 
 def read_card(path: str | os.PathLike[str]) -> PolicyCard:

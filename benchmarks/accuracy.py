@@ -18,10 +18,9 @@ import tyro
 
 from device_placement.agents.algorithms import make_algorithm
 from device_placement.agents.placers.random_search import sample_placements
-from device_placement.agents.presets import preset
 from device_placement.agents.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.saved import PolicyCard
 from device_placement.agents.training import SearchCallback
-from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.execution.compare import Contender, compare, contenders
 from device_placement.envs.execution.evaluation import Evaluation, single_assignments
 from device_placement.envs.execution.factory import make_evaluator
@@ -91,14 +90,8 @@ def search_with_agent(evaluator: OpenVINOEvaluator, seed: int, config: AccuracyC
     """The best valid placement that an agent meets while it learns."""
     recorder = RecordingEvaluator(evaluator, config.budget)
     recorder.evaluate_singles()
-    chosen = preset(config.preset, config.formulation)
-    env = DevicePlacementEnv(
-        evaluator=recorder,
-        formulation=config.formulation,
-        horizon=config.horizon,
-        reward=chosen.reward,
-        features=chosen.features,
-    )
+    card = PolicyCard.of(config.preset, config.formulation, [recorder])
+    env = card.make_env(recorder, config.horizon)
     algorithm = make_algorithm(config.preset, env, formulation=config.formulation, seed=seed)
     algorithm.learn(REQUESTS_PER_BUDGET * config.budget, callback=SearchCallback(recorder))
     return list(recorder.best)

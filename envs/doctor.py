@@ -25,7 +25,8 @@ from device_placement.envs.devices import (
     parse_devices,
 )
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.execution.bench import BenchConfig, Job, LocalBench
+from device_placement.envs.execution.bench import BenchConfig, Job
+from device_placement.envs.execution.local_bench import LocalBench
 from device_placement.envs.execution.lock import lock_path, machine_lock
 from device_placement.envs.execution.machine import cpu_affinity, describe_machine
 from device_placement.envs.execution.settings import MeasureConfig

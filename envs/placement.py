@@ -16,6 +16,7 @@ from device_placement.envs.claim import Claim
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import DeviceError, PlacementError
+from device_placement.envs.files import replaced
 from device_placement.envs.models import model_hash
 from device_placement.envs.normalisation import normalise
 
@@ -143,10 +144,8 @@ class Placement:
                 for name, device in zip(self.op_names, self.op_devices, strict=True)
             },
         }
-        target = Path(path)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        draft.replace(target)
+        with replaced(path) as draft:
+            draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Placement:
@@ -243,12 +242,9 @@ def check_assignment(coarse: CoarseGraph, assignment: Any, num_devices: int) -> 
     if refused.size:
         group = int(refused[0])
         device = coarse.graph.devices[assignment[group]]
-        ops = np.flatnonzero((coarse.op_group == group) & ~_supports(coarse, device))
+        lacking = ~coarse.graph.supported[:, assignment[group]]
+        ops = np.flatnonzero((coarse.op_group == group) & lacking)
         kinds = sorted({coarse.graph.op_types[op] for op in ops})
         raise PlacementError(
             f"{device} does not support group {group} ({', '.join(kinds)}); follow action_masks()."
         )
-
-
-def _supports(coarse: CoarseGraph, device: str) -> Any:
-    return coarse.graph.supported[:, coarse.graph.devices.index(device)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from device_placement.envs.execution.evaluation import Evaluator
 from device_placement.envs.ledger import Ledger
-from device_placement.envs.observation import UNPLACED, Observation, observe_many, stack_static
+from device_placement.envs.observation import UNPLACED, Observation
 from device_placement.envs.outcomes import (
     Infos,
     Outcomes,
@@ -33,6 +33,7 @@ from device_placement.envs.vector_inputs import (
     only_simulated,
     parse_autoreset,
 )
+from device_placement.envs.vector_observation import observe_many, stack_static
 
 Rows = NDArray[np.int64]  # numbers of copies
 Step = tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Infos]

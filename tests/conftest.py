@@ -62,6 +62,14 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     return install
 
 
+@pytest.fixture(scope="session")
+def one_thread() -> None:
+    """Networks so small are slower with more, and slower still beside other work."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def ignore_other_workers() -> None:
     """`processes.workers` leaves out the measuring processes of earlier tests."""

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from device_placement.envs.execution import worker
-from device_placement.envs.execution.bench import LocalBench
+from device_placement.envs.execution.local_bench import LocalBench
 
 FOREVER_S = 100_000
 

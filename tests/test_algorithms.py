@@ -32,9 +32,7 @@ from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluat
 EVERY = [(name, formulation) for name, one in PRESETS.items() for formulation in one.formulations]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_env(formulation: str, evaluator: ScriptedEvaluator | None = None) -> DevicePlacementEnv:

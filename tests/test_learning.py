@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from device_placement.agents.algorithms import greedy_assignment, make_algorithm
-from device_placement.agents.presets import preset
-from device_placement.envs.env import DevicePlacementEnv
+from device_placement.agents.saved import PolicyCard
 from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
 
 PROBLEMS: dict[str, Callable[[], ScriptedEvaluator]] = {
@@ -32,23 +30,14 @@ STEPS = {
 SEEDS = range(3)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def learn(
     name: str, evaluator: ScriptedEvaluator, steps: int, seed: int, formulation: str | None = None
 ) -> list[int]:
     """The placement that the policy gives greedily after so many steps."""
-    chosen = preset(name, formulation)
-    env = DevicePlacementEnv(
-        evaluator=evaluator,
-        formulation=chosen.formulation,
-        horizon=chosen.horizon or evaluator.coarse.num_groups,
-        reward=chosen.reward,
-        features=chosen.features,
-    )
+    env = PolicyCard.of(name, formulation, [evaluator]).make_env(evaluator)
     algorithm = make_algorithm(name, env, formulation=formulation, seed=seed)
     return greedy_assignment(algorithm.learn(steps), env)
 

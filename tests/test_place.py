@@ -20,9 +20,7 @@ SIMULATED: dict[str, Any] = {"evaluator": "simulator", "hardware": "paper", "max
 FLAGS = ["--evaluator", "simulator", "--hardware", "paper", "--max-groups", "16"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

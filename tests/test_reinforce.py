@@ -15,10 +15,7 @@ from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.features import DEFAULT_BLOCKS
 from scripted import diamond_evaluator, twelve_groups_evaluator
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(**options: Any) -> Reinforce:

@@ -35,9 +35,7 @@ TINY = diamond_evaluator().coarse
 ID = "device_placement.envs:SimulatedDevicePlacement-v0"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def supporting(coarse: CoarseGraph, forbidden: dict[int, int]) -> CoarseGraph:

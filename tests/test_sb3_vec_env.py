@@ -18,15 +18,13 @@ from device_placement.envs import (
     DevicePlacementVectorEnv,
     SimulatedEvaluator,
 )
-from test_vector_env import same, simulator
+from rollouts import same, simulator
 
 COPIES = 3
 STEPS = {"assign": 1280, "construct": 3200}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def both(**settings: Any) -> tuple[SB3VecEnv, DummyVecEnv]:

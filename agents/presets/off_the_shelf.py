@@ -22,7 +22,7 @@ _A2C: Options = {"normalize_advantage": True, "use_rms_prop": False}
 _EXTRACTOR: Options = {"features_dim": 64, "hidden": 32, "layers": 2}
 _LINEAR: Options = {"net_arch": []}
 
-_PPO_SETTINGS = by_formulation(
+PPO_SETTINGS = by_formulation(
     Settings(
         "assign",
         reward="log_speedup",
@@ -61,18 +61,18 @@ _PPO_SETTINGS = by_formulation(
     ),
 )
 
-_A2C_SETTINGS = by_formulation(
+A2C_SETTINGS = by_formulation(
     replace(
-        _PPO_SETTINGS["assign"],
+        PPO_SETTINGS["assign"],
         algorithm={**BANDIT, **_A2C, "learning_rate": 2e-3, "n_steps": 8},
     ),
     replace(
-        _PPO_SETTINGS["construct"],
+        PPO_SETTINGS["construct"],
         algorithm={**EPISODE, **_A2C, "learning_rate": 3e-3},
         episodes={"n_steps": 8},
     ),
     replace(
-        _PPO_SETTINGS["refine"],
+        PPO_SETTINGS["refine"],
         algorithm={**MOVES, **_A2C, "learning_rate": 2e-3, "n_steps": 40},
     ),
 )
@@ -86,7 +86,7 @@ OFF_THE_SHELF: Mapping[str, Preset] = {
         _DIFFERS,
         "ppo",
         "features",
-        _PPO_SETTINGS,
+        PPO_SETTINGS,
     ),
     "a2c": Preset(
         "advantage actor-critic with a GNN for its features",
@@ -94,7 +94,7 @@ OFF_THE_SHELF: Mapping[str, Preset] = {
         f"{_DIFFERS} Adam in place of RMSProp.",
         "a2c",
         "features",
-        _A2C_SETTINGS,
+        A2C_SETTINGS,
     ),
     "maskable_ppo": Preset(
         "PPO that never takes a masked action",
@@ -102,7 +102,7 @@ OFF_THE_SHELF: Mapping[str, Preset] = {
         _DIFFERS,
         "maskable_ppo",
         "features",
-        _PPO_SETTINGS,
+        PPO_SETTINGS,
     ),
 }
 """Name -> preset."""

@@ -13,11 +13,12 @@ import openvino as ov
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, PlacementError, unknown
-from device_placement.envs.execution.bench import Bench, BenchConfig, Entry, Job, LocalBench
+from device_placement.envs.execution.bench import Bench, BenchConfig, Entry, Job
 from device_placement.envs.execution.estimate import evaluate_measurements
 from device_placement.envs.execution.evaluation import Evaluation, Measurement
 from device_placement.envs.execution.identity import describe_problem, describe_reference
 from device_placement.envs.execution.isolation import IsolatedBench
+from device_placement.envs.execution.local_bench import LocalBench
 from device_placement.envs.execution.lock import machine_lock
 from device_placement.envs.execution.process import WorkerError
 from device_placement.envs.execution.recall import Recall

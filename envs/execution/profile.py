@@ -14,6 +14,7 @@ import numpy as np
 
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError, PlacementError, unknown
+from device_placement.envs.files import replaced
 from device_placement.envs.graph import Bool, ComputationGraph, Float64
 
 FORMAT = "device-placement hardware profile"
@@ -150,10 +151,8 @@ class HardwareProfile:
             "op_s": dict(zip(self.op_names, _with_null(self.op_s), strict=True)),
         }
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-        target = Path(path)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(target)
+        with replaced(path) as draft:
+            draft.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> HardwareProfile:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -17,7 +15,18 @@ from typing import Any
 import platformdirs
 
 from device_placement.envs.errors import StoreError
-from device_placement.envs.execution.evaluation import NAN, Measurement
+from device_placement.envs.execution.evaluation import Measurement
+from device_placement.envs.execution.store_rows import (
+    COLUMNS,
+    are_times,
+    canonical,
+    checksum_of,
+    describe,
+    from_row,
+    is_storable,
+    to_row,
+    verify,
+)
 
 PATH_VARIABLE = "DEVICE_PLACEMENT_STORE"
 APPLICATION_ID = int.from_bytes(b"DPEV", "big")  # tells our files from others
@@ -40,7 +49,6 @@ SCHEMA = (
     samples TEXT NOT NULL, checksum TEXT NOT NULL)""",
 )
 STAMPS = (f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {SCHEMA_VERSION}")
-COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
 ADD_PROBLEM = "INSERT OR IGNORE INTO problems (key, description) VALUES (?, ?)"
 ADD = f"""INSERT INTO measurements (problem, op_devices, taken_at, checksum, {", ".join(COLUMNS)})
     VALUES ((SELECT id FROM problems WHERE key = :key),
@@ -106,12 +114,12 @@ class EvaluationStore:
             problem: what the time depends on besides the placement.
             op_devices: (num_ops,) number of each op's device.
         """
-        key, _ = _describe(problem)
+        key, _ = describe(problem)
         oldest = time.time() - self._max_age_s
         with self._open() as connection:
             rows = connection.execute(GET, (key, op_devices)).fetchall()
-            _verify([row[0] for row in rows] == sorted({row[0] for row in rows}))
-            found = [_from_row(key, op_devices, row[1:]) for row in rows]
+            verify([row[0] for row in rows] == sorted({row[0] for row in rows}))
+            found = [from_row(key, op_devices, row[1:]) for row in rows]
         return tuple(measurement for taken_at, measurement in found if taken_at >= oldest)
 
     def add(self, problem: Mapping[str, Any], op_devices: bytes, measurement: Measurement) -> None:
@@ -123,10 +131,10 @@ class EvaluationStore:
             measurement: one that holds for good: of samples, an output error, or a refusal
                 to compile; no crash or time-out.
         """
-        assert _is_storable(measurement), measurement
-        key, description = _describe(problem)
-        row = _to_row(measurement)
-        row |= {"checksum": _checksum(key, op_devices.hex(), row)}
+        assert is_storable(measurement), measurement
+        key, description = describe(problem)
+        row = to_row(measurement)
+        row |= {"checksum": checksum_of(key, op_devices.hex(), row)}
         row |= {"key": key, "op_devices": op_devices, "taken_at": time.time()}
         with self._open(write=True) as connection:
             connection.execute(ADD_PROBLEM, (key, description))
@@ -134,7 +142,7 @@ class EvaluationStore:
 
     def get_reference(self, reference: Mapping[str, Any]) -> tuple[float, ...] | None:
         """The samples that fix a reference's time, (num_samples,) seconds; None: not fixed yet."""
-        key, _ = _describe(reference)
+        key, _ = describe(reference)
         with self._open() as connection:
             return _standing(connection, key)
 
@@ -151,11 +159,11 @@ class EvaluationStore:
             The samples that stand: these, or those of whoever came first.
         """
         samples = tuple(float(sample) for sample in samples_s)
-        assert _are_times(samples), samples
+        assert are_times(samples), samples
         if standing := self.get_reference(reference):  # known also where nothing can be written
             return standing
-        key, description = _describe(reference)
-        row = (key, description, time.time(), _canonical(samples), _checksum(key, samples))
+        key, description = describe(reference)
+        row = (key, description, time.time(), canonical(samples), checksum_of(key, samples))
         with self._open(write=True) as connection:
             standing = _standing(connection, key)
             if standing is None:
@@ -220,79 +228,10 @@ def _check(connection: sqlite3.Connection) -> None:
         raise ValueError("it is damaged: its tables are not those of a store")
 
 
-def _to_row(measurement: Measurement) -> dict[str, Any]:
-    """The columns of a measurement: NaN is null, a bool 0 or 1, pairs are JSON."""
-    row = {name: _null(getattr(measurement, name)) for name in COLUMNS}
-    flags = {name: int(value) for name, value in row.items() if isinstance(value, bool)}
-    pairs = [(time_s, _null(other)) for time_s, other in measurement.pairs]
-    return row | flags | {"pairs": _canonical(pairs)}
-
-
-def _from_row(key: str, op_devices: bytes, values: Sequence[Any]) -> tuple[float, Measurement]:
-    """When it was taken, and the measurement; an error when it is not what was added."""
-    taken_at, checksum, *columns = values
-    row = dict(zip(COLUMNS, columns, strict=True))
-    _verify(checksum == _checksum(key, op_devices.hex(), row))
-    row["pairs"] = tuple((time_s, _nan(other)) for time_s, other in json.loads(row["pairs"]))
-    row |= {name: bool(row[name]) for name in ("failed_to_compile", "cut_short")}
-    row |= {name: _nan(row[name]) for name in ("output_error", "output_cosine")}
-    measurement = Measurement(**row)
-    _verify(math.isfinite(taken_at) and _is_storable(measurement))
-    return taken_at, measurement
-
-
 def _standing(connection: sqlite3.Connection, key: str) -> tuple[float, ...] | None:
     """The samples of a reference, if it is fixed; an error when they are not what was written."""
     for text, checksum in connection.execute(GET_REFERENCE, (key,)).fetchall():
         samples = tuple(json.loads(text))
-        _verify(checksum == _checksum(key, samples) and _are_times(samples))
+        verify(checksum == checksum_of(key, samples) and are_times(samples))
         return samples
     return None
-
-
-def _verify(holds: bool) -> None:
-    if not holds:
-        raise ValueError("a row is not what was written")
-
-
-def _is_storable(one: Measurement) -> bool:
-    """Whether it tells something that makes sense and holds for good."""
-    times = [time_s for time_s, _ in one.pairs]
-    times += [other for _, other in one.pairs if not math.isnan(other)]
-    return (
-        (one.failed_to_compile or not one.error)
-        and (one.failed_to_compile or bool(times) or not math.isnan(one.output_error))
-        and (not times or _are_times(times))
-        and isinstance(one.error, str)
-        and isinstance(one.num_subgraphs, int)
-        and one.num_subgraphs >= 0
-        and all(0 <= seconds < math.inf for seconds in (one.compile_s, one.run_s))
-        and not one.output_error < 0
-        and not abs(one.output_cosine) > 1
-    )
-
-
-def _are_times(seconds: Sequence[float]) -> bool:
-    return bool(seconds) and all(0 < time_s < math.inf for time_s in seconds)
-
-
-def _null(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _nan(value: Any) -> Any:
-    return NAN if value is None else value
-
-
-def _describe(content: Mapping[str, Any]) -> tuple[str, str]:
-    """Key and text of a problem or reference: equal ones have the same."""
-    text = _canonical(dict(content))
-    return hashlib.sha256(text.encode()).hexdigest(), text
-
-
-def _checksum(*content: Any) -> str:
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()
-
-
-def _canonical(content: Any) -> str:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from device_placement.envs.devices import make_core
-from device_placement.envs.execution.bench import BenchConfig, LocalBench
+from device_placement.envs.execution.bench import BenchConfig
+from device_placement.envs.execution.local_bench import LocalBench
 
 LAST_RESORT_S = 30.0  # after its time limit a worker ends by itself, should nobody end it
 MODEL_FILE = "model.xml"
