@@ -153,7 +153,11 @@ def check_overrides(name: str, overrides: Mapping[str, Any]) -> None:
 
 
 def greedy_assignment(
-    algorithm: BaseAlgorithm, env: Env, *, deterministic: bool = True
+    algorithm: BaseAlgorithm,
+    env: Env,
+    *,
+    deterministic: bool = True,
+    graph_id: int | None = None,
 ) -> list[int]:
     """The placement at the end of one episode in which the policy takes its likeliest actions.
 
@@ -161,12 +165,13 @@ def greedy_assignment(
         algorithm: trained on environments like this one.
         env: a `DevicePlacementEnv`, wrapped or not.
         deterministic: False draws the actions instead.
+        graph_id: number of the model, where the environment has several; drawn by default.
 
     Returns:
         (num_groups,) device of each group: the last proposal in ``assign``, the finished
         placement in ``construct`` and ``refine``.
     """
-    observation, info = env.reset()
+    observation, info = env.reset(options={"graph_id": graph_id})
     done = False
     while not done:
         masks = _masks(algorithm, env)

@@ -10,13 +10,16 @@ import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from device_placement.agents.algorithms import check_torch_device, greedy_assignment
-from device_placement.agents.recording import REQUESTS_PER_BUDGET
+from device_placement.agents.budget import REQUESTS_PER_BUDGET
+from device_placement.agents.callbacks import SearchCallback
+from device_placement.agents.checkpoints import Checkpoints
+from device_placement.agents.model_run import ModelRun
+from device_placement.agents.proposals import check_counts, draw_placements, last_horizon
 from device_placement.agents.report import finish
-from device_placement.agents.runs import Run, SearchConfig
+from device_placement.agents.runs import Run
 from device_placement.agents.saved import PolicyCard, load_policy, read_card
-from device_placement.agents.training import SearchCallback
+from device_placement.agents.settings import SearchConfig
 from device_placement.envs.devices import parse_devices
-from device_placement.envs.errors import DevicePlacementError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class PlaceConfig(SearchConfig):
     torch_device: str = "cpu"
     """Where the policy's network runs: cpu, cuda, ..."""
     budget: tyro.conf.Suppress[int] = 0
+    patience: tyro.conf.Suppress[int | None] = None
     resume: tyro.conf.Suppress[bool] = False
 
 
@@ -51,60 +55,48 @@ def place(config: PlaceConfig) -> int:
     card = read_card(config.policy)
     config = _completed(config, card)
     with Run(config, "place") as run:
-        run.recorder.evaluate_singles()
-        env = card.make_env(run.recorder)
+        model = run.models[0]
+        recorder = model.recorder
+        recorder.evaluate_singles()
+        env = card.make_env(recorder)
         algorithm = load_policy(config.policy, env, config.seed, config.torch_device)
         found: dict[str, list[int]] = {}
         done = False
         with contextlib.suppress(KeyboardInterrupt):
-            found["policy, greedy"] = _greedy(algorithm, card, run)
-            run.recorder.evaluate(found["policy, greedy"])
-            _sample(algorithm, card, run, config.samples)
-            found[f"best of {config.samples} samples"] = list(run.recorder.best)
+            found["policy, greedy"] = _greedy(algorithm, card, model)
+            recorder.evaluate(found["policy, greedy"])
+            draws = card.make_env(recorder, horizon=last_horizon(card))
+            draw_placements(algorithm, draws, recorder, config.samples)
+            found[f"best of {config.samples} samples"] = list(recorder.best)
             if config.finetune:
-                checkpoint = run.folder / "policy.zip"
-                callback = SearchCallback(run.recorder, checkpoint, card)
-                steps = run.evaluator.coarse.num_groups if card.formulation == "construct" else 1
-                limit = REQUESTS_PER_BUDGET * config.finetune * steps
-                algorithm.learn(limit, callback=callback)
-                found["fine-tuned, greedy"] = _greedy(algorithm, card, run)
+                _finetune(algorithm, card, model, config.finetune)
+                found["fine-tuned, greedy"] = _greedy(algorithm, card, model)
             done = True
         print(run.summary(interrupted=False))
         if done and config.rounds:
-            best = list(run.recorder.best)
+            best = list(recorder.best)
             rows = {name: one for name, one in found.items() if len(set(one)) > 1 or name[0] == "p"}
-            print(finish(run, {**rows, "best found": best}))
+            print(finish(model, {**rows, "best found": best}))
     return 0 if done else 130
 
 
 def _completed(config: PlaceConfig, card: PolicyCard) -> PlaceConfig:
     """The settings with the policy's devices, and the budget that they come to."""
     check_torch_device(config.torch_device)
-    for name in ("samples", "finetune"):
-        if getattr(config, name) < 0:
-            raise DevicePlacementError(
-                f"Got --{name} {getattr(config, name)}; it must be 0 or more."
-            )
+    check_counts(samples=config.samples, finetune=config.finetune)
     devices = config.devices or ",".join(card.devices)
     budget = len(parse_devices(devices)) + 1 + config.samples + config.finetune
     return dataclasses.replace(config, devices=devices, budget=budget)
 
 
-def _greedy(algorithm: BaseAlgorithm, card: PolicyCard, run: Run) -> list[int]:
+def _greedy(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun) -> list[int]:
     """What the policy proposes greedily; the evaluations on the way are not in the budget."""
-    return greedy_assignment(algorithm, card.make_env(run.evaluator, horizon=_horizon(card)))
+    return greedy_assignment(algorithm, card.make_env(model.evaluator, horizon=last_horizon(card)))
 
 
-def _sample(algorithm: BaseAlgorithm, card: PolicyCard, run: Run, samples: int) -> None:
-    """Draw placements until so many distinct ones were evaluated, or none is new any more."""
-    env = card.make_env(run.recorder, horizon=_horizon(card))
-    wanted = min(run.recorder.num_distinct + samples, run.recorder.budget)
-    for _ in range(REQUESTS_PER_BUDGET * samples):
-        if run.recorder.num_distinct >= wanted:
-            break
-        greedy_assignment(algorithm, env, deterministic=False)
-
-
-def _horizon(card: PolicyCard) -> int | None:
-    """Steps of an episode that ends with a placement to take."""
-    return 1 if card.formulation == "assign" else None
+def _finetune(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun, number: int) -> None:
+    """Train on as many further placements."""
+    checkpoints = Checkpoints(model.folder / "policy.zip", card)
+    steps = model.evaluator.coarse.num_groups if card.formulation == "construct" else 1
+    limit = REQUESTS_PER_BUDGET * number * steps
+    algorithm.learn(limit, callback=[SearchCallback([model.recorder]), checkpoints])

@@ -8,12 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from device_placement.agents.budget import Budget, check_budget
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.evaluation import Evaluation, Evaluator, single_assignments
 
-REQUESTS_PER_BUDGET = 10
+Key = tuple[int, ...]  # (num_groups,) device of each group
 
 
 class RecordingEvaluator:
@@ -22,7 +23,7 @@ class RecordingEvaluator:
     Args:
         inner: who evaluates.
         budget: distinct placements that may be asked for, singles included; a run also
-            ends after ten times as many requests.
+            ends after ten times as many requests. A `Budget` may be shared by several.
         log: file to append an evaluation a line to; what it holds already counts as made.
         on_new: called after each distinct evaluation.
         on_best: called after an evaluation that is better than all before.
@@ -43,20 +44,22 @@ class RecordingEvaluator:
     def __init__(
         self,
         inner: Evaluator,
-        budget: int,
+        budget: int | Budget,
         log: Path | None = None,
         on_new: Callable[[Evaluation], None] = lambda _: None,
         on_best: Callable[[], None] = lambda: None,
     ) -> None:
-        check_budget(budget, len(inner.devices))
+        self.shared = budget if isinstance(budget, Budget) else Budget(budget)
+        check_budget(self.shared.limit, len(inner.devices))
         self.inner = inner
-        self.budget = budget
         self.num_requests = 0
         self.num_recalled = 0  # evaluations that the evaluator knew from an earlier run
-        self.best: tuple[int, ...] = ()
+        self.best: Key = ()
         self.best_s = math.inf
         self._log = log
-        self._known: dict[tuple[int, ...], Evaluation] = {}
+        self._known: dict[Key, Evaluation] = {}
+        self._ahead: dict[Key, Evaluation] = {}  # known from after the moment of `rewind`
+        self._leading_s = math.inf  # the best of what is known, without what is ahead
         self._on_new, self._on_best = on_new, on_best
         if log is not None and log.exists():
             self._replay(log)
@@ -77,6 +80,11 @@ class RecordingEvaluator:
         return self.inner.reference
 
     @property
+    def budget(self) -> int:
+        """Distinct placements that may be asked for, by all who share the budget."""
+        return self.shared.limit
+
+    @property
     def num_distinct(self) -> int:
         """Distinct placements asked for so far."""
         return len(self._known)
@@ -84,25 +92,46 @@ class RecordingEvaluator:
     @property
     def spent(self) -> bool:
         """Whether the budget is used up."""
-        return (
-            self.num_distinct >= self.budget
-            or self.num_requests >= REQUESTS_PER_BUDGET * self.budget
-        )
+        return self.shared.spent
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Evaluate one device per group, (num_groups,), and write it down if it is new."""
         key = tuple(map(int, assignment))
-        self.num_requests += 1
+        self._count_requests(1)
         if key in self._known:
             return dataclasses.replace(self._known[key], cached=True)
-        evaluation = self.inner.evaluate(key)
-        self.num_recalled += evaluation.cached
-        self._take(key, evaluation)
-        self._write(key, evaluation)
+        if key in self._ahead:
+            evaluation = self._ahead.pop(key)
+            self._take(key, evaluation)
+        else:
+            self._catch_up()
+            evaluation = self.inner.evaluate(key)
+            self.num_recalled += evaluation.cached
+            self._take(key, evaluation)
+            self._write(key, evaluation)
         self._on_new(evaluation)
         if self.best == key:
             self._on_best()
         return evaluation
+
+    def rewind(self, num_distinct: int = 0, num_requests: int = 0) -> None:
+        """Go back to a moment of the record, from where a search is repeated.
+
+        What came after it is neither evaluated nor written down again when it is asked for; the
+        best placement stays the best of all. Once anything else is asked for, the search has
+        taken another way: what came after counts as asked for at once.
+
+        Args:
+            num_distinct: distinct placements that had been asked for.
+            num_requests: requests that had been made.
+        """
+        entries = [*self._known.items(), *self._ahead.items()]
+        self.shared.num_distinct -= len(self._known)
+        self._known, self._ahead = {}, dict(entries[num_distinct:])
+        self._leading_s = math.inf
+        for key, evaluation in entries[:num_distinct]:
+            self._take(key, evaluation)
+        self._count_requests(num_requests - self.num_requests)
 
     def known(self, assignment: Sequence[int]) -> Evaluation | None:
         """The evaluation of one device per group, (num_groups,), if it was asked for."""
@@ -112,12 +141,25 @@ class RecordingEvaluator:
         """Evaluate every single device first, in the order of the devices."""
         return [self.evaluate(single) for single in single_assignments(self).values()]
 
-    def _take(self, key: tuple[int, ...], evaluation: Evaluation) -> None:
+    def _take(self, key: Key, evaluation: Evaluation) -> None:
         self._known[key] = evaluation
-        if evaluation.valid and evaluation.time_s < self.best_s:
-            self.best, self.best_s = key, evaluation.time_s
+        time_s = evaluation.time_s if evaluation.valid else math.inf
+        self.shared.count(improves=time_s < self._leading_s)
+        self._leading_s = min(self._leading_s, time_s)
+        if time_s < self.best_s:
+            self.best, self.best_s = key, time_s
 
-    def _write(self, key: tuple[int, ...], evaluation: Evaluation) -> None:
+    def _count_requests(self, number: int) -> None:
+        self.num_requests += number
+        self.shared.num_requests += number
+
+    def _catch_up(self) -> None:
+        """Take what lies ahead: the search does not come by it any more."""
+        ahead, self._ahead = self._ahead, {}
+        for key, evaluation in ahead.items():
+            self._take(key, evaluation)
+
+    def _write(self, key: Key, evaluation: Evaluation) -> None:
         if self._log is None:
             return
         line = {
@@ -138,7 +180,7 @@ class RecordingEvaluator:
                 entry = json.loads(line)
                 key = tuple(int(device) for device in entry["assignment"])
                 evaluation = Evaluation.from_json(entry["evaluation"])
-                self.num_requests = int(entry["requests"])
+                self._count_requests(int(entry["requests"]) - self.num_requests)
             except (ValueError, KeyError, TypeError) as error:
                 raise DevicePlacementError(
                     f"Line {number} of {str(log)!r} can't be read: {error}. Begin anew with "
@@ -150,16 +192,3 @@ class RecordingEvaluator:
                     f"{self.coarse.num_groups}. Resume with the settings it was begun with."
                 )
             self._take(key, evaluation)
-
-
-def check_budget(budget: int, num_devices: int) -> None:
-    """Check that a budget leaves something besides the singles.
-
-    Raises:
-        DevicePlacementError: when it does not.
-    """
-    if budget <= num_devices:
-        raise DevicePlacementError(
-            f"Got a budget of {budget}; {num_devices} of it go to the singles, so it must be at "
-            f"least {num_devices + 1}."
-        )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from device_placement.agents.runs import Run
+from device_placement.agents.model_run import ModelRun
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.compare import compare, contenders, paired_ratio
 from device_placement.envs.execution.evaluation import (
@@ -22,14 +22,14 @@ from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 Row = dict[str, Any]
 
 
-def finish(run: Run, assignments: Mapping[str, list[int]], bound_s: float = NAN) -> str:
-    """Compare, keep the winner as the run's result, write ``result.json``; the table.
+def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float = NAN) -> str:
+    """Compare, keep the winner as the model's result, write ``result.json``; the table.
 
     The result is the fastest, measured anew, of the singles and the given placements: the
     best of many noisy times looks better than it is.
 
     Args:
-        run: the search.
+        run: what the run keeps of the model.
         assignments: (num_groups,) device numbers of what it found, by name.
         bound_s: no placement is faster than this; NaN where nothing was proven.
 

@@ -22,6 +22,7 @@ from device_placement.envs.execution.evaluation import Evaluator
 from device_placement.envs.files import replaced
 
 CARD = "device_placement.json"  # in the file, beside what stable-baselines3 writes
+PROGRESS = "training.json"  # the same, of a training that may go on
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
 
 
@@ -56,31 +57,65 @@ class PolicyCard:
         )
 
     def make_env(
-        self, evaluator: Evaluator, horizon: int | None = None, reward: str | None = None
+        self,
+        evaluator: Evaluator | Sequence[Evaluator],
+        horizon: int | None = None,
+        reward: str | None = None,
     ) -> DevicePlacementEnv:
         """An environment such as the policy was trained in.
 
         Args:
-            evaluator: of a model.
+            evaluator: of a model, or one of each of several.
             horizon: steps of an episode; the preset's by default.
             reward: a name of `REWARDS`; the preset's by default.
         """
         chosen = preset(self.preset, self.formulation)
+        several = evaluator if isinstance(evaluator, Sequence) else [evaluator]
         return DevicePlacementEnv(
-            evaluator=evaluator,
+            evaluator=several,
             formulation=self.formulation,
-            horizon=horizon or chosen.horizon or evaluator.coarse.num_groups,
+            horizon=horizon or chosen.horizon or max(one.coarse.num_groups for one in several),
             reward=reward or chosen.reward,
             features=self.features,
         )
 
 
-def save_policy(algorithm: BaseAlgorithm, path: str | os.PathLike[str], card: PolicyCard) -> None:
-    """Save an algorithm and its card, replacing the file in one step."""
+def save_policy(
+    algorithm: BaseAlgorithm,
+    path: str | os.PathLike[str],
+    card: PolicyCard,
+    progress: Mapping[str, Any] | None = None,
+) -> None:
+    """Save an algorithm and its card, replacing the file in one step.
+
+    Args:
+        algorithm: to save.
+        path: of the file.
+        card: what it says of itself.
+        progress: how far its training is, as plain data, where it may go on.
+    """
     with replaced(path) as draft:
         algorithm.save(draft)
         with zipfile.ZipFile(draft, "a") as archive:
             archive.writestr(CARD, json.dumps(dataclasses.asdict(card), indent=1))
+            if progress is not None:
+                archive.writestr(PROGRESS, json.dumps(progress))
+
+
+def read_progress(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """How far the training of a saved policy was.
+
+    Raises:
+        DevicePlacementError: when the file does not say.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return dict(json.loads(archive.read(PROGRESS)))
+    except UNREADABLE as error:
+        raise DevicePlacementError(
+            f"Can't go on from {str(path)!r} ({type(error).__name__}: {error}); remove it, and the "
+            "training is repeated without evaluating again what was evaluated."
+        ) from error
 
 
 def read_card(path: str | os.PathLike[str]) -> PolicyCard:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.result import Placer, PlacerResult
 from device_placement.agents.report import finish
-from device_placement.agents.runs import Run, SearchConfig, resumed
+from device_placement.agents.runs import Run
+from device_placement.agents.settings import SearchConfig, resumed
 from device_placement.envs.errors import DevicePlacementError, choose
 
 
@@ -88,18 +89,19 @@ def run_placer(config: SearchConfig, name: str, placer: Placer) -> int:
     """
     found: PlacerResult | None = None
     with Run(config, name) as run:
+        model = run.models[0]
         with contextlib.suppress(KeyboardInterrupt):
-            run.recorder.evaluate_singles()
-            found = placer.place(run.recorder, config.budget, config.seed)
+            model.recorder.evaluate_singles()
+            found = placer.place(model.recorder, config.budget, config.seed)
         print(run.summary(interrupted=found is None))
         if found is not None and (proof := describe_proof(found)):
             print(proof)
         if found is not None and config.rounds:
-            contenders = {"best found": run.recorder.best, name: found.assignment}
-            if found.assignment == run.recorder.best or len(set(found.assignment)) < 2:
+            contenders = {"best found": model.recorder.best, name: found.assignment}
+            if found.assignment == model.recorder.best or len(set(found.assignment)) < 2:
                 del contenders[name]  # it, or a single, has a row already
             rows = {label: list(one) for label, one in contenders.items() if one}
-            print(finish(run, rows, bound_s=found.bound_s))
+            print(finish(model, rows, bound_s=found.bound_s))
     return 130 if found is None else 0
 
 

@@ -1,30 +1,32 @@
-"""Train an off-the-shelf agent on one model and keep the best placement it finds."""
+"""Train an off-the-shelf agent on one model or several and keep the best placements it finds."""
 
 from __future__ import annotations
 
 import ast
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 
 from device_placement.agents.algorithms import (
+    Env,
     check_overrides,
     check_torch_device,
     greedy_assignment,
     load_algorithm,
     make_algorithm,
 )
+from device_placement.agents.budget import REQUESTS_PER_BUDGET
+from device_placement.agents.callbacks import SearchCallback
+from device_placement.agents.checkpoints import Checkpoints, check_interval, restore_progress
 from device_placement.agents.presets import preset
-from device_placement.agents.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.proposals import best_of_samples, check_counts
 from device_placement.agents.report import finish
-from device_placement.agents.runs import Run, SearchConfig, resumed
-from device_placement.agents.saved import PolicyCard, save_policy
+from device_placement.agents.runs import Run
+from device_placement.agents.saved import PolicyCard, read_progress
+from device_placement.agents.settings import SearchConfig, resumed
 from device_placement.envs.errors import DevicePlacementError, choose
-from device_placement.envs.execution.evaluation import Evaluator
 from device_placement.envs.rewards import REWARDS
 
 
@@ -32,6 +34,9 @@ from device_placement.envs.rewards import REWARDS
 class TrainConfig(SearchConfig):
     """What a training is told."""
 
+    model: str = "resnet50"
+    """A bundled model (resnet50, inception_v3, bert_base, diamond) or the path of a model file; of
+    several, separated by commas, one is drawn for each episode, and they share the budget."""
     preset: str = "ppo"
     """ppo, a2c, maskable_ppo, nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto, gdp or rnn."""
     override: str = ""
@@ -42,8 +47,21 @@ class TrainConfig(SearchConfig):
     """Steps of an episode in assign and refine; the preset's by default."""
     reward: str | None = None
     """Name of the reward; the preset's by default."""
+    samples: int = 0
+    """Placements to draw from the trained policy, besides its greedy one, for the comparison at the
+    end; they are not part of the budget."""
+    checkpoint_s: float = 10.0
+    """Seconds from one checkpoint to the next, at least; they are written between two updates."""
     torch_device: str = "cpu"
     """Where the policy's network runs: cpu, cuda, ..."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models to train on; a path that has a comma in it is one model."""
+        if Path(self.model).exists():
+            return (self.model,)
+        names = tuple(filter(None, (part.strip() for part in self.model.split(","))))
+        return names or (self.model,)
 
 
 def train(config: TrainConfig) -> int:
@@ -53,56 +71,98 @@ def train(config: TrainConfig) -> int:
         The exit status: 0, or 130 after Ctrl-C.
     """
     config = resumed(config)
-    preset(config.preset, config.formulation)
-    check_overrides(config.preset, parse_overrides(config.override))
-    if config.reward is not None:
-        choose("reward", config.reward, REWARDS)
-    check_torch_device(config.torch_device)
+    _check(config)
     with Run(config, config.preset) as run:
         algorithm, interrupted = _search(config, run)
         print(run.summary(interrupted))
         if config.rounds and not interrupted:
-            found = {"best found": list(run.recorder.best)}
-            found["trained policy, greedy"] = _greedy(config, algorithm, run)
-            print(finish(run, found))
+            for graph_id, model in enumerate(run.models):
+                if len(run.models) > 1:
+                    print(f"\n{model.name}\n")
+                print(finish(model, _found(config, algorithm, run, graph_id)))
     return 130 if interrupted else 0
+
+
+def _check(config: TrainConfig) -> None:
+    """Refuse what is wrong before anything is begun."""
+    preset(config.preset, config.formulation)
+    check_overrides(config.preset, parse_overrides(config.override))
+    if config.reward is not None:
+        choose("reward", config.reward, REWARDS)
+    check_counts(samples=config.samples)
+    check_interval(config.checkpoint_s)
+    check_torch_device(config.torch_device)
 
 
 def _search(config: TrainConfig, run: Run) -> tuple[BaseAlgorithm, bool]:
     """Learn until the budget is spent; the algorithm, and whether Ctrl-C ended it."""
-    checkpoint = run.folder / "policy.zip"
-    run.recorder.evaluate_singles()
-    card = card_of(config, run.evaluator)
-    env = card.make_env(run.recorder, config.horizon, config.reward)
-    if config.resume and checkpoint.exists():
-        algorithm = load_algorithm(config.preset, checkpoint, env, config.torch_device)
-    else:
-        algorithm = make_algorithm(
-            config.preset,
-            env,
-            formulation=config.formulation,
-            seed=config.seed,
-            torch_device=config.torch_device,
-            tensorboard_log=str(run.folder / "tensorboard"),
-            overrides=parse_overrides(config.override),
-        )
-    callback = SearchCallback(run.recorder, checkpoint, card)
-    steps = run.evaluator.coarse.num_groups if card.formulation == "construct" else 1
-    limit = REQUESTS_PER_BUDGET * config.budget * steps
+    recorders = [one.recorder for one in run.models]
+    path = run.folder / "policy.zip"
+    going_on = config.resume and path.exists()
+    if config.resume and not going_on:
+        run.rewind()
+    for recorder in recorders:
+        recorder.evaluate_singles()
+    card = _card_of(config, run)
+    env = card.make_env(recorders, config.horizon, config.reward)
+    algorithm = _load(config, run, env, path) if going_on else _make(config, run, env)
+    checkpoints = Checkpoints(path, card, config.checkpoint_s, run.moment)
+    callbacks = [SearchCallback(recorders, run.names), checkpoints]
+    steps = env.layout.max_groups if card.formulation == "construct" else 1
+    limit = REQUESTS_PER_BUDGET * config.budget * steps - algorithm.num_timesteps
     interrupted = False
     try:
-        if not run.recorder.spent:
-            algorithm.learn(limit, callback=callback, reset_num_timesteps=not config.resume)
+        if not run.budget.spent:
+            algorithm.learn(limit, callback=callbacks, reset_num_timesteps=not going_on)
     except KeyboardInterrupt:
         interrupted = True
-    save_policy(algorithm, checkpoint, card)
+        checkpoints.keep()
     return algorithm, interrupted
 
 
-def card_of(config: TrainConfig, evaluator: Evaluator) -> PolicyCard:
+def _make(config: TrainConfig, run: Run, env: Env) -> BaseAlgorithm:
+    return make_algorithm(
+        config.preset,
+        env,
+        formulation=config.formulation,
+        seed=config.seed,
+        torch_device=config.torch_device,
+        tensorboard_log=str(run.folder / "tensorboard"),
+        overrides=parse_overrides(config.override),
+    )
+
+
+def _load(config: TrainConfig, run: Run, env: Env, path: Path) -> BaseAlgorithm:
+    """The algorithm and the run at the moment of the last checkpoint."""
+    progress = read_progress(path)
+    algorithm = load_algorithm(config.preset, path, env, config.torch_device)
+    algorithm.tensorboard_log = str(run.folder / "tensorboard")
+    restore_progress(algorithm, progress)
+    run.rewind(progress["run"])
+    return algorithm
+
+
+def _card_of(config: TrainConfig, run: Run) -> PolicyCard:
     """What the file of the policy says of it."""
     overrides = parse_overrides(config.override)
-    return PolicyCard.of(config.preset, config.formulation, [evaluator], **overrides)
+    evaluators = [one.evaluator for one in run.models]
+    return PolicyCard.of(config.preset, config.formulation, evaluators, **overrides)
+
+
+def _found(
+    config: TrainConfig, algorithm: BaseAlgorithm, run: Run, graph_id: int
+) -> dict[str, list[int]]:
+    """What is compared at the end, of one model; the policy's episodes are not in the budget."""
+    card = _card_of(config, run)
+    evaluators = [one.evaluator for one in run.models]
+    env = card.make_env(evaluators, config.horizon, config.reward)
+    found = {"best found": list(run.models[graph_id].recorder.best)}
+    found["trained policy, greedy"] = greedy_assignment(algorithm, env, graph_id=graph_id)
+    if config.samples:
+        drawn = best_of_samples(algorithm, card, evaluators, graph_id, config.samples)
+        if drawn:
+            found[f"trained policy, best of {config.samples}"] = drawn
+    return found
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
@@ -126,49 +186,3 @@ def parse_overrides(text: str) -> dict[str, Any]:
         except (ValueError, SyntaxError):  # a word
             found[name] = value
     return found
-
-
-class SearchCallback(BaseCallback):
-    """Ends the learning when the budget is spent; checkpoints and logs on the way.
-
-    Args:
-        recorder: keeps the budget.
-        checkpoint: file that the weights are saved to after each update, if there is one.
-        card: goes into that file.
-    """
-
-    def __init__(
-        self,
-        recorder: RecordingEvaluator,
-        checkpoint: Path | None = None,
-        card: PolicyCard | None = None,
-    ) -> None:
-        super().__init__()
-        self._recorder = recorder
-        self._checkpoint, self._card = checkpoint, card
-
-    def _on_rollout_start(self) -> None:
-        if self._checkpoint is not None and self._card is not None:
-            save_policy(self.model, self._checkpoint, self._card)
-
-    def _on_step(self) -> bool:
-        info: dict[str, Any] = self.locals["infos"][0]
-        if not math.isnan(info["time_s"]):
-            self.logger.record_mean("placement/time_ms", 1e3 * info["time_s"])
-            self.logger.record_mean("placement/num_subgraphs", info["num_subgraphs"])
-        self.logger.record("placement/best_ms", 1e3 * self._recorder.best_s)
-        self.logger.record("placement/distinct", self._recorder.num_distinct)
-        learned_groups = getattr(self.model.policy.features_extractor, "num_groups", None)
-        if learned_groups is not None:
-            self.logger.record_mean("placement/learned_groups", learned_groups)
-        return not self._recorder.spent
-
-    def _on_training_end(self) -> None:
-        self.logger.dump(self.num_timesteps)
-
-
-def _greedy(config: TrainConfig, algorithm: BaseAlgorithm, run: Run) -> list[int]:
-    """What the trained policy proposes greedily; its episode is not part of the budget."""
-    card = card_of(config, run.evaluator)
-    env = card.make_env(run.evaluator, config.horizon, config.reward)
-    return greedy_assignment(algorithm, env)

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import tyro
 
 from device_placement.agents.algorithms import make_algorithm
+from device_placement.agents.budget import REQUESTS_PER_BUDGET
+from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.placers.random_search import sample_placements
-from device_placement.agents.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
-from device_placement.agents.training import SearchCallback
 from device_placement.envs.execution.compare import Contender, compare, contenders
 from device_placement.envs.execution.evaluation import Evaluation, single_assignments
 from device_placement.envs.execution.factory import make_evaluator
@@ -93,7 +94,7 @@ def search_with_agent(evaluator: OpenVINOEvaluator, seed: int, config: AccuracyC
     card = PolicyCard.of(config.preset, config.formulation, [recorder])
     env = card.make_env(recorder, config.horizon)
     algorithm = make_algorithm(config.preset, env, formulation=config.formulation, seed=seed)
-    algorithm.learn(REQUESTS_PER_BUDGET * config.budget, callback=SearchCallback(recorder))
+    algorithm.learn(REQUESTS_PER_BUDGET * config.budget, callback=SearchCallback([recorder]))
     return list(recorder.best)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -244,6 +244,49 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     def action_masks(self) -> NDArray[np.bool_]:
         """The actions allowed next, flat: what sb3-contrib's MaskablePPO asks for."""
         return self._formulation.masks(self.coarse.supported, self._step)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where the episode stands and what is drawn next, as plain data for `restore`.
+
+        >>> env = DevicePlacementEnv("diamond", evaluator="simulator")
+        >>> _ = env.reset(seed=0)
+        >>> kept = env.snapshot()
+        >>> first = env.step([0, 1, 0, 1])
+        >>> _ = env.restore(kept)
+        >>> env.step([0, 1, 0, 1])[1] == first[1]
+        True
+        """
+        return {
+            "graph_id": self._graph_id,
+            "step": self._step,
+            "assignment": self._assignment.tolist(),
+            "evaluation": self._evaluation and self._evaluation.to_json(),
+            "time_s": self._time_s,
+            "best": [[graph_id, *best] for graph_id, best in self._best.items()],
+            "np_random": self.np_random.bit_generator.state,
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> Observation:
+        """Go back to where a `snapshot` was taken, of this env or of one like it.
+
+        Args:
+            snapshot: as it was given, or read back from JSON.
+
+        Returns:
+            The observation at that moment.
+        """
+        best = {graph_id: (time_s, found) for graph_id, time_s, found in snapshot["best"]}
+        for self._graph_id in best:  # those that had been opened, and no others
+            self.baseline()
+        self._baselines = {graph_id: self._baselines[graph_id] for graph_id in best}
+        self._best = best
+        self._graph_id, self._step = snapshot["graph_id"], snapshot["step"]
+        self._assignment = np.array(snapshot["assignment"], dtype=np.int64)
+        evaluation = snapshot["evaluation"]
+        self._evaluation = evaluation and Evaluation.from_json(evaluation)
+        self._time_s = snapshot["time_s"]
+        self.np_random.bit_generator.state = snapshot["np_random"]
+        return self._observe()
 
     def placement(self, assignment: Sequence[int] | None = None) -> Placement:
         """A placement to apply or save: of the given devices, or of the best ones so far.

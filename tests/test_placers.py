@@ -11,10 +11,11 @@ import pytest
 
 from costed import CostsEvaluator, coloured_and_small
 from costs import make_costs
+from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.cross_entropy import draw
 from device_placement.agents.placers.result import Placer
-from device_placement.agents.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError, Evaluation, make_evaluator
 from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
 

@@ -1,0 +1,107 @@
+"""What every search for a placement is told, and how one that goes on gets its settings back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.settings import MeasureConfig
+
+
+@dataclass(frozen=True)
+class SearchConfig(MeasureConfig):
+    """What every search for a placement is told."""
+
+    model: str = "resnet50"
+    """A bundled model (resnet50, inception_v3, bert_base, diamond) or the path of a model file."""
+    devices: str = "auto"
+    """Devices, comma-separated, as NAME or NAME:KEY=VALUE;KEY=VALUE; the first is the reference."""
+    coarsening: str = "fusion"
+    """How ops become groups: fusion, colocation or none."""
+    max_groups: int | None = None
+    """The most groups to make."""
+    evaluator: str = "openvino"
+    """openvino measures; simulator predicts, for devices that need not be here."""
+    hardware: str = ""
+    """For the simulator: desktop (the default), paper, laptop or server."""
+    profile: str | None = None
+    """For the simulator, in place of hardware: a file of `device-placement profile`."""
+    schedule: str = "sequential"
+    """For the simulator: sequential, concurrent, pipelined or max_load."""
+    input_shapes: str = ""
+    """Static shapes for a model of dynamic ones: NAME=1,3,224,224;NAME2=..."""
+    budget: int = 300
+    """Distinct placements to evaluate, singles included."""
+    patience: int | None = None
+    """Stop when so many distinct placements in a row brought no new best; by default never."""
+    seed: int = 0
+    """Seed of everything random."""
+    rounds: int = 30
+    """Samples of each contender in the comparison at the end; 0 leaves it out."""
+    out: str = ""
+    """Folder to write to; it must not exist yet. By default a new one under runs/."""
+    resume: bool = False
+    """Go on with the run in --out, with its settings; --budget and --patience may be raised."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models to place, each as `load_model` takes it."""
+        return (self.model,)
+
+
+Config = TypeVar("Config", bound=SearchConfig)
+
+
+def resumed(config: Config) -> Config:
+    """The settings of the run to go on with, or the given ones when it is a new run.
+
+    Raises:
+        DevicePlacementError: when there is no such run, or it has other settings.
+    """
+    if not config.resume:
+        return config
+    saved = read_config(config.out)["settings"]
+    default = type(config)()
+    if saved.keys() != dataclasses.asdict(default).keys():
+        raise DevicePlacementError(
+            f"The run in {config.out!r} was made by another command or version; resume it with "
+            "that, or begin a new run with another --out."
+        )
+    for name in ("out", "resume", "budget", "patience", "rounds"):
+        given = getattr(config, name)
+        if given != getattr(default, name):
+            saved[name] = given
+    for name, value in saved.items():
+        given = getattr(config, name)
+        if given not in (getattr(default, name), value):
+            raise DevicePlacementError(
+                f"The run in {config.out!r} has {name}={value!r}, not {given!r}; leave the setting "
+                "out, or begin a new run with another --out."
+            )
+    return type(config)(**saved)
+
+
+def read_config(out: str) -> dict[str, Any]:
+    """The settings and the model's hash of an earlier run.
+
+    Raises:
+        DevicePlacementError: when its folder holds none that can be read.
+    """
+    path = Path(out) / "config.json"
+    if not out or not path.is_file():
+        raise DevicePlacementError(
+            f"--resume needs --out with the folder of an earlier run; got {out!r}, which has no "
+            "config.json."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"settings": dict(content["settings"]), "model_hash": str(content["model_hash"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DevicePlacementError(
+            f"Can't read {str(path)!r}: {type(error).__name__} {error}. Begin a new run with "
+            "another --out."
+        ) from error
