@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -13,60 +13,18 @@ from torch.nn import functional
 
 from device_placement.agents.gnn import Graphs, masked_mean, read_graphs
 from device_placement.agents.nodewise import MASKED, PairHead
-from device_placement.agents.parsing import make_convex, parse
+from device_placement.agents.parsing import ParsingLayer, make_convex, parse, pool
 from device_placement.agents.static_graphs import StaticEncoder, distinct_graphs
 from device_placement.envs.errors import DevicePlacementError
 
 
-class ParsingLayer(nn.Module):
-    """Scores of edges, the groups that they make, and the groups' embeddings.
+class Episode(NamedTuple):
+    """What follows from the weights in each step so far, for each graph of a batch."""
 
-    The score of an edge is sigmoid(MLP(z_u * z_v)); `parse` makes groups of the scores, which
-    no gradient passes. It reaches them because a group's embedding, the mean over its nodes,
-    is multiplied by the mean score of the edges inside it.
-
-    Args:
-        hidden: size of an embedding.
-        dropout: share of the products' values that is dropped in training.
-
-    Shapes:
-        input: (num_nodes, hidden), (2, num_edges).
-        output: (num_edges,) scores.
-    """
-
-    def __init__(self, hidden: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.score = nn.Sequential(
-            nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1)
-        )
-
-    def forward(self, nodes: Tensor, edge_index: Tensor) -> Tensor:
-        """The scores of the edges, 0 to 1."""
-        normal = functional.layer_norm(nodes, nodes.shape[1:])
-        scores: Tensor = self.score(normal[edge_index[0]] * normal[edge_index[1]])
-        return torch.sigmoid(scores).squeeze(1)
-
-
-def pool(nodes: Tensor, labels: Tensor, edge_index: Tensor, scores: Tensor) -> Tensor:
-    """(num_groups, hidden) the mean of each group's nodes times the mean score of its edges.
-
-    A group without edges keeps its mean as it is.
-
-    Args:
-        nodes: (num_nodes, hidden).
-        labels: (num_nodes,) long, 0 to num_groups - 1.
-        edge_index: (2, num_edges).
-        scores: (num_edges,).
-    """
-    num_groups = int(labels.max()) + 1 if labels.numel() else 0
-    size = torch.bincount(labels, minlength=num_groups).clamp(min=1)
-    sums = nodes.new_zeros(num_groups, nodes.shape[1]).index_add(0, labels, nodes)
-    producer, consumer = labels[edge_index]
-    inner = producer == consumer
-    number = torch.bincount(producer[inner], minlength=num_groups)
-    total = scores.new_zeros(num_groups).index_add(0, producer[inner], scores[inner])
-    gate = torch.where(number > 0, total / number.clamp(min=1), 1.0)
-    return sums / size[:, None] * gate[:, None]
+    key: tuple[list[int], list[int]]  # numbers of the graphs, versions of the weights
+    states: list[Tensor]  # (num_graphs, max_groups, hidden), one more than of the others
+    logits: list[Tensor]  # (num_graphs, max_groups, num_devices)
+    leaders: list[Tensor]  # (num_graphs, max_groups)
 
 
 class GroupingExtractor(BaseFeaturesExtractor):
@@ -85,6 +43,9 @@ class GroupingExtractor(BaseFeaturesExtractor):
         hidden: size of an embedding.
         layers: rounds of messages.
         passes: how often the graph of the groups is parsed again; 1 is once.
+        min_score: edges that score less are not kept, so that a group may stay alone; with 0
+            every group keeps its best edge, as published.
+        similarity: as `ParsingLayer` takes it.
         convex: split learned groups where the graph between them has a cycle, so that none is
             executed in several pieces.
         moves_state: whether the state moves between the steps of an episode.
@@ -106,6 +67,8 @@ class GroupingExtractor(BaseFeaturesExtractor):
         hidden: int = 64,
         layers: int = 2,
         passes: int = 1,
+        min_score: float = 0.0,
+        similarity: float | None = None,
         convex: bool = False,
         moves_state: bool = True,
         parsing_dropout: float = 0.0,
@@ -123,9 +86,13 @@ class GroupingExtractor(BaseFeaturesExtractor):
         super().__init__(observation_space, self.num_logits + hidden)
         num_features = (observation_space["node_features"].shape or ())[1]
         self.static = StaticEncoder(num_features, hidden, layers=layers, **options)
-        self.parsers = nn.ModuleList(ParsingLayer(hidden, parsing_dropout) for _ in range(passes))
+        self.parsers = nn.ModuleList(
+            ParsingLayer(hidden, parsing_dropout, similarity) for _ in range(passes)
+        )
         self.head = PairHead(hidden)
-        self.convex, self.moves_state = convex, moves_state
+        self.min_score, self.convex, self.moves_state = min_score, convex, moves_state
+        self._own = [*self.parsers.parameters(), *self.head.parameters()]
+        self._last: Episode | None = None
         self._kept: dict[tuple[int, int], Tensor] = {}  # of graph and step, in the last rollout
         self.num_groups = 0.0  # mean number of learned groups in the last forward pass
 
@@ -138,34 +105,55 @@ class GroupingExtractor(BaseFeaturesExtractor):
         step = observations["step"].flatten().long()
         if not self.moves_state:
             step = torch.zeros_like(step)
-        state, logits, leaders = self.static(static), [], []
-        value = masked_mean(state, static["node_mask"])
-        for at in range(int(step.max()) + 1):
-            keys = [(one, at) for one in ids.tolist()]
-            leader, embedded = self._group(state, graphs, static["device_mask"].bool(), keys)
-            logits.append(self._place(embedded, value, leader, static))
-            leaders.append(leader)
-            state = state + embedded
-        leader = torch.stack(leaders)[step, graph]
+        start = self.static(static)
+        value = masked_mean(start, static["node_mask"])
+        episode = self._begin(start, ids.tolist())
+        for at in range(len(episode.logits), int(step.max()) + 1):
+            self._go_on(episode, at, value, static, graphs)
+        leader = torch.stack(episode.leaders)[step, graph]
         itself = torch.arange(leader.shape[1], device=leader.device)
         self.num_groups = float(((leader == itself) & graphs.node_mask[graph]).sum() / len(leader))
-        row = [torch.stack(logits)[step, graph].flatten(1), leader.float(), value[graph]]
+        row = [torch.stack(episode.logits)[step, graph].flatten(1), leader.float(), value[graph]]
         return torch.cat(row, dim=1)
+
+    def _begin(self, start: Tensor, ids: list[int]) -> Episode:
+        """An episode of some graphs; without gradients the last one, if nothing has changed."""
+        key = ids, [weight._version for weight in self._own]
+        last, self._last = self._last, None
+        # Encoded graphs are the same object just as long as they and the encoder are the same.
+        if last is None or last.states[0] is not start or last.key != key:
+            last = Episode(key, [start], [], [])
+        if not torch.is_grad_enabled():
+            self._last = last
+        return last
+
+    def _go_on(
+        self, episode: Episode, at: int, value: Tensor, static: TensorDict, graphs: Graphs
+    ) -> None:
+        """Add the next step, whose number is at."""
+        keys = [(one, at) for one in episode.key[0]]
+        allowed = static["device_mask"].bool()
+        leader, embedded = self._group(episode.states[at], graphs, allowed, keys)
+        episode.logits.append(self._place(embedded, value, leader, static))
+        episode.leaders.append(leader)
+        episode.states.append(episode.states[at] + embedded)
 
     def _group(
         self, state: Tensor, graphs: Graphs, allowed: Tensor, keys: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
         """The first group of each learned group, (num_graphs, max_groups), and its embedding."""
-        nodes, edges = state.flatten(0, 1), graphs.edge_index
+        nodes, edges = _normal(state, graphs.node_mask).flatten(0, 1), graphs.edge_index
         labels, embedded = torch.arange(len(nodes), device=nodes.device), nodes
         scores = nodes.new_zeros(edges.shape[1])
-        for parser in self.parsers:
+        for number, parser in enumerate(self.parsers):
+            if number:
+                embedded = pool(nodes, labels, edges, scores)
             ends = labels[edges]
             outer = ends[0] != ends[1]
             ends = ends[:, outer]
             scores = scores.index_put((outer.nonzero().squeeze(1),), parser(embedded, ends))
-            labels = parse(len(embedded), ends, scores[outer].detach())[labels]
-            embedded = pool(nodes, labels, edges, scores)
+            joined = parse(len(embedded), ends, scores[outer].detach(), self.min_score)
+            labels = joined[labels]
         if self.convex:
             labels = torch.as_tensor(make_convex(edges.cpu().numpy(), labels.cpu().numpy()))
         leader = _first(labels.to(nodes.device)).reshape(allowed.shape[:2])
@@ -176,7 +164,7 @@ class GroupingExtractor(BaseFeaturesExtractor):
                 leader[row] = self._kept.get(key, leader[row])
             else:
                 self._kept[key] = leader[row].clone()
-        _, labels = torch.unique((leader + first).flatten(), return_inverse=True)
+        labels = (leader + first).flatten()
         embedded = pool(nodes, labels, edges, scores)
         return leader, embedded[labels].reshape(state.shape)
 
@@ -184,6 +172,17 @@ class GroupingExtractor(BaseFeaturesExtractor):
         """(num_graphs, max_groups, num_devices) the logits of each group's learned group."""
         logits: Tensor = self.head(embedded, graph, static["device_features"].float())
         return logits.masked_fill(~_in_common(leader, static["device_mask"].bool()), MASKED)
+
+
+def _normal(state: Tensor, node_mask: Tensor) -> Tensor:
+    """(num_graphs, max_groups, hidden) embeddings as they are scored and placed.
+
+    What all nodes of a graph have in common is taken off before each is brought to one length
+    (PairNorm-SI: Zhao and Akoglu, ICLR 2020, arXiv 1909.12223). What is left is what tells nodes
+    apart; it would be little otherwise, and less with every step, as nodes of a group grow alike.
+    """
+    centred = state - masked_mean(state, node_mask)[:, None]
+    return functional.layer_norm(centred, centred.shape[2:])
 
 
 def _first(labels: Tensor) -> Tensor:

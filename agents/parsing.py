@@ -10,25 +10,72 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from device_placement.envs.compiled import compiled
 from device_placement.envs.quotient import components
 
 Int = NDArray[np.int64]
+SHARPNESS = 10.0  # of scores that begin with a cosine
 
 
-def parse(num_nodes: int, edge_index: Tensor, scores: Tensor) -> Tensor:
+class ParsingLayer(nn.Module):
+    """Scores of edges, of which `parse` makes groups; no gradient passes that.
+
+    The score of an edge is sigmoid(MLP(z_u * z_v)). The gradient reaches it because a group's
+    embedding, the mean over its nodes, is multiplied by the mean score of the edges inside it.
+
+    Args:
+        hidden: size of an embedding.
+        dropout: share of the products' values that is dropped in training.
+        similarity: begin with an MLP whose score is sigmoid(`SHARPNESS` (c - similarity)), c being
+            the cosine of the embeddings at both ends: as the policy learns, nodes that it places
+            alike become alike and so a group. None: begin with random scores, by which groups
+            hardly change, as the gradient that reaches them does not say which nodes should part.
+
+    Shapes:
+        input: (num_nodes, hidden), (2, num_edges).
+        output: (num_edges,) scores.
+    """
+
+    def __init__(self, hidden: int, dropout: float = 0.0, similarity: float | None = None) -> None:
+        super().__init__()
+        first, last = nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
+        if similarity is not None:
+            _begin_alike(first, last, similarity)
+        self.score = nn.Sequential(first, nn.ReLU(), nn.Dropout(dropout), last)
+
+    def forward(self, nodes: Tensor, edge_index: Tensor) -> Tensor:
+        """The scores of the edges, 0 to 1."""
+        normal = functional.layer_norm(nodes, nodes.shape[1:])
+        scores: Tensor = self.score(normal[edge_index[0]] * normal[edge_index[1]])
+        return torch.sigmoid(scores).squeeze(1)
+
+
+@torch.no_grad()
+def _begin_alike(first: nn.Linear, last: nn.Linear, similarity: float) -> None:
+    """Let two hidden units carry plus and minus the cosine, and the others count nothing yet."""
+    sign = torch.tensor([1.0, -1.0])
+    first.weight[:2] = sign[:, None] / first.in_features  # normal embeddings: c is a mean
+    first.bias[:2] = 0.0
+    last.weight.zero_()
+    last.weight[0, :2] = SHARPNESS * sign
+    last.bias.fill_(-SHARPNESS * similarity)
+
+
+def parse(num_nodes: int, edge_index: Tensor, scores: Tensor, min_score: float = 0.0) -> Tensor:
     """Join every node with the neighbour at the other end of its best edge.
 
     The groups are the connected components of these edges. Every node has one vote, whichever
-    way its edges point, so a group has at least two nodes unless a node has no edge at all. Of
-    edges that score the same the first is the better one.
+    way its edges point, so a group has at least two nodes unless a node has no edge that may be
+    kept. Of edges that score the same the first is the better one.
 
     Args:
         num_nodes: how many there are.
         edge_index: (2, num_edges) long; no edge joins a node with itself.
         scores: (num_edges,).
+        min_score: edges that score less are never kept.
 
     Returns:
         (num_nodes,) long, the group of each node; groups are numbered by their first nodes.
@@ -36,6 +83,8 @@ def parse(num_nodes: int, edge_index: Tensor, scores: Tensor) -> Tensor:
     >>> parse(4, torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([0.9, 0.1, 0.5]))
     tensor([0, 0, 1, 1])
     """
+    eligible = scores >= min_score
+    edge_index, scores = edge_index[:, eligible], scores[eligible]
     num_edges = scores.numel()
     order = torch.argsort(scores, descending=True, stable=True)
     rank = torch.empty_like(order)
@@ -57,6 +106,28 @@ def parse(num_nodes: int, edge_index: Tensor, scores: Tensor) -> Tensor:
     _, labels = torch.unique(first[root], return_inverse=True)
     result: Tensor = labels
     return result
+
+
+def pool(nodes: Tensor, labels: Tensor, edge_index: Tensor, scores: Tensor) -> Tensor:
+    """(num_groups, hidden) the mean of each group's nodes times the mean score of its edges.
+
+    A group without edges keeps its mean as it is.
+
+    Args:
+        nodes: (num_nodes, hidden).
+        labels: (num_nodes,) long, below num_groups; numbers that no node has make rows of zeros.
+        edge_index: (2, num_edges).
+        scores: (num_edges,).
+    """
+    num_groups = int(labels.max()) + 1 if labels.numel() else 0
+    size = torch.bincount(labels, minlength=num_groups).clamp(min=1)
+    sums = nodes.new_zeros(num_groups, nodes.shape[1]).index_add(0, labels, nodes)
+    producer, consumer = labels[edge_index]
+    inner = producer == consumer
+    number = torch.bincount(producer[inner], minlength=num_groups)
+    total = scores.new_zeros(num_groups).index_add(0, producer[inner], scores[inner])
+    gate = torch.where(number > 0, total / number.clamp(min=1), 1.0)
+    return sums / size[:, None] * gate[:, None]
 
 
 def make_convex(edge_index: Int, labels: Int) -> Int:

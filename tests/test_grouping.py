@@ -9,8 +9,10 @@ import pytest
 import torch
 from stable_baselines3 import A2C, PPO
 from torch import Tensor
+from torch.nn import functional
 
-from device_placement.agents.grouping import GroupingExtractor
+from device_placement.agents.grouping import GroupingExtractor, _normal
+from device_placement.agents.parsing import SHARPNESS, ParsingLayer
 from device_placement.agents.policies import (
     GraphParsingPolicy,
 )
@@ -76,6 +78,49 @@ def test_another_pass_joins_learned_groups() -> None:
     once = learned_groups(parsing_policy(LAYOUT).eval(), seen)
     twice = learned_groups(parsing_policy(LAYOUT, passes=2).eval(), seen)
     assert len(set(twice)) < len(set(once))
+
+
+def test_edges_that_score_too_little_are_not_kept() -> None:
+    seen = make_observation(LAYOUT, coarse_on(2))
+    numbers = [
+        len(set(learned_groups(parsing_policy(LAYOUT, min_score=least).eval(), seen)))
+        for least in (0.0, 0.5, 1.1)
+    ]
+    assert numbers[0] < numbers[1] < numbers[2] == GROUPS
+
+
+def test_scores_begin_with_the_likeness_of_the_ends() -> None:
+    torch.manual_seed(0)
+    nodes = functional.layer_norm(torch.randn(4, 16), (16,))
+    edges = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    cosine = functional.cosine_similarity(nodes[edges[0]], nodes[edges[1]])
+    scores = ParsingLayer(16, similarity=0.25)(nodes, edges)
+    torch.testing.assert_close(scores, torch.sigmoid(SHARPNESS * (cosine - 0.25)))
+
+
+def test_what_all_nodes_have_in_common_changes_nothing() -> None:
+    state, mask = torch.randn(2, 5, 8), torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]).bool()
+    other = state + torch.randn(2, 1, 8)
+    torch.testing.assert_close(_normal(state, mask)[mask], _normal(other, mask)[mask])
+
+
+@torch.no_grad()
+def test_an_episode_goes_on_as_if_begun_anew() -> None:
+    policy = parsing_policy(LAYOUT).eval()
+    seen = make_observation(LAYOUT, coarse_on(2))
+    extractor = policy.features_extractor
+    assert isinstance(extractor, GroupingExtractor)
+
+    def at(step: float) -> Tensor:
+        seen["step"] = torch.full((1, 1), step)
+        return extractor(seen)
+
+    kept = [at(step) for step in (0.0, 1.0, 2.0, 1.0)]
+    extractor._last = None
+    assert torch.equal(at(2.0), kept[2])
+    assert torch.equal(kept[3], kept[1])
+    extractor.head.read.weight.mul_(2.0)  # weights that the encoder does not know of
+    assert not torch.equal(at(2.0), kept[2])
 
 
 def test_groups_without_a_common_device_stay_alone() -> None:

@@ -47,7 +47,7 @@ GRAPH_PRESETS: Mapping[str, Preset] = {
         "a2c",
         "nodewise",
         {
-            "assign": _nodewise(A2C_SETTINGS["assign"], n_steps=4),
+            "assign": _nodewise(A2C_SETTINGS["assign"]),
             "construct": _nodewise(A2C_SETTINGS["construct"]),
             "refine": _nodewise(A2C_SETTINGS["refine"]),
         },

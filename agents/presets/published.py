@@ -28,9 +28,11 @@ PUBLISHED: Mapping[str, Preset] = {
     "hsdag": Preset(
         "learned grouping by graph parsing, REINFORCE, as published",
         "HSDAG: Duan et al., NeurIPS 2024, arXiv 2405.14185",
-        "Groups of the chosen coarsening are the nodes. Embeddings are normalised before they "
-        "are scored and placed, as they grow from step to step. One parsing pass, as with more a "
-        "connected graph becomes one group. Gamma is that of the released code.",
+        "Groups of the chosen coarsening are the nodes. Embeddings are centred and normalised "
+        "before they are scored and placed, as they grow, and grow alike, from step to step. "
+        "Scores begin with the likeness of the ends; the paper does not say how. One parsing "
+        "pass, as with more a connected graph becomes one group. One update a buffer, as in the "
+        "released code, where the paper has four; gamma is that of the released code.",
         "reinforce",
         "parsing",
         by_formulation(
@@ -38,7 +40,7 @@ PUBLISHED: Mapping[str, Preset] = {
                 "assign",
                 reward="inverse",
                 algorithm={"learning_rate": 1e-4, "n_steps": 20, "gamma": 0.95},
-                extractor={**_HSDAG_NETWORK, "dropout": 0.2},
+                extractor={**_HSDAG_NETWORK, "dropout": 0.2, "similarity": 0.0},
                 features=_HSDAG_FEATURES,
             )
         ),
@@ -47,7 +49,8 @@ PUBLISHED: Mapping[str, Preset] = {
         "the same grouping, trained by PPO, with edges that have a direction",
         "HSDAG: Duan et al., NeurIPS 2024, arXiv 2405.14185; PPO: arXiv 1707.06347",
         "PPO with normalised advantages and a logarithmic reward in place of REINFORCE; every "
-        "feature; messages along and against the edges; groups that make no cycle; a state "
+        "feature; messages along and against the edges; a node whose neighbours are not like "
+        "enough stays alone, as nearly all are at first; groups that make no cycle; a state "
         "that does not move, as no proposal changes what the next one is worth.",
         "ppo",
         "parsing",
@@ -63,7 +66,14 @@ PUBLISHED: Mapping[str, Preset] = {
                     "n_epochs": 4,
                     "clip_range": 0.3,
                 },
-                extractor={"hidden": 64, "layers": 3, "convex": True, "moves_state": False},
+                extractor={
+                    "hidden": 64,
+                    "layers": 3,
+                    "similarity": 0.7,
+                    "min_score": 0.5,
+                    "convex": True,
+                    "moves_state": False,
+                },
                 features=_EVERY_FEATURE,
             )
         ),
@@ -71,7 +81,8 @@ PUBLISHED: Mapping[str, Preset] = {
     "placeto": Preset(
         "one group a step, each visited once an episode, rewarded by what its move improves",
         "Placeto: Addanki et al., NeurIPS 2019, arXiv 1906.08879",
-        "PPO with a critic in place of REINFORCE with a baseline by step over ten episodes; "
+        "PPO with a critic, on eight episodes, in place of REINFORCE with a baseline by step over "
+        "ten; a bonus for entropy, as moving one group of a chain alone never pays; "
         "improvements are logarithms, later ones discounted; memory limits make a placement "
         "invalid instead of costing a penalty.",
         "ppo",
@@ -84,13 +95,13 @@ PUBLISHED: Mapping[str, Preset] = {
                     "gamma": 0.9,
                     "gae_lambda": 0.95,
                     "vf_coef": 0.5,
-                    "ent_coef": 0.01,
-                    "learning_rate": 3e-3,
-                    "n_epochs": 8,
+                    "ent_coef": 0.07,
+                    "learning_rate": 2e-3,
+                    "n_epochs": 6,
                     "clip_range": 0.2,
                 },
                 extractor={"hidden": 32, "layers": 2, "state_layers": 2, "sweeps": True},
-                episodes={"n_steps": 4, "batch_size": 4},
+                episodes={"n_steps": 8, "batch_size": 4},
                 features=_EVERY_FEATURE,
                 horizon=None,
             )
