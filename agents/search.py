@@ -25,9 +25,9 @@ class SearchCommand(SearchConfig):
     """What a search is told."""
 
     placer: str = "local_search"
-    """With any evaluator: single, automatic, random, local_search, annealing, cross_entropy or
-    genetic. With the simulator, from its costs: heft, m_etf, stages, and the exact contiguous,
-    min_cut and cp_sat."""
+    """With any evaluator: single, automatic, random, local_search, annealing, cross_entropy,
+    genetic or posterior_sampling. With the simulator, from its costs: heft, m_etf, stages, and the
+    exact contiguous, min_cut and cp_sat."""
     time_limit: float | None = None
     """Seconds for a placer that takes a limit, as the exact ones do; its own by default."""
 

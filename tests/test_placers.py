@@ -14,6 +14,7 @@ from costs import make_costs
 from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.cross_entropy import draw
+from device_placement.agents.placers.posterior_sampling import PosteriorSampling
 from device_placement.agents.placers.result import Placer
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError, Evaluation, make_evaluator
@@ -25,6 +26,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "annealing": {},
     "cross_entropy": {},
     "genetic": {},
+    "posterior_sampling": {},
 }
 OTHERS = ("single", "automatic", "heft", "m_etf", "stages")
 
@@ -32,6 +34,11 @@ OTHERS = ("single", "automatic", "heft", "m_etf", "stages")
 def searches() -> list[Placer]:
     steepest = make_placer("local_search", descent="steepest")
     return [*(make_placer(name, **options) for name, options in SEARCHES.items()), steepest]
+
+
+def ends_early(placer: Placer) -> bool:
+    """Whether a search may end when it expects nothing new."""
+    return isinstance(placer, PosteriorSampling)
 
 
 each_search = pytest.mark.parametrize("placer", searches(), ids=repr)
@@ -62,7 +69,8 @@ def test_the_singles_come_first_and_the_budget_is_kept(placer: Placer) -> None:
     found = placer.place(evaluator, 60, 0)
     asked = [assignment for assignment, _ in found.evaluations]
     assert asked[:2] == [(0,) * 12, (1,) * 12]
-    assert len(set(asked)) == len(asked) == evaluator.num_calls == 60
+    assert len(set(asked)) == len(asked) == evaluator.num_calls
+    assert len(asked) == 60 or (ends_early(placer) and 20 <= len(asked) < 60)
     assert found.time_s == min(time_s for _, time_s in found.evaluations)
 
 
@@ -95,7 +103,7 @@ def test_a_search_ends_where_there_is_little_to_choose(placer: Placer) -> None:
     recorder = RecordingEvaluator(forced, 20)
     found = placer.place(recorder, 20, 0)
     assert (found.assignment, found.time_s) == ((0, 1), 4.0)
-    assert recorder.num_requests == 20 * REQUESTS_PER_BUDGET
+    assert recorder.num_requests == 20 * REQUESTS_PER_BUDGET or ends_early(placer)
 
 
 class NothingRuns(ScriptedEvaluator):

@@ -39,6 +39,9 @@ PLACERS: Mapping[str, PlacerEntry] = {
     "annealing": PlacerEntry("annealing", "Annealing", "simulated annealing"),
     "cross_entropy": PlacerEntry("cross_entropy", "CrossEntropy", "the cross-entropy method"),
     "genetic": PlacerEntry("genetic", "Genetic", "a genetic algorithm"),
+    "posterior_sampling": PlacerEntry(
+        "posterior_sampling", "PosteriorSampling", "learns the costs and plans with them"
+    ),
     "heft": PlacerEntry("list_scheduling", "Heft", "earliest finish time, by upward rank", True),
     "m_etf": PlacerEntry(
         "list_scheduling", "MemoryEtf", "earliest start time within the memory of devices", True

@@ -65,7 +65,7 @@ class Trace:
         else:
             budget = max(budget, len(evaluator.devices) + 1)
             self.recorder = RecordingEvaluator(evaluator, budget)
-        self.asked: dict[tuple[int, ...], float] = {}
+        self.evaluations: dict[tuple[int, ...], Evaluation] = {}  # in the order they were asked for
 
     @property
     def spent(self) -> bool:
@@ -75,13 +75,13 @@ class Trace:
     @property
     def progress(self) -> float:
         """The share of the budget that went to what was asked for here, 0 to 1."""
-        return min(1.0, len(self.asked) / self.recorder.budget)
+        return min(1.0, len(self.evaluations) / self.recorder.budget)
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Evaluate one device per group, (num_groups,)."""
         key = tuple(map(int, assignment))
         evaluation = self.recorder.evaluate(key)
-        self.asked.setdefault(key, evaluation.time_s)
+        self.evaluations.setdefault(key, evaluation)
         return evaluation
 
     def time_s(self, assignment: Sequence[int]) -> float:
@@ -96,12 +96,13 @@ class Trace:
 
     def result(self, bound_s: float = NAN) -> PlacerResult:
         """The result so far."""
-        valid = {key: time_s for key, time_s in self.asked.items() if not math.isnan(time_s)}
+        times = {key: one.time_s for key, one in self.evaluations.items()}
+        valid = {key: time_s for key, time_s in times.items() if not math.isnan(time_s)}
         best = min(valid, key=valid.__getitem__, default=())
         return PlacerResult(
             assignment=best,
             time_s=valid.get(best, NAN),
-            evaluations=tuple(self.asked.items()),
+            evaluations=tuple(times.items()),
             wall_s=time.perf_counter() - self.start,
             bound_s=bound_s,
         )

@@ -8,17 +8,15 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from device_placement.agents.placers.contiguous import best_contiguous
 from device_placement.agents.placers.min_cut import minimum_cut
 from device_placement.agents.placers.moves import Choice, Space
+from device_placement.agents.planning.neighbourhoods import Choices, descend
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.costs import Costs
 from device_placement.envs.execution.schedule import schedule_times
-from device_placement.envs.graph import Bool
-
-OVERLAP = 4  # windows of each length begin a quarter of it apart
+from device_placement.envs.graph import Float64
 
 
 def warm_start(costs: Costs, space: Space, schedule: str, seconds: float) -> tuple[Choice, float]:
@@ -39,10 +37,13 @@ def warm_start(costs: Costs, space: Space, schedule: str, seconds: float) -> tup
     [0, 0, 0, 0]
     """
     deadline = time.perf_counter() + seconds
-    windows = _windows(space.num_units)
+
+    def times(choices: Choices) -> Float64:
+        return schedule_times(costs, choices[:, space.unit], schedule)
+
     best, best_s = np.zeros(space.num_units, dtype=np.int64), math.inf
     for start in _starts(costs, space, schedule):
-        choice, time_s = _descend(costs, space, schedule, start, windows, deadline)
+        choice, time_s = descend(times, start, space.allowed, deadline)
         if time_s < best_s:
             best, best_s = choice, time_s
     return best, best_s
@@ -60,46 +61,3 @@ def _starts(costs: Costs, space: Space, schedule: str) -> Iterator[Choice]:
             assignment = best_contiguous(costs, space)
             if assignment is not None:
                 yield assignment[first].astype(np.int64)
-
-
-def _windows(num_units: int) -> Bool:
-    """(num_windows, num_units) units that stand next to each other, in lengths 1, 2, 4 ..."""
-    lengths = 2 ** np.arange(max(num_units, 1).bit_length())
-    numbers = np.arange(num_units)
-    return np.array(
-        [
-            (numbers >= begin) & (numbers < begin + length)
-            for length in lengths.tolist()
-            for begin in range(0, num_units - length + 1, max(1, length // OVERLAP))
-        ]
-    )
-
-
-def _descend(
-    costs: Costs,
-    space: Space,
-    schedule: str,
-    choice: Choice,
-    windows: Bool,
-    deadline: float,
-) -> tuple[Choice, float]:
-    """Move the window that helps most to another device, as long as one helps."""
-    time_s = float(schedule_times(costs, _assignments(space, choice[None]), schedule)[0])
-    while time.perf_counter() < deadline:
-        small = choice.astype(np.uint8)
-        moved = np.concatenate(
-            [
-                np.where(windows & space.allowed[:, device], np.uint8(device), small)
-                for device in range(costs.num_devices)
-            ]
-        )
-        times_s = schedule_times(costs, _assignments(space, moved), schedule)
-        best = int(times_s.argmin())
-        if not times_s[best] < time_s:
-            break
-        choice, time_s = moved[best].astype(np.int64), float(times_s[best])
-    return choice, time_s
-
-
-def _assignments(space: Space, choices: NDArray[np.integer]) -> NDArray[np.integer]:
-    return choices[:, space.unit]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.envs.coarsening import CoarseGraph
+from device_placement.envs.devices import Device
 from device_placement.envs.errors import DeviceError
 from device_placement.envs.execution.profile import HardwareProfile
 from device_placement.envs.graph import Bool, Float64, Int32
@@ -76,33 +78,70 @@ def read_costs(
         PlacementError: when the profile is of another model.
         DeviceError: when there are more than `MAX_DEVICES` devices.
     """
-    graph, num_devices = coarse.graph, len(profile.devices)
+    costs = free_costs(coarse, profile.devices, colour)
+    op_s = profile.op_times(coarse.graph)
+    compute_s = costs.compute_s.copy()
+    np.add.at(compute_s, coarse.op_group, np.where(np.isnan(op_s), np.inf, op_s))
+    return replace(
+        costs,
+        compute_s=compute_s,
+        latency_s=profile.latency_s,
+        s_per_byte=1.0 / profile.bytes_per_s,
+        subgraph_s=profile.subgraph_s,
+        pays=np.array(profile.pays_transfers, dtype=np.bool_),
+    )
+
+
+def free_costs(
+    coarse: CoarseGraph, devices: Sequence[Device], colour: NDArray[np.integer] | None = None
+) -> Costs:
+    """What is known of costs without a profile: everything that is no time.
+
+    Args:
+        coarse: the groups.
+        devices: (num_devices,) with their memories.
+        colour: as `read_costs` takes it.
+
+    Returns:
+        Costs where all that a device can do takes no time.
+
+    Raises:
+        DeviceError: when there are more than `MAX_DEVICES` devices.
+    """
+    num_devices = len(devices)
     if num_devices > MAX_DEVICES:
         raise DeviceError(f"Got {num_devices} devices; the simulator takes up to {MAX_DEVICES}.")
-    op_s = profile.op_times(graph)
-    op_s = np.where(np.isnan(op_s), np.inf, op_s)
-    compute_s = np.zeros((coarse.num_groups, num_devices))
-    np.add.at(compute_s, coarse.op_group, op_s)
-    compute_s[~coarse.supported] = np.inf
     group_bytes = np.zeros(coarse.num_groups)
-    np.add.at(group_bytes, coarse.op_group, graph.weight_bytes)
-    limits = [device.memory_bytes for device in profile.devices]
+    np.add.at(group_bytes, coarse.op_group, coarse.graph.weight_bytes)
+    limits = [device.memory_bytes for device in devices]
     tensor_group, tensor_bytes, reader_start, reader = _tensors(coarse)
     return Costs(
-        compute_s=compute_s,
+        compute_s=np.where(coarse.supported, 0.0, np.inf),
         tensor_group=tensor_group,
         tensor_bytes=tensor_bytes,
         reader_start=reader_start,
         reader=reader,
-        latency_s=profile.latency_s,
-        s_per_byte=1.0 / profile.bytes_per_s,
-        subgraph_s=profile.subgraph_s,
+        latency_s=np.zeros((num_devices, num_devices)),
+        s_per_byte=np.zeros((num_devices, num_devices)),
+        subgraph_s=np.zeros(num_devices),
         group_bytes=group_bytes,
         memory_bytes=np.array([np.inf if limit is None else limit for limit in limits]),
-        pays=np.array(profile.pays_transfers, dtype=np.bool_),
+        pays=np.ones(num_devices, dtype=np.bool_),
         colour=np.asarray(
             np.full(coarse.num_groups, FREE) if colour is None else colour, dtype=np.int32
         ),
+    )
+
+
+def without_times(costs: Costs) -> Costs:
+    """The same where all that a device can do takes no time, as `free_costs` gives it."""
+    return replace(
+        costs,
+        compute_s=np.where(np.isfinite(costs.compute_s), 0.0, np.inf),
+        latency_s=np.zeros_like(costs.latency_s),
+        s_per_byte=np.zeros_like(costs.s_per_byte),
+        subgraph_s=np.zeros_like(costs.subgraph_s),
+        pays=np.ones_like(costs.pays),
     )
 
 

@@ -128,7 +128,7 @@ def concurrent(costs: Costs, devices: Devices) -> Float64:
         there(t,b) = end(t)                                        if t is made on b
                    = max(end(t), end of the move before on (p(t), b)) + w(t, p(t), b)
     """
-    start, tensor = _inputs(costs)
+    start, tensor = inputs_of(costs)
     return concurrent_times(
         devices,
         costs.compute_s,
@@ -194,7 +194,7 @@ def _edges(costs: Costs) -> Int32:
     return np.stack([producer, costs.reader]).astype(np.int32)
 
 
-def _inputs(costs: Costs) -> tuple[Int32, Int32]:
+def inputs_of(costs: Costs) -> tuple[Int32, Int32]:
     """Where each group's inputs begin, (num_groups + 1,), and the tensors, (num_readers,)."""
     tensor = np.repeat(np.arange(costs.num_tensors), np.diff(costs.reader_start))
     order = np.argsort(costs.reader, kind="stable")

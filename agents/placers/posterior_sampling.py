@@ -1,0 +1,146 @@
+"""Posterior sampling: learn what groups and transfers cost, plan as if that were so, look, learn.
+
+As a reinforcement learner it is model-based (Strens, ICML 2000; Osband, Russo and Van Roy,
+NeurIPS 2013): costs are drawn from what is believed, the best placement under them is found by
+a search in the model, and its true time corrects the belief.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_placement.agents.placers.knowledge import costs_of
+from device_placement.agents.placers.moves import Choice, Space, first_choice
+from device_placement.agents.placers.options import check_options
+from device_placement.agents.placers.result import PlacerResult, Trace
+from device_placement.agents.planning.beliefs import Beliefs, Dream
+from device_placement.agents.planning.neighbourhoods import search, windows
+from device_placement.envs.execution.costs import Costs, free_costs, without_times
+from device_placement.envs.execution.evaluation import Evaluator
+
+MOVES = 8  # windows that a random placement has on other devices, at most
+ELITE = 10  # of the fastest so far that a plan may begin with
+WORTH = 1e-3  # relative: a plan that is believed to save less is not evaluated
+MAX_PATIENCE = 128  # in batches, when plans bring nothing new any more
+
+
+@dataclass(frozen=True)
+class PosteriorSampling:
+    """Fits costs to all times so far, and evaluates what would be best if they were true.
+
+    It begins with the singles and with random placements of whole windows of groups. In each
+    round the first plan is for the most probable costs, the others for costs drawn from what
+    is believed. Which of the four schedules the times follow, it finds out as well; and with
+    a limit on the outputs' error it learns what each group adds to that. It ends before the
+    budget is spent when plans and their neighbours bring nothing new.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> PosteriorSampling().place(evaluator, budget=10, seed=0).assignment
+    (0, 0, 0, 0)
+    """
+
+    explore: int = 20
+    """Placements, singles included, before the first plan."""
+    proposals: int = 10
+    """Plans of a round."""
+    patience: int = 1
+    """Batches of random moves that a plan tries in vain before it ends; grows when plans bring
+    nothing new."""
+
+    def __post_init__(self) -> None:
+        check_options(self, explore=(0, math.inf), proposals=(1, math.inf), patience=(1, math.inf))
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        return _Search(self, evaluator, budget, seed).run()
+
+
+class _Search:
+    """One run of it."""
+
+    def __init__(
+        self, options: PosteriorSampling, evaluator: Evaluator, budget: int, seed: int
+    ) -> None:
+        self.options = options
+        self.trace, self.space = Trace(evaluator, budget), Space.of(evaluator)
+        self.generator = np.random.default_rng(seed)
+        self.spans = windows(self.space.num_units)
+        _, self.first = np.unique(self.space.unit, return_index=True)
+        self.costs = _frame(evaluator)
+        self.patience = options.patience
+
+    def run(self) -> PlacerResult:
+        """Explore, then plan until nothing is new."""
+        best, _ = first_choice(self.trace, self.space, self.generator)
+        tries = 0
+        while len(self.trace.evaluations) < self.options.explore and not self.trace.spent:
+            self._try(self._scattered(best, MOVES))
+            tries += 1
+            if tries >= 4 * self.options.explore:  # there are not so many
+                break
+        beliefs = Beliefs(self.trace.recorder.coarse, self.costs)
+        while not self.trace.spent and self.patience <= MAX_PATIENCE:
+            beliefs.learn(self.trace.evaluations)
+            fruitful = self._round(beliefs)
+            if not fruitful:
+                for _ in range(self.options.proposals):
+                    self._try(self._scattered(self._known()[0], 2))
+            self.patience = self.options.patience if fruitful else 2 * self.patience
+        return self.trace.result()
+
+    def _round(self, beliefs: Beliefs) -> bool:
+        """Evaluate the plans of a round that promise something; whether any was new."""
+        known = self._known()
+        new = False
+        for number in range(self.options.proposals):
+            dream = beliefs.draw(self.generator) if number else beliefs.expect()
+            rank = 0 if number % 2 == 0 else self.generator.integers(len(known))
+            plan = self._plan(dream, known[rank])
+            best_s, plan_s = dream.times(np.array([known[0], plan])[:, self.space.unit])
+            if plan_s < best_s * (1 - WORTH):
+                new |= self._try(plan)
+        return new
+
+    def _plan(self, dream: Dream, start: Choice) -> Choice:
+        """The best choice that a search finds in a dream."""
+        found, _ = search(
+            lambda choices: dream.times(choices[:, self.space.unit]),
+            start,
+            self.space.allowed,
+            self.generator,
+            self.patience,
+        )
+        return found
+
+    def _try(self, choice: Choice) -> bool:
+        """Evaluate a choice unless the budget is spent; whether it was new."""
+        before = len(self.trace.evaluations)
+        if not self.trace.spent:
+            self.trace.evaluate(self.space.assignment(choice))
+        return len(self.trace.evaluations) > before
+
+    def _known(self) -> list[Choice]:
+        """The fastest choices so far, the best first."""
+        times = {key: one.time_s for key, one in self.trace.evaluations.items() if one.valid}
+        best = sorted(times, key=times.__getitem__)[:ELITE]
+        return [np.array(key)[self.first] for key in best]
+
+    def _scattered(self, choice: Choice, most: int) -> Choice:
+        """The choice with up to so many random windows on random devices."""
+        for _ in range(self.generator.integers(1, most + 1)):
+            span = self.spans[self.generator.integers(len(self.spans))]
+            device = self.generator.integers(self.space.allowed.shape[1])
+            choice = np.where(span & self.space.allowed[:, device], device, choice)
+        return choice
+
+
+def _frame(evaluator: Evaluator) -> Costs:
+    """What is known of costs beforehand: no times, but tensors, memories and colours."""
+    costs = costs_of(evaluator)
+    if costs is None:
+        return free_costs(evaluator.coarse, evaluator.devices)
+    return without_times(costs)

@@ -1,0 +1,1 @@
+"""Costs learnt from the times of whole placements, and searches that know costs."""

@@ -1,0 +1,186 @@
+"""Costs as the times of placements tell them: Bayesian regression on logarithms."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from device_placement.agents.planning.cost_prior import CostPrior
+from device_placement.agents.planning.terms import flatten_costs, terms
+from device_placement.envs.execution.costs import Costs
+from device_placement.envs.graph import Float64
+
+ITERATIONS = 8  # of Gauss-Newton at most
+CORRECTIONS = 6  # of a draw
+HALVINGS = 6  # of a step that does not help
+LARGEST_STEP = 3.0  # of the logarithm of a cost
+RANGE = 40.0  # of the logarithm of a cost, up and down from the prior's mean
+NOISE = 1e-3, 0.3  # least and largest relative standard deviation of a time that is believed in
+CONVERGED = 1e-4  # relative, of the loss
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Times of placements, or whatever else adds up from costs."""
+
+    placements: NDArray[np.uint8]  # (num_observations, num_groups)
+    logarithm: Float64  # (num_observations,) of the time
+    variance: Float64  # (num_observations,) of its logarithm, as far as it is known
+
+    def __len__(self) -> int:
+        return len(self.logarithm)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Costs in white coordinates that are near `centre` and explain `logarithm`."""
+
+    placements: NDArray[np.uint8]  # (num_observations, num_groups)
+    logarithm: Float64  # (num_observations,)
+    deviation: Float64  # (num_observations,) of the noise
+    centre: Float64  # (num_terms,)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Some costs, and how they explain what was seen."""
+
+    white: Float64  # (num_terms,)
+    shares: Float64  # (num_observations, num_terms) of each cost in the time
+    residual: Float64  # (num_observations,) in units of the noise
+    loss: float  # minus the log probability of the costs and of what was seen
+
+
+class CostPosterior:
+    """The costs under one schedule, given a prior and the times of some placements.
+
+    The logarithm of a time is believed to be that of the sum of its terms, with Gaussian noise.
+    The most probable costs are found by Gauss-Newton steps; around them everything counts as
+    Gaussian (Laplace's approximation), and the noise is what makes the times most probable
+    (MacKay, Neural Computation 1992). In white coordinates the prior is a standard normal.
+
+    Args:
+        prior: of the costs.
+        costs: of the same groups; only what is no time is looked at.
+        schedule: a name of `SCHEDULES`.
+    """
+
+    def __init__(self, prior: CostPrior, costs: Costs, schedule: str) -> None:
+        self.prior = prior
+        self.schedule = schedule
+        self.surprise = math.inf  # minus the log probability of what was seen, up to a constant
+        self.num_fits = 0
+        self.noise = 0.02  # standard deviation of the logarithm of a time
+        self._frame = costs
+        self._white = np.zeros_like(prior.mean)  # the most probable costs
+        self._problem: _Problem | None = None
+
+    @property
+    def costs(self) -> Costs:
+        """The most probable costs."""
+        return self._as_costs(self._white)
+
+    def sample(self, generator: np.random.Generator) -> Costs:
+        """Costs drawn from what is believed.
+
+        Noise is added to what was seen and to the prior, and the costs are fitted anew, from
+        where the Gaussian would have them (randomise, then optimise: Bardsley et al., SIAM J.
+        Sci. Comput. 2014).
+        """
+        centre = generator.standard_normal(self._white.size)
+        if (known := self._problem) is None:
+            return self._as_costs(centre)
+        noise = known.deviation * generator.standard_normal(known.logarithm.size)
+        other = dataclasses.replace(known, logarithm=known.logarithm + noise, centre=centre)
+        start = self._newton(self._look(self._white, other), other)[0]
+        return self._as_costs(self._minimise(other, start, CORRECTIONS).white)
+
+    def predict(self, placements: NDArray[np.integer]) -> Float64:
+        """(batch,) the logarithm of the time by the most probable costs."""
+        return np.asarray(np.log(self._parts(self._white, placements).sum(axis=1)))
+
+    def fit(self, seen: Observations) -> None:
+        """Believe in what was seen, and in nothing else besides the prior."""
+        deviation = np.sqrt(self.noise**2 + seen.variance)
+        centre = np.zeros_like(self._white)
+        self._problem = _Problem(seen.placements, seen.logarithm, deviation, centre)
+        point = self._minimise(self._problem, self._white, ITERATIONS)
+        self._white = point.white
+        self.num_fits += 1
+        self._settle(point, self._problem)
+
+    def _settle(self, point: _Point, problem: _Problem) -> None:
+        """How probable all that is, and the noise for the next time."""
+        deviation = problem.deviation
+        white, factor, rows = self._newton(point, problem)
+        target = point.residual + rows @ point.white
+        misfit = 0.5 * float(target @ (target - rows @ white))
+        self.surprise = misfit + float(np.log(np.diag(factor)).sum() + np.log(deviation).sum())
+        inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=True)
+        left = float(len(target) - white.size + np.diag(inverse).sum())  # not explained by costs
+        error = point.residual * deviation
+        estimate = math.sqrt(float(error @ error) / max(left, 1e-9))
+        self.noise = float(np.clip(math.sqrt(estimate * self.noise), *NOISE))
+
+    def _minimise(self, problem: _Problem, start: Float64, iterations: int) -> _Point:
+        """Gauss-Newton, with steps that get shorter."""
+        point = self._look(start, problem)
+        for _ in range(iterations):
+            step = self._newton(point, problem)[0] - point.white
+            largest = float(np.abs(self.prior.factor @ step).max())
+            scale = min(1.0, LARGEST_STEP / max(largest, 1e-12))
+            for _ in range(HALVINGS):
+                new = self._look(point.white + scale * step, problem)
+                if new.loss < point.loss:
+                    break
+                scale /= 2
+            else:
+                return point
+            gain, point = point.loss - new.loss, new
+            if gain < CONVERGED * point.loss:
+                break
+        return point
+
+    def _look(self, white: Float64, problem: _Problem) -> _Point:
+        parts = self._parts(white, problem.placements)
+        total = parts.sum(axis=1)
+        parts /= total[:, None]
+        residual = (problem.logarithm - np.log(total)) / problem.deviation
+        away = white - problem.centre
+        return _Point(white, parts, residual, 0.5 * float(residual @ residual + away @ away))
+
+    def _newton(self, point: _Point, problem: _Problem) -> tuple[Float64, Float64, Float64]:
+        """The best costs if times were linear, the factor of their precision, the derivative."""
+        rows = (point.shares / problem.deviation[:, None]) @ self.prior.factor
+        precision = rows.T @ rows
+        precision[np.diag_indices_from(precision)] += 1.0
+        factor = scipy.linalg.cholesky(precision, lower=True, check_finite=False)
+        target = rows.T @ (point.residual + rows @ point.white) + problem.centre
+        return scipy.linalg.cho_solve((factor, True), target, check_finite=False), factor, rows
+
+    def _parts(self, white: Float64, placements: NDArray[np.integer]) -> Float64:
+        """(batch, num_terms) what each cost adds to each time."""
+        costs = self._as_costs(white)
+        return terms(costs, placements, self.schedule) * flatten_costs(costs)
+
+    def _as_costs(self, white: Float64) -> Costs:
+        change = np.clip(self.prior.factor @ white, -RANGE, RANGE)
+        values = np.exp(self.prior.mean + change)
+        groups, devices = self._frame.compute_s.shape
+        ends = np.cumsum([groups * devices, devices**2, devices**2])
+        compute_s, latency_s, s_per_byte, subgraph_s = np.split(values, ends)
+        apart = 1.0 - np.eye(devices)
+        return dataclasses.replace(
+            self._frame,
+            compute_s=np.where(
+                np.isfinite(self._frame.compute_s), compute_s.reshape(groups, devices), np.inf
+            ),
+            latency_s=latency_s.reshape(devices, devices) * apart,
+            s_per_byte=s_per_byte.reshape(devices, devices) * apart,
+            subgraph_s=subgraph_s if self.schedule == "sequential" else np.zeros(devices),
+        )
