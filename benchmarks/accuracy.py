@@ -16,12 +16,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from device_placement.agents.algorithms import make_algorithm
-from device_placement.agents.budget import REQUESTS_PER_BUDGET
-from device_placement.agents.callbacks import SearchCallback
-from device_placement.agents.placers.random_search import sample_placements
-from device_placement.agents.recording import RecordingEvaluator
-from device_placement.agents.saved import PolicyCard
+from device_placement.agents.learner import named_search
 from device_placement.envs.execution.compare import Contender, compare, contenders
 from device_placement.envs.execution.evaluation import Evaluation, single_assignments
 from device_placement.envs.execution.factory import make_evaluator
@@ -33,21 +28,17 @@ from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 class AccuracyConfig:
     """What to search for."""
 
-    models: tuple[str, ...] = ("resnet50", "bert_base")
+    models: tuple[str, ...] = ("resnet50", "inception_v3", "bert_base")
     """Models, as load_model takes them."""
+    searches: tuple[str, ...] = ("random", "local_search", "posterior_sampling")
+    """Names of placers and presets."""
     devices: str = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
     """Two CPU instances; the second one is the reference and has the exact outputs."""
     share: float = 0.5
     """The outputs may be off by this share of what the first device alone is off by."""
     max_groups: int = 24
     """Groups to place."""
-    preset: str = "ppo"
-    """The agent."""
-    formulation: str = "assign"
-    """How it places."""
-    horizon: int = 20
-    """Steps of an episode in assign and refine."""
-    budget: int = 300
+    budget: int = 500
     """Distinct placements of each search, singles included."""
     seeds: int = 3
     """Searches of each kind."""
@@ -80,27 +71,6 @@ def evaluator_of(
     return evaluator
 
 
-def search_randomly(evaluator: OpenVINOEvaluator, seed: int, config: AccuracyConfig) -> list[int]:
-    """The best valid placement of random search."""
-    recorder = RecordingEvaluator(evaluator, config.budget)
-    sample_placements(recorder, seed)
-    return list(recorder.best)
-
-
-def search_with_agent(evaluator: OpenVINOEvaluator, seed: int, config: AccuracyConfig) -> list[int]:
-    """The best valid placement that an agent meets while it learns."""
-    recorder = RecordingEvaluator(evaluator, config.budget)
-    recorder.evaluate_singles()
-    card = PolicyCard.of(config.preset, config.formulation, [recorder])
-    env = card.make_env(recorder, config.horizon)
-    algorithm = make_algorithm(config.preset, env, formulation=config.formulation, seed=seed)
-    algorithm.learn(REQUESTS_PER_BUDGET * config.budget, callback=SearchCallback([recorder]))
-    return list(recorder.best)
-
-
-SEARCHES = {"random search": search_randomly, "agent": search_with_agent}
-
-
 def search_all(model: str, config: AccuracyConfig) -> None:
     """Search with every method and seed, measure the results anew in turns, print a table."""
     with contextlib.closing(evaluator_of(model, config, None)) as free:
@@ -109,15 +79,16 @@ def search_all(model: str, config: AccuracyConfig) -> None:
     limit = config.share * max(errors.values())
     found: dict[str, list[int]] = {}
     for seed in range(config.seeds):
-        for name, search in SEARCHES.items():
+        for name in config.searches:
             with contextlib.closing(evaluator_of(model, config, limit)) as evaluator:
                 start = time.perf_counter()
                 label = f"{name}, seed {seed}"
-                found[label] = search(evaluator, seed, config)
+                result = named_search(name).place(evaluator, config.budget, seed)
+                found[label] = list(result.assignment)
                 best = evaluator.evaluate(found[label])
                 print(
                     f"  {label}: {1e3 * best.time_s:.2f} ms, error {best.output_error:.2e}, "
-                    f"after {time.perf_counter() - start:.0f} s",
+                    f"{len(result.evaluations)} placements in {time.perf_counter() - start:.0f} s",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -142,7 +113,7 @@ def _print_table(
         interval = f"{1e3 * one.interval_s[0]:.2f} - {1e3 * one.interval_s[1]:.2f}"
         numbers = f"{1e3 * one.time_s:>10.2f}{interval:>20}{one.num_subgraphs:>11}"
         print(f"{entry.name:<46}{numbers}{errors[entry.name]:>10.2e}")
-    for name in SEARCHES:
+    for name in dict.fromkeys(label.partition(",")[0] for label in anew if ", seed" in label):
         times = [one.time_s for label, one in anew.items() if label.startswith(name)]
         print(f"{name}, median over the seeds: {1e3 * statistics.median(times):.2f} ms")
 

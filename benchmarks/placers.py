@@ -1,36 +1,57 @@
-"""How far from the optimum does each placer end? On problems where that is known, or bounded.
+"""How far from the optimum does each search end? On problems where that is known, or bounded.
 
-Run it with::
+Every placer and every preset, on the same problems, with the same budget. Run it with::
 
-    python -m device_placement.benchmarks.placers
+    python -m device_placement.benchmarks.placers --out placers.csv
+
+Runs that the file has already are not made again, so that it can be stopped and called again,
+or with more seeds or searches.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import tyro
 
-from device_placement.agents.placers import make_placer
-from device_placement.agents.placers.result import PlacerResult
-from device_placement.benchmarks.suites import SUITES, Problem
+from device_placement.agents.learner import named_search
+from device_placement.agents.presets import PRESETS
+from device_placement.benchmarks.gaps import (
+    Row,
+    Scores,
+    format_table,
+    gap_cell,
+    improvements_of,
+    is_single,
+)
+from device_placement.benchmarks.suites import SUITES
 from device_placement.envs.errors import choose
 from device_placement.envs.execution.evaluation import single_assignments
 from device_placement.envs.execution.factory import make_evaluator
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.execution.simulator import SimulatedEvaluator
 
-SEARCHES = ("random", "local_search", "annealing", "cross_entropy", "genetic")  # with seeds
+SINGLES = "singles"
 PLANNERS = ("heft", "m_etf", "stages", "automatic")  # give one placement
+SEARCHES = (
+    "random",
+    "local_search",
+    "annealing",
+    "cross_entropy",
+    "genetic",
+    "posterior_sampling",
+)
 PROVER = "cp_sat"
-FIELDS = ("problem", "placer", "seed", "time_ms", "bound_ms", "evaluations", "wall_s")
+FIELDS = ("problem", "placer", "seed", "time_ms", "bound_ms", "evaluations", "wall_s", "bests_ms")
+Key = tuple[str, str, int]  # problem, search, seed
 
 
 @dataclass(frozen=True)
@@ -39,28 +60,43 @@ class PlacersConfig:
 
     suites: tuple[str, ...] = ("paper", "hard")
     """Suites of problems: paper, hard."""
+    searches: tuple[str, ...] = (*PLANNERS, *SEARCHES, *PRESETS, PROVER)
+    """Names of placers and presets."""
     budget: int = 2000
     """Distinct placements of each search, singles included."""
+    early: int = 500
+    """Evaluations after which the gap is shown as well."""
     seeds: int = 5
-    """Searches of each kind."""
+    """Runs of each search that has something random."""
     time_limit_s: float = 60.0
     """What the exact solver may take for each problem."""
+    jobs: int = 1
+    """Runs at the same time, each on one core."""
     out: str = ""
-    """CSV file for every run; none by default."""
+    """CSV file for every run, which is gone on with; none by default."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One run of one placer."""
+def run_one(key: Key, config: PlacersConfig) -> list[Row]:
+    """One run; of the singles a row each."""
+    import torch
 
-    problem: str
-    placer: str
-    seed: int
-    result: PlacerResult
+    torch.set_num_threads(1)
+    problem, name, seed = key
+    evaluator = _evaluator_of(problem, config)
+    if name == SINGLES:
+        rows = []
+        for label, single in single_assignments(evaluator).items():
+            bests = improvements_of([evaluator.evaluate(single).time_s])
+            rows.append(Row(problem, label, 0, math.nan, 1, 0.0, bests))
+        return rows
+    options = {"time_limit_s": config.time_limit_s} if name == PROVER else {}
+    found = named_search(name, **options).place(evaluator, config.budget, seed)
+    bests = improvements_of([time_s for _, time_s in found.evaluations])
+    return [Row(problem, name, seed, found.bound_s, len(found.evaluations), found.wall_s, bests)]
 
 
-def solve(name: str, problem: Problem, config: PlacersConfig) -> list[Row]:
-    """Every placer on one problem."""
+def _evaluator_of(name: str, config: PlacersConfig) -> SimulatedEvaluator:
+    (problem,) = (SUITES[suite][name] for suite in config.suites if name in SUITES[suite])
     evaluator = make_evaluator(
         problem.model,
         problem.devices,
@@ -69,81 +105,130 @@ def solve(name: str, problem: Problem, config: PlacersConfig) -> list[Row]:
         schedule=problem.schedule,
     )
     assert isinstance(evaluator, SimulatedEvaluator)
-    rows = []
-    for device, single in single_assignments(evaluator).items():
-        time_s = evaluator.evaluate(single).time_s
-        rows.append(Row(name, device, 0, PlacerResult(tuple(single), time_s, (), 0.0)))
-    runs = [(placer, 0) for placer in PLANNERS]
-    runs += [(placer, seed) for placer in SEARCHES for seed in range(config.seeds)]
-    for placer, seed in runs:
-        found = make_placer(placer).place(evaluator, config.budget, seed)
-        rows.append(Row(name, placer, seed, found))
-    prover = make_placer(PROVER, time_limit_s=config.time_limit_s)
-    rows.append(Row(name, PROVER, 0, prover.place(evaluator, config.budget, 0)))
-    return rows
+    return evaluator
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, float]:
-    """The median gap of each placer on one problem, to the bound that the prover gave."""
-    bound_s = rows[-1].result.bound_s
-    times: dict[str, list[float]] = {}
-    for row in rows:
-        label = "best single" if row.placer.startswith("all on ") else row.placer
-        times.setdefault(label, []).append(row.result.time_s)
-    singles = [one for one in times.pop("best single") if not math.isnan(one)]
-    best = min(one for group in (*times.values(), singles) for one in group if not math.isnan(one))
-    medians = {"best single": min(singles, default=math.nan)}
-    medians |= {placer: statistics.median(group) for placer, group in times.items()}
-    medians["best known"] = best
-    return {label: time_s / bound_s - 1 for label, time_s in medians.items()}
+def all_keys(config: PlacersConfig) -> list[Key]:
+    """Every run, the first seeds first."""
+    problems = [name for suite in config.suites for name in choose("suite", suite, SUITES)]
+    keys = [(problem, SINGLES, 0) for problem in problems]
+    for seed in range(config.seeds):
+        for name in config.searches:
+            if seed == 0 or name not in (*PLANNERS, PROVER):
+                keys += [(problem, name, seed) for problem in problems]
+    return keys
 
 
-def format_table(gaps: Mapping[str, Mapping[str, float]], proven: Mapping[str, bool]) -> str:
-    """Markdown: a row a problem, a column a placer."""
-    columns = list(next(iter(gaps.values())))
-    lines = ["| problem | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in gaps.items():
-        cells = ["-" if math.isnan(row[one]) else f"{100 * row[one]:.1f}" for one in columns]
-        lines.append(f"| {name}{'' if proven[name] else ' †'} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _key_of(row: Row) -> Key:
+    return row.problem, SINGLES if is_single(row) else row.placer, row.seed
+
+
+def run_all(keys: Sequence[Key], config: PlacersConfig) -> Iterator[list[Row]]:
+    """The rows of each run, as the runs end."""
+    if config.jobs == 1:
+        yield from (run_one(key, config) for key in keys)
+        return
+    with ProcessPoolExecutor(config.jobs, mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(run_one, key, config) for key in keys]):
+            yield future.result()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows that a file has; none when there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [_from_fields(fields) for fields in csv.DictReader(file)]
+
+
+def _from_fields(fields: dict[str, str]) -> Row:
+    pairs = [one.split(":") for one in fields["bests_ms"].split()]
+    return Row(
+        problem=fields["problem"],
+        placer=fields["placer"],
+        seed=int(fields["seed"]),
+        bound_s=1e-3 * float(fields["bound_ms"] or math.nan),
+        evaluations=int(fields["evaluations"]),
+        wall_s=float(fields["wall_s"]),
+        improvements=tuple((int(number), 1e-3 * float(time_ms)) for number, time_ms in pairs),
+    )
+
+
+def append_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows behind those of the file, which is made when there is none."""
+    new = not path.is_file()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(FIELDS)
+        for row in rows:
+            times = [
+                "" if math.isnan(one) else f"{1e3 * one:.9g}" for one in (row.time_s, row.bound_s)
+            ]
+            bests = " ".join(f"{number}:{1e3 * one:.9g}" for number, one in row.improvements)
+            ends = (row.evaluations, f"{row.wall_s:.2f}", bests)
+            writer.writerow((row.problem, row.placer, row.seed, *times, *ends))
+
+
+def report(scores: Scores, config: PlacersConfig) -> str:
+    """The tables, in Markdown."""
+    notes = {one: "" if scores.proven(one) else " †" for one in scores.problems}
+
+    def gaps(evaluations: int) -> str:
+        return format_table(
+            scores,
+            lambda problem, name: gap_cell(scores.gaps(problem, name, evaluations)),
+            notes,
+        )
+
+    def soon(problem: str, name: str) -> str:
+        numbers = [scores.evaluations_within(problem, name, gap) for gap in (0.05, 0.01)]
+        walls = [row.wall_s for row in scores.of(problem, name)] or [math.nan]
+        counts = ["-" if not math.isfinite(one) else f"{one:.0f}" for one in numbers]
+        return f"{counts[0]} / {counts[1]} / {sorted(walls)[len(walls) // 2]:.0f} s"
+
+    return "\n\n".join(
+        [
+            f"Gap in percent to the optimum after {config.budget} evaluations: median and, where "
+            "they differ, quartiles.\n† to the bound, where the optimum is not proven.",
+            gaps(config.budget),
+            f"The same after {config.early}.",
+            gaps(config.early),
+            "Evaluations until within 5 % / within 1 % (medians; -: not in half of the runs) / "
+            "wall time of a run.",
+            format_table(scores, soon, notes),
+        ]
+    )
 
 
 def main(config: PlacersConfig) -> int:
-    """Print the table, after a line a problem."""
+    """Make the runs that are missing, and print the tables."""
     print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
     print(f"{config}\n", flush=True)
-    gaps, proven, kept = {}, {}, []
-    for suite in config.suites:
-        for name, problem in choose("suite", suite, SUITES).items():
-            start = time.perf_counter()
-            rows = solve(name, problem, config)
-            exact = rows[-1].result
-            gaps[name], proven[name] = summarise(rows), exact.proven
-            kept += rows
-            print(
-                f"{name}: {problem}\n  {PROVER} {1e3 * exact.time_s:.4f} ms, bound "
-                f"{1e3 * exact.bound_s:.4f} ms, {time.perf_counter() - start:.0f} s in all",
-                flush=True,
-            )
-    print(f"\nMedian gap in percent to the optimum, of {config.seeds} seeds and {config.budget} ")
-    print("evaluations; † to the bound, where the optimum is not proven.\n")
-    print(format_table(gaps, proven))
-    if config.out:
-        write_csv(Path(config.out), kept)
+    for name in config.searches:
+        named_search(name)
+    path = Path(config.out)
+    rows = read_rows(path) if config.out else []
+    made = {_key_of(row) for row in rows}
+    missing = [key for key in all_keys(config) if key not in made]
+    start = time.perf_counter()
+    for number, new in enumerate(run_all(missing, config), start=1):
+        rows += new
+        if config.out:
+            append_rows(path, new)
+        passed_s = time.perf_counter() - start
+        left_s = passed_s / number * (len(missing) - number)
+        row = new[-1]
+        print(
+            f"{number}/{len(missing)} {row.problem}, {row.placer}, seed {row.seed}: "
+            f"{1e3 * row.time_s:.4f} ms, {row.wall_s:.0f} s; {left_s / 60:.0f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
+    places = {key: place for place, key in enumerate(all_keys(config))}
+    rows.sort(key=lambda row: places.get(_key_of(row), len(places)))
+    print(report(Scores(rows), config))
     return 0
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write every run."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(FIELDS)
-        for row in rows:
-            found = row.result
-            numbers = [1e3 * found.time_s, 1e3 * found.bound_s]
-            texts = ["" if math.isnan(number) else f"{number:.6f}" for number in numbers]
-            ends = (len(found.evaluations), f"{found.wall_s:.2f}")
-            writer.writerow((row.problem, row.placer, row.seed, *texts, *ends))
 
 
 if __name__ == "__main__":

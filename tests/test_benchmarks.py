@@ -95,8 +95,9 @@ def test_searches_under_an_accuracy_limit_are_compared(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     store = str(tmp_path / "store.sqlite")
-    config = AccuracyConfig(models=("diamond",), budget=4, seeds=1, rounds=2, store=store)
+    searches = ("random", "ppo")
+    config = AccuracyConfig(("diamond",), searches, budget=4, seeds=1, rounds=2, store=store)
     assert search_under_a_limit(config) == 0
     text = capsys.readouterr().out
     assert "diamond: outputs within" in text
-    assert "agent, median over the seeds" in text
+    assert "ppo, median over the seeds" in text

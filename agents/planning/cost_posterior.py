@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 from numpy.typing import NDArray
 
 from device_placement.agents.planning.cost_prior import CostPrior
@@ -16,7 +18,7 @@ from device_placement.envs.execution.costs import Costs
 from device_placement.envs.graph import Float64
 
 ITERATIONS = 8  # of Gauss-Newton at most
-CORRECTIONS = 6  # of a draw
+CORRECTIONS = 15  # of a draw, in steps of L-BFGS
 HALVINGS = 6  # of a step that does not help
 LARGEST_STEP = 3.0  # of the logarithm of a cost
 RANGE = 40.0  # of the logarithm of a cost, up and down from the prior's mean
@@ -56,6 +58,24 @@ class _Point:
     loss: float  # minus the log probability of the costs and of what was seen
 
 
+@dataclass(frozen=True)
+class _Known:
+    """The Gaussian around the most probable costs."""
+
+    problem: _Problem
+    point: _Point
+    factor: Float64  # (num_terms, num_terms) lower Cholesky factor of the precision
+    rows: Float64  # (num_observations, num_terms) the derivative, in units of the noise
+
+    def solve(self, vector: Float64, trans: Literal[0, 1]) -> Float64:
+        """The solution of a triangular system with the factor, or with it transposed."""
+        return np.asarray(
+            scipy.linalg.solve_triangular(
+                self.factor, vector, trans=trans, lower=True, check_finite=False
+            )
+        )
+
+
 class CostPosterior:
     """The costs under one schedule, given a prior and the times of some placements.
 
@@ -78,7 +98,7 @@ class CostPosterior:
         self.noise = 0.02  # standard deviation of the logarithm of a time
         self._frame = costs
         self._white = np.zeros_like(prior.mean)  # the most probable costs
-        self._problem: _Problem | None = None
+        self._known: _Known | None = None
 
     @property
     def costs(self) -> Costs:
@@ -90,15 +110,28 @@ class CostPosterior:
 
         Noise is added to what was seen and to the prior, and the costs are fitted anew, from
         where the Gaussian would have them (randomise, then optimise: Bardsley et al., SIAM J.
-        Sci. Comput. 2014).
+        Sci. Comput. 2014), in coordinates in which the Gaussian is a standard normal.
         """
         centre = generator.standard_normal(self._white.size)
-        if (known := self._problem) is None:
+        if (known := self._known) is None:
             return self._as_costs(centre)
-        noise = known.deviation * generator.standard_normal(known.logarithm.size)
-        other = dataclasses.replace(known, logarithm=known.logarithm + noise, centre=centre)
-        start = self._newton(self._look(self._white, other), other)[0]
-        return self._as_costs(self._minimise(other, start, CORRECTIONS).white)
+        noise = generator.standard_normal(len(known.point.residual))
+        problem = dataclasses.replace(
+            known.problem,
+            logarithm=known.problem.logarithm + noise * known.problem.deviation,
+            centre=centre,
+        )
+
+        def loss(draw: Float64) -> tuple[float, Float64]:
+            white = self._white + known.solve(draw, trans=1)
+            point = self._look(white, problem)
+            gradient = white - centre - self._pull(point, problem)
+            return point.loss, known.solve(gradient, trans=0)
+
+        target = known.rows.T @ (known.point.residual + noise + known.rows @ self._white) + centre
+        start = known.solve(target, trans=0) - known.factor.T @ self._white
+        found, _, _ = scipy.optimize.fmin_l_bfgs_b(loss, start, maxiter=CORRECTIONS)
+        return self._as_costs(self._white + known.solve(found, trans=1))
 
     def predict(self, placements: NDArray[np.integer]) -> Float64:
         """(batch,) the logarithm of the time by the most probable costs."""
@@ -108,29 +141,29 @@ class CostPosterior:
         """Believe in what was seen, and in nothing else besides the prior."""
         deviation = np.sqrt(self.noise**2 + seen.variance)
         centre = np.zeros_like(self._white)
-        self._problem = _Problem(seen.placements, seen.logarithm, deviation, centre)
-        point = self._minimise(self._problem, self._white, ITERATIONS)
+        problem = _Problem(seen.placements, seen.logarithm, deviation, centre)
+        point = self._minimise(problem)
         self._white = point.white
         self.num_fits += 1
-        self._settle(point, self._problem)
-
-    def _settle(self, point: _Point, problem: _Problem) -> None:
-        """How probable all that is, and the noise for the next time."""
-        deviation = problem.deviation
         white, factor, rows = self._newton(point, problem)
+        self._known = _Known(problem, point, factor, rows)
         target = point.residual + rows @ point.white
         misfit = 0.5 * float(target @ (target - rows @ white))
         self.surprise = misfit + float(np.log(np.diag(factor)).sum() + np.log(deviation).sum())
+        self._settle(point, factor, deviation)
+
+    def _settle(self, point: _Point, factor: Float64, deviation: Float64) -> None:
+        """Choose the noise for the next fit: what the costs leave unexplained."""
         inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=True)
-        left = float(len(target) - white.size + np.diag(inverse).sum())  # not explained by costs
+        left = float(len(deviation) - len(factor) + np.diag(inverse).sum())
         error = point.residual * deviation
         estimate = math.sqrt(float(error @ error) / max(left, 1e-9))
         self.noise = float(np.clip(math.sqrt(estimate * self.noise), *NOISE))
 
-    def _minimise(self, problem: _Problem, start: Float64, iterations: int) -> _Point:
-        """Gauss-Newton, with steps that get shorter."""
-        point = self._look(start, problem)
-        for _ in range(iterations):
+    def _minimise(self, problem: _Problem) -> _Point:
+        """Gauss-Newton from the most probable costs so far, with steps that get shorter."""
+        point = self._look(self._white, problem)
+        for _ in range(ITERATIONS):
             step = self._newton(point, problem)[0] - point.white
             largest = float(np.abs(self.prior.factor @ step).max())
             scale = min(1.0, LARGEST_STEP / max(largest, 1e-12))
@@ -154,13 +187,19 @@ class CostPosterior:
         away = white - problem.centre
         return _Point(white, parts, residual, 0.5 * float(residual @ residual + away @ away))
 
+    def _pull(self, point: _Point, problem: _Problem) -> Float64:
+        """(num_terms,) where what was seen draws the costs to: minus its loss's gradient."""
+        return np.asarray(
+            (point.shares.T @ (point.residual / problem.deviation)) @ self.prior.factor
+        )
+
     def _newton(self, point: _Point, problem: _Problem) -> tuple[Float64, Float64, Float64]:
         """The best costs if times were linear, the factor of their precision, the derivative."""
         rows = (point.shares / problem.deviation[:, None]) @ self.prior.factor
         precision = rows.T @ rows
         precision[np.diag_indices_from(precision)] += 1.0
         factor = scipy.linalg.cholesky(precision, lower=True, check_finite=False)
-        target = rows.T @ (point.residual + rows @ point.white) + problem.centre
+        target = rows.T @ (point.residual + rows @ point.white)
         return scipy.linalg.cho_solve((factor, True), target, check_finite=False), factor, rows
 
     def _parts(self, white: Float64, placements: NDArray[np.integer]) -> Float64:

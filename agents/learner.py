@@ -1,0 +1,78 @@
+"""Presets as placers: an agent that learns with an evaluator and a budget, like any search."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from device_placement.agents.algorithms import make_algorithm
+from device_placement.agents.budget import REQUESTS_PER_BUDGET
+from device_placement.agents.callbacks import SearchCallback
+from device_placement.agents.placers import PLACERS, make_placer
+from device_placement.agents.placers.result import Placer, PlacerResult, Trace
+from device_placement.agents.presets import PRESETS, preset
+from device_placement.agents.saved import PolicyCard
+from device_placement.envs.errors import choose
+from device_placement.envs.execution.evaluation import Evaluator
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Trains a preset on one problem until the budget is spent; the best that it met counts.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> Learner("ppo").place(evaluator, budget=10, seed=0).assignment
+    (0, 0, 0, 0)
+    """
+
+    preset: str
+    """Name of the preset."""
+    formulation: str | None = None
+    """How an episode builds a placement; the preset's by default."""
+    horizon: int | None = None
+    """Steps of an episode in assign and refine; the preset's by default."""
+
+    def __post_init__(self) -> None:
+        preset(self.preset, self.formulation)
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        trace = Trace(evaluator, budget)
+        trace.singles()
+        card = PolicyCard.of(self.preset, self.formulation, [evaluator])
+        env = card.make_env(_Traced(trace), self.horizon)
+        algorithm = make_algorithm(self.preset, env, formulation=self.formulation, seed=seed)
+        steps = env.layout.max_groups if card.formulation == "construct" else 1
+        limit = REQUESTS_PER_BUDGET * trace.recorder.budget * steps
+        algorithm.learn(limit, callback=SearchCallback([trace.recorder]))
+        return trace.result()
+
+
+class _Traced:
+    """The evaluator of a trace, for an environment."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.evaluate = trace.evaluate
+        self.coarse, self.devices = trace.recorder.coarse, trace.recorder.devices
+        self.reference = trace.recorder.reference
+
+
+def named_search(name: str, **options: Any) -> Placer:
+    """A placer or a preset by its name.
+
+    Args:
+        name: a name of `PLACERS` or of `PRESETS`.
+        options: the fields of its class.
+
+    Raises:
+        DevicePlacementError: on an unknown name or option.
+
+    >>> named_search("nodewise_ppo"), named_search("random")
+    (Learner(preset='nodewise_ppo', formulation=None, horizon=None), RandomSearch())
+    """
+    choose("search", name, {**PLACERS, **PRESETS})
+    if name in PLACERS:
+        return make_placer(name, **options)
+    return dataclasses.replace(Learner(name), **options)

@@ -1,0 +1,147 @@
+"""What does a policy know of a model that it has not seen? Zero-shot, fine-tuned, from scratch.
+
+A policy learns on some models together, then places another one: greedily, and as the best of
+some draws, without training on it; then after a little training on it. Beside stand the same
+training from scratch, and searches with as many evaluations. Run it with::
+
+    python -m device_placement.benchmarks.transfer
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from device_placement.agents.algorithms import greedy_assignment, make_algorithm
+from device_placement.agents.budget import REQUESTS_PER_BUDGET, Budget
+from device_placement.agents.callbacks import SearchCallback
+from device_placement.agents.learner import named_search
+from device_placement.agents.proposals import draw_placements, last_horizon
+from device_placement.agents.recording import RecordingEvaluator
+from device_placement.agents.saved import PolicyCard, load_policy, save_policy
+from device_placement.benchmarks.gaps import gap_cell
+from device_placement.envs.execution.evaluation import single_assignments
+from device_placement.envs.execution.factory import make_evaluator
+from device_placement.envs.execution.machine import describe_machine
+from device_placement.envs.execution.simulator import SimulatedEvaluator
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """What to learn on, and what to place."""
+
+    presets: tuple[str, ...] = ("nodewise_ppo", "hsdag_ppo", "gdp")
+    """Policies whose weights fit any model."""
+    beside: tuple[str, ...] = ("random", "local_search", "posterior_sampling")
+    """Searches that are given as many evaluations."""
+    train: tuple[str, ...] = ("resnet50", "bert_base")
+    """Models to learn on."""
+    test: str = "inception_v3"
+    """The model to place."""
+    hardware: str = "paper"
+    """Machine of the simulator."""
+    schedule: str = "concurrent"
+    """Its schedule."""
+    budget: int = 2000
+    """Distinct placements of the training, of all models together."""
+    samples: int = 16
+    """Draws of the policy."""
+    finetune: int = 100
+    """Distinct placements of the training on the model to place, singles included."""
+    seeds: int = 3
+    """Trainings of each kind."""
+    time_limit_s: float = 60.0
+    """What the exact solver may take for the optimum."""
+
+
+def simulator(model: str, config: TransferConfig) -> SimulatedEvaluator:
+    """The evaluator of a model."""
+    evaluator = make_evaluator(
+        model, evaluator="simulator", hardware=config.hardware, schedule=config.schedule
+    )
+    assert isinstance(evaluator, SimulatedEvaluator)
+    return evaluator
+
+
+def pretrain(preset: str, seed: int, path: Path, config: TransferConfig) -> None:
+    """Learn on the models together, and save the policy."""
+    evaluators = [simulator(model, config) for model in config.train]
+    budget = Budget(config.budget)
+    recorders = [RecordingEvaluator(one, budget) for one in evaluators]
+    card = PolicyCard.of(preset, None, evaluators)
+    algorithm = make_algorithm(preset, card.make_env(recorders), seed=seed)
+    callback = SearchCallback(recorders, config.train)
+    algorithm.learn(REQUESTS_PER_BUDGET * config.budget, callback=callback)
+    save_policy(algorithm, path, card)
+
+
+def transferred(preset: str, seed: int, path: Path, config: TransferConfig) -> dict[str, float]:
+    """The seconds of what a saved policy makes of the model that it has not seen."""
+    evaluator = simulator(config.test, config)
+    card = PolicyCard.of(preset, None, [evaluator])
+    short = last_horizon(card)
+    algorithm = load_policy(path, card.make_env(evaluator), seed)
+    greedy = greedy_assignment(algorithm, card.make_env(evaluator, horizon=short))
+    drawn = RecordingEvaluator(evaluator, len(evaluator.devices) + config.samples)
+    draw_placements(algorithm, card.make_env(drawn, horizon=short), drawn, config.samples)
+    recorder = RecordingEvaluator(evaluator, config.finetune)
+    recorder.evaluate_singles()
+    algorithm = load_policy(path, card.make_env(recorder), seed)
+    limit = REQUESTS_PER_BUDGET * config.finetune
+    algorithm.learn(limit, callback=SearchCallback([recorder]))
+    return {
+        "zero-shot, greedy": evaluator.evaluate(greedy).time_s,
+        f"zero-shot, best of {config.samples}": drawn.best_s,
+        f"fine-tuned, best of {config.finetune}": recorder.best_s,
+    }
+
+
+def compare(config: TransferConfig) -> dict[str, list[float]]:
+    """The seconds of each way, one a seed."""
+    times: dict[str, list[float]] = {}
+    target = simulator(config.test, config)
+
+    def add(found: Mapping[str, float]) -> None:
+        for label, time_s in found.items():
+            times.setdefault(label, []).append(time_s)
+
+    for seed in range(config.seeds):
+        for preset in config.presets:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "policy.zip"
+                pretrain(preset, seed, path, config)
+                found = transferred(preset, seed, path, config)
+            scratch = named_search(preset).place(target, config.finetune, seed)
+            found[f"from scratch, best of {config.finetune}"] = scratch.time_s
+            add({f"{preset}, {label}": time_s for label, time_s in found.items()})
+        for name in config.beside:
+            found_s = named_search(name).place(target, config.finetune, seed).time_s
+            add({f"{name}, best of {config.finetune}": found_s})
+    return times
+
+
+def main(config: TransferConfig) -> int:
+    """Print a table."""
+    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
+    print(f"{config}\n", flush=True)
+    target = simulator(config.test, config)
+    exact = named_search("cp_sat", time_limit_s=config.time_limit_s).place(target, 10, 0)
+    singles = [target.evaluate(one).time_s for one in single_assignments(target).values()]
+    times = compare(config)
+    print(f"{config.test} after {', '.join(config.train)}; bound {1e3 * exact.bound_s:.4f} ms")
+    print("Gap to it in percent, median and quartiles over the seeds, and every seed:\n")
+    print(f"| | gap | {config.seeds} seeds |\n|---|---|---|")
+    for label, some in {"best single": [min(singles)], **times}.items():
+        gaps = [time_s / exact.bound_s - 1 for time_s in some]
+        each = ", ".join(f"{100 * gap:.1f}" for gap in gaps)
+        print(f"| {label} | {gap_cell(gaps)} | {each} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(TransferConfig, description=__doc__)))
