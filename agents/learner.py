@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
 
 from device_placement.agents.algorithms import make_algorithm
 from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.placers import PLACERS, make_placer
+from device_placement.agents.placers.options import check_options
 from device_placement.agents.placers.result import Placer, PlacerResult, Trace
 from device_placement.agents.presets import PRESETS, preset
+from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
 from device_placement.envs.errors import choose
 from device_placement.envs.execution.evaluation import Evaluator
@@ -20,6 +25,8 @@ from device_placement.envs.execution.evaluation import Evaluator
 @dataclass(frozen=True)
 class Learner:
     """Trains a preset on one problem until the budget is spent; the best that it met counts.
+
+    It ends before that when the policy has settled and proposes nothing new any more.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -33,9 +40,12 @@ class Learner:
     """How an episode builds a placement; the preset's by default."""
     horizon: int | None = None
     """Steps of an episode in assign and refine; the preset's by default."""
+    settled: int = 2000
+    """Requests in a row without a new placement after which it ends."""
 
     def __post_init__(self) -> None:
         preset(self.preset, self.formulation)
+        check_options(self, settled=(1, math.inf))
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, as `Placer` says."""
@@ -46,8 +56,24 @@ class Learner:
         algorithm = make_algorithm(self.preset, env, formulation=self.formulation, seed=seed)
         steps = env.layout.max_groups if card.formulation == "construct" else 1
         limit = REQUESTS_PER_BUDGET * trace.recorder.budget * steps
-        algorithm.learn(limit, callback=SearchCallback([trace.recorder]))
+        until_settled = _Settled(trace.recorder, self.settled)
+        algorithm.learn(limit, callback=[SearchCallback([trace.recorder]), until_settled])
         return trace.result()
+
+
+class _Settled(BaseCallback):
+    """Ends a training when so many requests in a row brought nothing new."""
+
+    def __init__(self, recorder: RecordingEvaluator, requests: int) -> None:
+        super().__init__()
+        self._recorder, self._requests = recorder, requests
+        self._distinct, self._at = 0, 0
+
+    def _on_step(self) -> bool:
+        recorder = self._recorder
+        if recorder.num_distinct > self._distinct:
+            self._distinct, self._at = recorder.num_distinct, recorder.num_requests
+        return recorder.num_requests - self._at < self._requests
 
 
 class _Traced:
@@ -67,10 +93,10 @@ def named_search(name: str, **options: Any) -> Placer:
         options: the fields of its class.
 
     Raises:
-        DevicePlacementError: on an unknown name or option.
+        DevicePlacementError: on an unknown name, or an option out of range.
 
-    >>> named_search("nodewise_ppo"), named_search("random")
-    (Learner(preset='nodewise_ppo', formulation=None, horizon=None), RandomSearch())
+    >>> named_search("nodewise_ppo", settled=500).settled, named_search("random")
+    (500, RandomSearch())
     """
     choose("search", name, {**PLACERS, **PRESETS})
     if name in PLACERS:
