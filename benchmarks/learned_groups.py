@@ -1,0 +1,164 @@
+"""Into how many groups do the agents that learn groups part a model, while they are trained?
+
+The code that was published with HSDAG merges until a connected graph is a few groups, often one,
+and then nothing but single devices can be tried. Run it with::
+
+    python -m device_placement.benchmarks.learned_groups --out groups.csv --figure groups.png
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from device_placement.agents.algorithms import make_algorithm
+from device_placement.agents.budget import REQUESTS_PER_BUDGET
+from device_placement.agents.callbacks import SearchCallback
+from device_placement.agents.presets import PRESETS
+from device_placement.agents.recording import RecordingEvaluator
+from device_placement.agents.saved import PolicyCard
+from device_placement.benchmarks.suites import SUITES, Problem
+from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.execution.factory import make_evaluator
+from device_placement.envs.execution.machine import describe_machine
+from device_placement.envs.rendering import PALETTE, align
+
+PARTS, WINDOW = 100, 10  # of a training; of these, how many are its beginning and its end
+HEAD = "preset,problem,groups,first 10 %,last 10 %,proposals,stayed at one"
+NOTE = """Learned groups: median (fewest) of all seeds.
+Stayed at one: trainings with a hundredth in which every proposal was one group."""
+
+
+@dataclass(frozen=True)
+class LearnedGroupsConfig:
+    """What to train."""
+
+    presets: tuple[str, ...] = ("hsdag", "hsdag_ppo")
+    """Presets that learn groups."""
+    suite: str = "paper"
+    """Suite of problems: paper, hard."""
+    budget: int = 2000
+    """Distinct placements of each training, singles included."""
+    seeds: int = 2
+    """Trainings of each preset on each problem."""
+    out: str = ""
+    """CSV file, a line a hundredth of a training; none by default."""
+    figure: str = ""
+    """PNG file of the curves; none by default."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A hundredth of one training."""
+
+    preset: str
+    problem: str
+    seed: int
+    groups: int  # of the model
+    proposals: int  # until its end
+    mean: float  # learned groups
+    fewest: int
+    most: int
+
+
+class GroupCounter(SearchCallback):
+    """Keeps the number of learned groups of each proposal, too."""
+
+    def __init__(self, recorder: RecordingEvaluator) -> None:
+        super().__init__([recorder])
+        self.counts: list[float] = []
+
+    def _on_step(self) -> bool:
+        extractor: Any = self.model.policy.features_extractor
+        self.counts.append(extractor.num_groups)
+        return super()._on_step()
+
+
+def train(name: str, label: str, problem: Problem, seed: int, budget: int) -> list[Part]:
+    """One training, in parts; fewer than `PARTS` where it has fewer proposals."""
+    options: Any = {"hardware": problem.hardware, "schedule": problem.schedule}
+    evaluator = make_evaluator(problem.model, problem.devices, evaluator="simulator", **options)
+    recorder = RecordingEvaluator(evaluator, budget)
+    recorder.evaluate_singles()
+    env, counter = PolicyCard.of(name, None, [evaluator]).make_env(recorder), GroupCounter(recorder)
+    make_algorithm(name, env, seed=seed).learn(REQUESTS_PER_BUDGET * budget, callback=counter)
+    parts, end = [], 0
+    for counts in np.array_split(counter.counts, min(PARTS, len(counter.counts))):
+        end += len(counts)
+        found = round(float(counts.mean()), 2), int(counts.min()), int(counts.max())
+        parts.append(Part(name, label, seed, evaluator.coarse.num_groups, end, *found))
+    return parts
+
+
+def row_of(runs: Sequence[Sequence[Part]]) -> tuple[str, ...]:
+    """The trainings of a preset on a problem, as a row of the table."""
+    first, cells = runs[0][0], []
+    for window in (slice(0, WINDOW), slice(-WINDOW, None)):
+        parts = [part for run in runs for part in run[window]]
+        median = np.median([part.mean for part in parts])
+        cells.append(f"{median:.1f} ({min(part.fewest for part in parts)})")
+    stayed = sum(any(part.most == 1 for part in run) for run in runs)
+    ends = (f"{np.median([run[-1].proposals for run in runs]):.0f}", f"{stayed} of {len(runs)}")
+    return first.preset, first.problem, str(first.groups), *cells, *ends
+
+
+def draw(runs: Sequence[Sequence[Part]], path: str) -> None:
+    """A panel a problem, a colour a preset, a line a training with its range behind it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        advice = "A figure needs matplotlib: pip install 'device-placement[render]'"
+        raise DevicePlacementError(advice) from error
+    presets = list(dict.fromkeys(run[0].preset for run in runs))
+    problems = list(dict.fromkeys(run[0].problem for run in runs))
+    figure = Figure(figsize=(4 * len(problems), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(problems), squeeze=False)[0]
+    for run in runs:
+        first, axes = run[0], panels[problems.index(run[0].problem)]
+        colour = PALETTE[presets.index(first.preset)]
+        ends, means = [part.proposals for part in run], [part.mean for part in run]
+        span = [part.fewest for part in run], [part.most for part in run]
+        axes.fill_between(ends, *span, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(ends, means, color=colour, linewidth=1.2, label=first.preset)
+        axes.axhline(first.groups, color="black", linestyle=":", label="groups of the model")
+        axes.set(title=first.problem, xlabel="proposals", xscale="log")
+        axes.set_ylim(0, 1.05 * first.groups)
+    panels[0].set_ylabel("learned groups")
+    lines, labels = panels[0].get_legend_handles_labels()
+    named = dict(zip(labels, lines, strict=True))  # one a name
+    figure.legend(named.values(), named, loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=100)
+
+
+def main(config: LearnedGroupsConfig) -> int:
+    """Train, write what was asked for, and print the table."""
+    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
+    print(f"{config}\n", flush=True)
+    torch.set_num_threads(1)
+    known = {name: one for name, one in PRESETS.items() if one.policy == "parsing"}
+    rows, runs = [tuple(HEAD.split(","))], list[list[Part]]()
+    for name in config.presets:
+        choose("preset that learns groups", name, known)
+        for label, problem in choose("suite", config.suite, SUITES).items():
+            mine = [train(name, label, problem, s, config.budget) for s in range(config.seeds)]
+            print(f"{name}, {label}: trained", file=sys.stderr, flush=True)
+            rows, runs = [*rows, row_of(mine)], runs + mine
+    print("\n".join(align(rows, right=range(2, 7))), NOTE, sep="\n\n")
+    if config.out:
+        with open(config.out, "w", newline="", encoding="utf-8") as file:
+            names = [field.name for field in fields(Part)]
+            csv.writer(file).writerows([names, *(astuple(part) for run in runs for part in run)])
+    if config.figure:
+        draw(runs, config.figure)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(LearnedGroupsConfig, description=__doc__)))
