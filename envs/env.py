@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from device_placement.envs.baseline import Baseline, read_baseline
 from device_placement.envs.coarsening import CoarseGraph
+from device_placement.envs.episode import Episode
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
 from device_placement.envs.execution.evaluation import (
     NAN,
@@ -186,11 +187,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         self._start = start
         self._baselines: dict[int, Baseline] = {}
         self._best: dict[int, tuple[float, list[int]]] = {}
-        self._graph_id = 0
-        self._step = 0
-        self._assignment = unplaced(self.coarse.num_groups)
-        self._evaluation: Evaluation | None = None
-        self._time_s = NAN  # what the next reward compares with
+        self._episode = self._begin(0)
 
     @property
     def coarse(self) -> CoarseGraph:
@@ -200,7 +197,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     @property
     def evaluator(self) -> Evaluator:
         """Who evaluates the placements of the current model."""
-        return self.evaluators[self._graph_id]
+        return self.evaluators[self._episode.graph_id]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -208,42 +205,40 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         """Begin an episode; the first one of a model evaluates its singles."""
         super().reset(seed=seed)
         chosen = (options or {}).get("graph_id")
-        self._graph_id = self._parts.draw_graph(self.np_random, chosen)
-        self._step = 0
-        self._evaluation = None
-        self._time_s = self.baseline().reference_s
-        self._assignment = unplaced(self.coarse.num_groups)
+        self._episode = self._begin(self._parts.draw_graph(self.np_random, chosen))
+        self._episode.time_s = self.baseline().reference_s
         if self._formulation.starts_placed:
-            self._assignment = self._start_assignment()
-            self._evaluation = self._evaluate(self._assignment)
-            if not self._evaluation.valid:
-                raise PlacementError(f"The start placement is invalid: {self._evaluation.error}")
-            self._time_s = self._evaluation.time_s
-        return self._observe(), self._info(self._evaluation)
+            start = self._start_assignment()
+            evaluation = self._evaluate(start)
+            if not evaluation.valid:
+                raise PlacementError(f"The start placement is invalid: {evaluation.error}")
+            self._episode.assignment, self._episode.evaluation = start, evaluation
+            self._episode.time_s = evaluation.time_s
+        return self._observe(), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Change the placement; evaluate it where the formulation says so."""
-        num_groups = self.coarse.num_groups
-        self._step += 1
-        proposal = self._formulation.act(self._assignment, action, self._step)
-        self._evaluation, reward = None, 0.0
+        episode, num_groups = self._episode, self.coarse.num_groups
+        episode.step += 1
+        proposal = self._formulation.act(episode.assignment, action, episode.step)
+        episode.evaluation, reward = None, 0.0
         undone = False
-        if self._formulation.is_due(num_groups, self._step):
-            self._evaluation = self._evaluate(proposal)
-            time_s = self._evaluation.time_s
-            if not self._evaluation.valid:
+        if self._formulation.is_due(num_groups, episode.step):
+            episode.evaluation = self._evaluate(proposal)
+            time_s = episode.evaluation.time_s
+            if not episode.evaluation.valid:
                 time_s = self.baseline().penalty_s
                 undone = self._formulation.undoes_invalid
-            reward = self._parts.reward(time_s, self._time_s, self.baseline().reference_s)
-            self._time_s = self._time_s if undone else time_s
+            reward = self._parts.reward(time_s, episode.time_s, self.baseline().reference_s)
+            episode.time_s = episode.time_s if undone else time_s
         if not undone:
-            self._assignment = proposal
-        terminated, truncated = self._formulation.ends(num_groups, self._step)
-        return self._observe(), reward, terminated, truncated, self._info(self._evaluation)
+            episode.assignment = proposal
+        terminated, truncated = self._formulation.ends(num_groups, episode.step)
+        return self._observe(), reward, terminated, truncated, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
         """The actions allowed next, flat: what sb3-contrib's MaskablePPO asks for."""
-        return self._formulation.masks(self.coarse.supported, self._step)
+        return self._formulation.masks(self.coarse.supported, self._episode.step)
 
     def snapshot(self) -> dict[str, Any]:
         """Where the episode stands and what is drawn next, as plain data for `restore`.
@@ -257,11 +252,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         True
         """
         return {
-            "graph_id": self._graph_id,
-            "step": self._step,
-            "assignment": self._assignment.tolist(),
-            "evaluation": self._evaluation and self._evaluation.to_json(),
-            "time_s": self._time_s,
+            "episode": self._episode.to_json(),
             "best": [[graph_id, *best] for graph_id, best in self._best.items()],
             "np_random": self.np_random.bit_generator.state,
         }
@@ -276,15 +267,9 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             The observation at that moment.
         """
         best = {graph_id: (time_s, found) for graph_id, time_s, found in snapshot["best"]}
-        for self._graph_id in best:  # those that had been opened, and no others
-            self.baseline()
-        self._baselines = {graph_id: self._baselines[graph_id] for graph_id in best}
-        self._best = best
-        self._graph_id, self._step = snapshot["graph_id"], snapshot["step"]
-        self._assignment = np.array(snapshot["assignment"], dtype=np.int64)
-        evaluation = snapshot["evaluation"]
-        self._evaluation = evaluation and Evaluation.from_json(evaluation)
-        self._time_s = snapshot["time_s"]
+        self._baselines = {graph_id: self._baseline_of(graph_id) for graph_id in best}
+        self._best = best  # after the baselines, which evaluate
+        self._episode = Episode.from_json(snapshot["episode"])
         self.np_random.bit_generator.state = snapshot["np_random"]
         return self._observe()
 
@@ -296,9 +281,9 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         """
         if assignment is not None:
             return Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
-        if self._graph_id not in self._best:
+        if self._episode.graph_id not in self._best:
             raise PlacementError("No placement was evaluated yet; call reset() first.")
-        best_s, assignment = self._best[self._graph_id]
+        best_s, assignment = self._best[self._episode.graph_id]
         best = Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
         baseline = self.baseline()
         claim = claim_of(self.evaluator, baseline.reference, baseline.reference_s / best_s)
@@ -325,10 +310,10 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
                 "render() needs a mode: gym.make(..., render_mode='text') or 'rgb_array'."
             )
         draw = render_text if self.render_mode == "text" else render_picture
-        time_s = self._evaluation.time_s if self._evaluation else NAN
-        subgraphs = self._evaluation.num_subgraphs if self._evaluation else 0
+        shown = self._episode.evaluation or Evaluation(time_s=NAN)
         names = [device.name for device in self.evaluator.devices]
-        return draw(self.coarse, names, self._assignment.tolist(), time_s, subgraphs)
+        assignment = self._episode.assignment.tolist()
+        return draw(self.coarse, names, assignment, shown.time_s, shown.num_subgraphs)
 
     def close(self) -> None:
         """End the measuring processes of the evaluators that this env made."""
@@ -339,17 +324,26 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     def baseline(self) -> Baseline:
         """What the singles of the current model say; evaluates them on the first call."""
-        if self._graph_id not in self._baselines:
-            assignments = single_assignments(self.evaluator).values()
-            singles = [self._evaluate(np.array(single)) for single in assignments]
-            self._baselines[self._graph_id] = read_baseline(self.evaluator, singles)
-        return self._baselines[self._graph_id]
+        return self._baseline_of(self._episode.graph_id)
 
-    def _evaluate(self, assignment: Assignment) -> Evaluation:
-        evaluation = self.evaluator.evaluate(assignment.tolist())
-        best_s, _ = self._best.get(self._graph_id, (math.inf, []))
+    def _baseline_of(self, graph_id: int) -> Baseline:
+        if graph_id not in self._baselines:
+            evaluator = self.evaluators[graph_id]
+            assignments = single_assignments(evaluator).values()
+            singles = [self._evaluate(np.array(single), graph_id) for single in assignments]
+            self._baselines[graph_id] = read_baseline(evaluator, singles)
+        return self._baselines[graph_id]
+
+    def _begin(self, graph_id: int) -> Episode:
+        return Episode(graph_id, unplaced(self.evaluators[graph_id].coarse.num_groups))
+
+    def _evaluate(self, assignment: Assignment, graph_id: int | None = None) -> Evaluation:
+        """Evaluate a placement of the current model, or of another one."""
+        number = self._episode.graph_id if graph_id is None else graph_id
+        evaluation = self.evaluators[number].evaluate(assignment.tolist())
+        best_s, _ = self._best.get(number, (math.inf, []))
         if evaluation.valid and evaluation.time_s < best_s:
-            self._best[self._graph_id] = (evaluation.time_s, assignment.tolist())
+            self._best[number] = (evaluation.time_s, assignment.tolist())
         return evaluation
 
     def _start_assignment(self) -> Assignment:
@@ -361,35 +355,17 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         return np.array(start.with_devices(self.evaluator.devices).to_groups(self.coarse))
 
     def _observe(self) -> Observation:
-        baseline = self.baseline()
+        baseline, episode = self.baseline(), self._episode
         return observe(
-            self._parts.static[self._graph_id],
+            self._parts.static[episode.graph_id],
             baseline.features,
             self.layout,
-            self._assignment,
-            self._formulation.cursor(self.coarse.num_groups, self._step),
-            math.log(self._time_s / baseline.reference_s),
-            self._step,
+            episode.assignment,
+            self._formulation.cursor(self.coarse.num_groups, episode.step),
+            math.log(episode.time_s / baseline.reference_s),
+            episode.step,
         )
 
-    def _info(self, evaluation: Evaluation | None) -> dict[str, Any]:
-        shown = evaluation or Evaluation(time_s=NAN)
-        best_s, best = self._best[self._graph_id]
-        reference_s = self.baseline().reference_s
-        return {
-            "time_s": shown.time_s,
-            "samples_s": shown.samples_s,
-            "interval_s": shown.interval_s,
-            "valid": evaluation is not None and evaluation.valid,
-            "error": shown.error,
-            "speedup": NAN if math.isnan(shown.time_s) else reference_s / shown.time_s,
-            "num_subgraphs": shown.num_subgraphs,
-            "compile_s": shown.compile_s,
-            "cached": shown.cached,
-            "cut_short": shown.cut_short,
-            "placement": self._assignment.tolist(),
-            "best_time_s": best_s,
-            "best_placement": list(best),
-            "output_error": shown.output_error,
-            "output_cosine": shown.output_cosine,
-        }
+    def _info(self) -> dict[str, Any]:
+        best = self._best[self._episode.graph_id]
+        return self._episode.information(self.baseline().reference_s, *best)

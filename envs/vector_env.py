@@ -62,10 +62,9 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
     | ``placement``, ``best_placement`` | (num_envs, max_groups), padded with -1 | lists |
 
     ## Autoreset
-    ``metadata["autoreset_mode"]`` tells it. ``NextStep``, the default: the step after an
-    episode's end ignores the action and resets. ``SameStep``: the step that ends an episode
-    resets, and infos have ``final_obs`` and ``final_info``. ``Disabled``: call ``reset`` with
-    ``options={"reset_mask": ...}``.
+    ``NextStep``, the default: the step after an episode's end ignores the action and resets.
+    ``SameStep``: the step that ends an episode resets; infos have ``final_obs`` and
+    ``final_info``. ``Disabled``: call ``reset`` with ``options={"reset_mask": ...}``.
 
     Args:
         num_envs: how many copies.
@@ -170,9 +169,9 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
                 is taken, and its placement invalid, as in a single environment.)
             ResetNeeded: before the first reset, or in ``Disabled`` behind an episode's end.
         """
-        acting, resets = ~self._ended, np.flatnonzero(self._ended)
         if not self._static:
             raise ResetNeeded("Call reset() before step().")
+        acting, resets = ~self._ended, np.flatnonzero(self._ended)
         if self._mode is AutoresetMode.DISABLED and resets.size:
             raise ResetNeeded("An episode has ended; reset it with options={'reset_mask': ...}.")
         chosen = check_actions(actions, self.action_space.shape, self.layout.num_devices, acting)
@@ -247,5 +246,5 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
 
     def _describe(self, outcomes: Outcomes, given: NDArray[np.bool_]) -> Infos:
         reference_s = self._ledger.reference_s[self._graph_ids]
-        best_s, best = self._ledger.best(self._graph_ids)
-        return describe(outcomes, reference_s, self._assignments, best_s, best, given)
+        best = self._ledger.best(self._graph_ids)
+        return describe(outcomes, reference_s, self._assignments, *best, given)

@@ -77,6 +77,7 @@ ORDER = [
     "observation",
     "baseline",
     "formulations",
+    "episode",
     "parts",
     "layout",
     "rendering",

@@ -15,13 +15,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from device_placement.agents.planning.rows import (
-    Placements,
-    largest_load,
-    largest_queue,
-    longest_path,
-    paid,
-)
+from device_placement.agents.planning.rows import Placements, longest_path, moves
 from device_placement.envs.errors import choose
 from device_placement.envs.execution.costs import Costs
 from device_placement.envs.execution.schedule import count_subgraphs, inputs_of
@@ -55,21 +49,13 @@ def flatten_costs(costs: Costs) -> Float64:
 
 
 def _sequential(costs: Costs, placements: Placements) -> Float64:
-    rows = paid(
-        placements,
-        costs.num_devices,
-        costs.tensor_group,
-        costs.tensor_bytes,
-        costs.reader_start,
-        costs.reader,
-    )
     pieces = count_subgraphs(costs, np.ascontiguousarray(placements.T)).T
-    return np.concatenate([rows, pieces], axis=1)
+    return _rows(_groups(costs, placements), _moves(costs, placements), pieces)
 
 
 def _concurrent(costs: Costs, placements: Placements) -> Float64:
     start, tensor = inputs_of(costs)
-    rows = longest_path(
+    on_path, counts = longest_path(
         placements,
         costs.compute_s,
         costs.latency_s,
@@ -79,36 +65,28 @@ def _concurrent(costs: Costs, placements: Placements) -> Float64:
         start,
         tensor,
     )
-    return _without_subgraphs(rows, costs)
+    return _rows(_groups(costs, placements) * on_path[:, :, None], counts)
 
 
 def _pipelined(costs: Costs, placements: Placements) -> Float64:
-    rows = largest_queue(
-        placements,
-        costs.compute_s,
-        costs.latency_s,
-        costs.s_per_byte,
-        costs.tensor_group,
-        costs.tensor_bytes,
-        costs.reader_start,
-        costs.reader,
-    )
-    return _without_subgraphs(rows, costs)
+    groups, counts = _groups(costs, placements), _moves(costs, placements)
+    loads = _link_loads(costs, counts)
+    own = np.arange(costs.num_devices)
+    loads[:, own, own] = _device_loads(costs, groups)
+    largest = loads.reshape(len(loads), -1).argmax(axis=1)[:, None]
+    links = (np.arange(costs.num_devices**2) == largest).reshape(loads.shape)
+    return _rows(groups * links[:, None, own, own], counts * links[:, None])
 
 
 def _max_load(costs: Costs, placements: Placements) -> Float64:
-    rows = largest_load(
-        placements,
-        costs.compute_s,
-        costs.latency_s,
-        costs.s_per_byte,
-        costs.tensor_group,
-        costs.tensor_bytes,
-        costs.reader_start,
-        costs.reader,
-        costs.pays,
-    )
-    return _without_subgraphs(rows, costs)
+    groups = _groups(costs, placements)
+    sent = _moves(costs, placements, slowest_only=True) * costs.pays[:, None]
+    received = _moves(costs, placements) * costs.pays
+    loads = _device_loads(costs, groups)
+    loads += _link_loads(costs, sent).sum(axis=2) + _link_loads(costs, received).sum(axis=1)
+    largest = np.arange(costs.num_devices) == loads.argmax(axis=1)[:, None]
+    counts = sent * largest[:, None, :, None] + received * largest[:, None, None, :]
+    return _rows(groups * largest[:, None], counts)
 
 
 ROWS: Mapping[str, Callable[[Costs, Placements], Float64]] = {
@@ -120,6 +98,38 @@ ROWS: Mapping[str, Callable[[Costs, Placements], Float64]] = {
 """Name of the schedule -> its rows."""
 
 
-def _without_subgraphs(rows: Float64, costs: Costs) -> Float64:
-    """With columns of zeros for the subgraphs, which only `sequential` charges."""
-    return np.pad(rows, ((0, 0), (0, costs.num_devices)))
+def _groups(costs: Costs, placements: Placements) -> Float64:
+    """(batch, num_groups, num_devices) 1 where a group is on a device."""
+    return np.asarray(placements[:, :, None] == np.arange(costs.num_devices), dtype=np.float64)
+
+
+def _moves(costs: Costs, placements: Placements, slowest_only: bool = False) -> Float64:
+    counts: Float64 = moves(
+        placements,
+        costs.latency_s,
+        costs.s_per_byte,
+        costs.tensor_group,
+        costs.tensor_bytes,
+        costs.reader_start,
+        costs.reader,
+        slowest_only,
+    )
+    return counts
+
+
+def _device_loads(costs: Costs, groups: Float64) -> Float64:
+    """(batch, num_devices) the time of the groups on each."""
+    compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
+    return np.asarray(np.einsum("bgd,gd->bd", groups, compute_s))
+
+
+def _link_loads(costs: Costs, counts: Float64) -> Float64:
+    """(batch, num_devices, num_devices) the time of the moves on each."""
+    return np.asarray(counts[:, 0] * costs.latency_s + counts[:, 1] * costs.s_per_byte)
+
+
+def _rows(groups: Float64, counts: Float64, pieces: NDArray[np.integer] | None = None) -> Float64:
+    """(batch, num_terms) all in one; without `pieces` no subgraph is charged."""
+    batch, devices = len(groups), groups.shape[2]
+    last = np.zeros((batch, devices)) if pieces is None else pieces
+    return np.concatenate([groups.reshape(batch, -1), counts.reshape(batch, -1), last], axis=1)
