@@ -74,9 +74,8 @@ def test_the_terms_add_up_to_the_time(
     schedule: str, seed: int, groups: int, devices: int, data: st.DataObject
 ) -> None:
     generator = np.random.default_rng(seed)
-    subgraph_s = generator.integers(0, 3, devices).astype(float)
     pays = generator.random(devices) < 0.7
-    costs = random_costs(generator, groups, devices, subgraph_s=subgraph_s, pays=pays)
+    costs = random_costs(generator, groups, devices, pays=pays)
     placements = generator.integers(devices, size=(5, groups))
     times = terms(costs, placements, schedule) @ flatten_costs(costs)
     assert times.tolist() == schedule_times(costs, placements, schedule).tolist()

@@ -24,7 +24,8 @@ from device_placement.envs.execution.evaluation import Evaluator
 MOVES = 8  # windows that a random placement has on other devices, at most
 ELITE = 10  # of the fastest so far that a plan may begin with
 WORTH = 1e-3  # relative: a plan that is believed to save less is not evaluated
-MAX_PATIENCE = 128  # in batches, when plans bring nothing new any more
+NOTHING_NEW = 3  # a round that evaluates no plan counts as so many rounds in vain
+MAX_DOUBLINGS = 7  # of the batches
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class PosteriorSampling:
     round the first plan is for the most probable costs, the others for costs drawn from what
     is believed. Which of the four schedules the times follow, it finds out as well; and with
     a limit on the outputs' error it learns what each group adds to that. It ends before the
-    budget is spent when plans and their neighbours bring nothing new.
+    budget is spent when rounds bring nothing better.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -47,12 +48,21 @@ class PosteriorSampling:
     """Placements, singles included, before the first plan."""
     proposals: int = 10
     """Plans of a round."""
-    patience: int = 1
-    """Batches of random moves that a plan tries in vain before it ends; grows when plans bring
-    nothing new."""
+    batches: int = 1
+    """Batches of random moves that a plan tries in vain before it ends; doubles when rounds bring
+    nothing better."""
+    patience: int = 24
+    """Rounds in a row without a better placement after which it ends; one whose plans are all
+    known counts as three."""
 
     def __post_init__(self) -> None:
-        check_options(self, explore=(0, math.inf), proposals=(1, math.inf), patience=(1, math.inf))
+        check_options(
+            self,
+            explore=(0, math.inf),
+            proposals=(1, math.inf),
+            batches=(1, math.inf),
+            patience=(1, math.inf),
+        )
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, as `Placer` says."""
@@ -71,10 +81,10 @@ class _Search:
         self.spans = windows(self.space.num_units)
         _, self.first = np.unique(self.space.unit, return_index=True)
         self.costs = _frame(evaluator)
-        self.patience = options.patience
+        self.idle = 0  # rounds without a better placement
 
     def run(self) -> PlacerResult:
-        """Explore, then plan until nothing is new."""
+        """Explore, then plan until nothing gets better."""
         best, _ = first_choice(self.trace, self.space, self.generator)
         tries = 0
         while len(self.trace.evaluations) < self.options.explore and not self.trace.spent:
@@ -83,13 +93,17 @@ class _Search:
             if tries >= 4 * self.options.explore:  # there are not so many
                 break
         beliefs = Beliefs(self.trace.recorder.coarse, self.costs)
-        while not self.trace.spent and self.patience <= MAX_PATIENCE:
+        while not self.trace.spent and self.idle < self.options.patience:
             beliefs.learn(self.trace.evaluations)
-            fruitful = self._round(beliefs)
-            if not fruitful:
+            before_s = self._best_s()
+            new = self._round(beliefs)
+            if not new:
                 for _ in range(self.options.proposals):
                     self._try(self._scattered(self._known()[0], 2))
-            self.patience = self.options.patience if fruitful else 2 * self.patience
+            if self._best_s() < before_s * (1 - WORTH):
+                self.idle = 0
+            else:
+                self.idle += 1 if new else NOTHING_NEW
         return self.trace.result()
 
     def _round(self, beliefs: Beliefs) -> bool:
@@ -112,7 +126,7 @@ class _Search:
             start,
             self.space.allowed,
             self.generator,
-            self.patience,
+            self.options.batches * 2 ** min(self.idle // NOTHING_NEW, MAX_DOUBLINGS),
         )
         return found
 
@@ -128,6 +142,9 @@ class _Search:
         times = {key: one.time_s for key, one in self.trace.evaluations.items() if one.valid}
         best = sorted(times, key=times.__getitem__)[:ELITE]
         return [np.array(key)[self.first] for key in best]
+
+    def _best_s(self) -> float:
+        return min(one.time_s for one in self.trace.evaluations.values() if one.valid)
 
     def _scattered(self, choice: Choice, most: int) -> Choice:
         """The choice with up to so many random windows on random devices."""

@@ -20,6 +20,7 @@ from device_placement.envs.graph import Float64
 
 WORK = 2e9  # observations * terms^2 of a fit; of more observations the fastest are taken
 DOUBT = 50.0  # log probability by which a schedule is less likely that is not followed any more
+ALIKE = 2.0  # log probability by which one must be more likely than a simpler one
 TRIAL = 60  # observations before one is given up
 MATURE = 5  # fits before that
 ROUGH = 0.1  # relative standard deviation of a time that was cut short
@@ -76,8 +77,12 @@ class Beliefs:
 
     @property
     def schedule(self) -> str:
-        """The schedule that explains best what was seen."""
-        return min(self._schedules, key=lambda name: self._schedules[name].surprise)
+        """The simplest of the schedules that explain best what was seen.
+
+        Where groups form a chain, for instance, concurrent is no different from sequential.
+        """
+        enough = min(one.surprise for one in self._schedules.values()) + ALIKE
+        return next(name for name, one in self._schedules.items() if one.surprise <= enough)
 
     def learn(self, evaluations: Evaluations) -> None:
         """Believe what these evaluations tell; at least one of them is valid."""
@@ -148,7 +153,7 @@ class Beliefs:
                 squares[device] = single.output_error**2
         least = NEGLIGIBLE * float(squares.max())
         moved = max(float(self._costs.tensor_bytes.mean()), 1.0)
-        scale = Scale(np.maximum(squares, least), least, least / moved, least)
+        scale = Scale(np.maximum(squares, least), least, least / moved)
         return make_prior(self._coarse, self._costs, scale)
 
 

@@ -211,8 +211,8 @@ class CostPosterior:
         change = np.clip(self.prior.factor @ white, -RANGE, RANGE)
         values = np.exp(self.prior.mean + change)
         groups, devices = self._frame.compute_s.shape
-        ends = np.cumsum([groups * devices, devices**2, devices**2])
-        compute_s, latency_s, s_per_byte, subgraph_s = np.split(values, ends)
+        ends = np.cumsum([groups * devices, devices**2])
+        compute_s, latency_s, s_per_byte = np.split(values, ends)
         apart = 1.0 - np.eye(devices)
         return dataclasses.replace(
             self._frame,
@@ -221,5 +221,4 @@ class CostPosterior:
             ),
             latency_s=latency_s.reshape(devices, devices) * apart,
             s_per_byte=s_per_byte.reshape(devices, devices) * apart,
-            subgraph_s=subgraph_s if self.schedule == "sequential" else np.zeros(devices),
         )

@@ -17,8 +17,8 @@ from device_placement.envs.graph import Float64
 # features are believed to be alike in what they cost on every device, and on each.
 ALIKE, ALIKE_ON_DEVICE = 1.0, 1.0
 OWN, OWN_ON_DEVICE, DEVICE = 0.2, 0.3, 0.3
-# Variances of the logarithms of latencies, times per byte and times per subgraph: of what
-# all links have in common, and of each link's own.
+# Variances of the logarithms of latencies and of times per byte: of what all links have in
+# common, and of each link's own.
 LINKS, LINK = 1.5, 0.5
 EVEN = 0.05  # of a device's time that is believed to be spread evenly over the groups
 JITTER = 1e-8  # on the diagonal, so that the covariance has a Cholesky factor
@@ -31,7 +31,6 @@ class Scale:
     singles: Float64  # (num_devices,) what all groups together cost on a device
     latency: float = 1e-5
     per_byte: float = 1e-10
-    subgraph: float = 1e-6
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,13 @@ def make_prior(coarse: CoarseGraph, costs: Costs, scale: Scale) -> CostPrior:
     groups = np.kron(ALIKE * alike + OWN * own, same)
     groups += np.kron(ALIKE_ON_DEVICE * alike + OWN_ON_DEVICE * own + DEVICE, each)
     links = LINKS + LINK * np.eye(num_devices**2)
-    covariance = scipy.linalg.block_diag(groups, links, links, LINKS + LINK * each)
+    covariance = scipy.linalg.block_diag(groups, links, links)
     covariance += JITTER * np.eye(len(covariance))
     mean = np.concatenate(
         [
             np.log(_shares(coarse, costs)[:, None] * scale.singles).ravel(),
             np.full(num_devices**2, math.log(scale.latency)),
             np.full(num_devices**2, math.log(scale.per_byte)),
-            np.full(num_devices, math.log(scale.subgraph)),
         ]
     )
     factor = scipy.linalg.cholesky(covariance, lower=True, check_finite=False)

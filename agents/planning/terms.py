@@ -3,9 +3,11 @@
 Under every schedule the time is a sum of some of the costs: all that are paid, or those on the
 longest path, or of the largest load. A row says how often each counts::
 
-    time = row @ [compute_s | latency_s | s_per_byte | subgraph_s], each flattened
+    time = row @ [compute_s | latency_s | s_per_byte], each flattened
 
-so that a row is also the time's derivative with respect to the costs.
+so that a row is also the time's derivative with respect to the costs. What subgraphs cost is
+left out: latencies of the moves between them tell nearly the same, and to count them in each
+placement would take longer than all the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from device_placement.agents.planning.rows import Placements, longest_path, moves
 from device_placement.envs.errors import choose
 from device_placement.envs.execution.costs import Costs
-from device_placement.envs.execution.schedule import count_subgraphs, inputs_of
+from device_placement.envs.execution.schedule import inputs_of
 from device_placement.envs.graph import Float64
 
 
@@ -44,13 +46,11 @@ def terms(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float
 def flatten_costs(costs: Costs) -> Float64:
     """(num_terms,) the costs in the order of the columns of `terms`; 0 where there is none."""
     compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
-    parts = (compute_s, costs.latency_s, costs.s_per_byte, costs.subgraph_s)
-    return np.concatenate([part.ravel() for part in parts])
+    return np.concatenate([compute_s.ravel(), costs.latency_s.ravel(), costs.s_per_byte.ravel()])
 
 
 def _sequential(costs: Costs, placements: Placements) -> Float64:
-    pieces = count_subgraphs(costs, np.ascontiguousarray(placements.T)).T
-    return _rows(_groups(costs, placements), _moves(costs, placements), pieces)
+    return _rows(_groups(costs, placements), _moves(costs, placements))
 
 
 def _concurrent(costs: Costs, placements: Placements) -> Float64:
@@ -100,7 +100,7 @@ ROWS: Mapping[str, Callable[[Costs, Placements], Float64]] = {
 
 def _groups(costs: Costs, placements: Placements) -> Float64:
     """(batch, num_groups, num_devices) 1 where a group is on a device."""
-    return np.asarray(placements[:, :, None] == np.arange(costs.num_devices), dtype=np.float64)
+    return np.eye(costs.num_devices)[placements]
 
 
 def _moves(costs: Costs, placements: Placements, slowest_only: bool = False) -> Float64:
@@ -128,8 +128,7 @@ def _link_loads(costs: Costs, counts: Float64) -> Float64:
     return np.asarray(counts[:, 0] * costs.latency_s + counts[:, 1] * costs.s_per_byte)
 
 
-def _rows(groups: Float64, counts: Float64, pieces: NDArray[np.integer] | None = None) -> Float64:
-    """(batch, num_terms) all in one; without `pieces` no subgraph is charged."""
-    batch, devices = len(groups), groups.shape[2]
-    last = np.zeros((batch, devices)) if pieces is None else pieces
-    return np.concatenate([groups.reshape(batch, -1), counts.reshape(batch, -1), last], axis=1)
+def _rows(groups: Float64, counts: Float64) -> Float64:
+    """(batch, num_terms) both in one."""
+    batch = len(groups)
+    return np.concatenate([groups.reshape(batch, -1), counts.reshape(batch, -1)], axis=1)
