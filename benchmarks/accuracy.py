@@ -3,16 +3,20 @@
 On a CPU with bf16, all in bf16 is fast and too far off, all in f32 exact and slow. Between
 them lies a problem whose answer is no single device. Run it with::
 
-    python -m device_placement.benchmarks.accuracy
+    python -m device_placement.benchmarks.accuracy --out accuracy.csv
+
+Searches that the file has already are not made again, so that it can be stopped and called again
+with the same settings, or with more models, seeds or searches.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import statistics
 import sys
-import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
@@ -22,6 +26,8 @@ from device_placement.envs.execution.evaluation import Evaluation, single_assign
 from device_placement.envs.execution.factory import make_evaluator
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+
+FIELDS = ("model", "search", "seed", "evaluations", "wall_s", "assignment")
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class AccuracyConfig:
     """Samples of each contender in the comparison at the end."""
     store: str | None = "auto"
     """Where evaluations are remembered, as everywhere."""
+    out: str = ""
+    """CSV file for every search, which is gone on with; none by default."""
 
 
 def evaluator_of(
@@ -77,26 +85,54 @@ def search_all(model: str, config: AccuracyConfig) -> None:
         singles = single_assignments(free)
         errors = {name: free.evaluate(single).output_error for name, single in singles.items()}
     limit = config.share * max(errors.values())
+    known = _read(config.out)
     found: dict[str, list[int]] = {}
     for seed in range(config.seeds):
         for name in config.searches:
-            with contextlib.closing(evaluator_of(model, config, limit)) as evaluator:
-                start = time.perf_counter()
-                label = f"{name}, seed {seed}"
-                result = named_search(name).place(evaluator, config.budget, seed)
-                found[label] = list(result.assignment)
-                best = evaluator.evaluate(found[label])
-                print(
-                    f"  {label}: {1e3 * best.time_s:.2f} ms, error {best.output_error:.2e}, "
-                    f"{len(result.evaluations)} placements in {time.perf_counter() - start:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            key = (model, name, str(seed))
+            if key not in known:
+                known[key] = _search(model, name, seed, limit, config)
+            found[f"{name}, seed {seed}"] = known[key]
     with contextlib.closing(evaluator_of(model, config, None)) as free:
         entries = [one for one in contenders(free, found) if one.entry and one.entry.op_devices]
         anew = compare(free, entries, config.rounds)
         errors |= {name: free.evaluate(one).output_error for name, one in found.items()}
     _print_table(model, limit, entries, anew, errors)
+
+
+def _search(model: str, name: str, seed: int, limit: float, config: AccuracyConfig) -> list[int]:
+    """The placement that one search finds, which is written down."""
+    with contextlib.closing(evaluator_of(model, config, limit)) as evaluator:
+        result = named_search(name).place(evaluator, config.budget, seed)
+        best = evaluator.evaluate(result.assignment)
+    print(
+        f"  {model}, {name}, seed {seed}: {1e3 * best.time_s:.2f} ms, error "
+        f"{best.output_error:.2e}, {len(result.evaluations)} placements in {result.wall_s:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    if config.out:
+        path = Path(config.out)
+        new = not path.is_file()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(FIELDS)
+            devices = " ".join(map(str, result.assignment))
+            count, wall_s = len(result.evaluations), f"{result.wall_s:.0f}"
+            writer.writerow((model, name, seed, count, wall_s, devices))
+    return list(result.assignment)
+
+
+def _read(out: str) -> dict[tuple[str, str, str], list[int]]:
+    """Model, search and seed -> the placement that was found; nothing when there is no file."""
+    if not Path(out).is_file():
+        return {}
+    with Path(out).open(newline="", encoding="utf-8") as file:
+        return {
+            (row["model"], row["search"], row["seed"]): [*map(int, row["assignment"].split())]
+            for row in csv.DictReader(file)
+        }
 
 
 def _print_table(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import openvino as ov
@@ -94,10 +95,14 @@ def test_isolations_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
 def test_searches_under_an_accuracy_limit_are_compared(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    store = str(tmp_path / "store.sqlite")
-    searches = ("random", "ppo")
-    config = AccuracyConfig(("diamond",), searches, budget=4, seeds=1, rounds=2, store=store)
+    store, out = str(tmp_path / "store.sqlite"), str(tmp_path / "found.csv")
+    config = AccuracyConfig(
+        ("diamond",), ("random",), budget=4, seeds=1, rounds=2, store=store, out=out
+    )
     assert search_under_a_limit(config) == 0
-    text = capsys.readouterr().out
-    assert "diamond: outputs within" in text
-    assert "ppo, median over the seeds" in text
+    more = dataclasses.replace(config, searches=("random", "ppo"))
+    assert search_under_a_limit(more) == 0
+    output = capsys.readouterr()
+    assert output.out.count("diamond: outputs within") == 2
+    assert "ppo, median over the seeds" in output.out
+    assert output.err.count("random, seed 0") == 1  # the second call goes on with the first
