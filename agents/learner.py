@@ -21,12 +21,14 @@ from device_placement.agents.saved import PolicyCard
 from device_placement.envs.errors import choose
 from device_placement.envs.execution.evaluation import Evaluator
 
+NEW = 0.01  # share of a settled policy's requests that are of new placements, at most
+
 
 @dataclass(frozen=True)
 class Learner:
     """Trains a preset on one problem until the budget is spent; the best that it met counts.
 
-    It ends before that when the policy has settled and proposes nothing new any more.
+    It ends before that when the policy has settled and proposes hardly anything new any more.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -40,8 +42,8 @@ class Learner:
     """How an episode builds a placement; the preset's by default."""
     horizon: int | None = None
     """Steps of an episode in assign and refine; the preset's by default."""
-    settled: int = 2000
-    """Requests in a row without a new placement after which it ends."""
+    settled: int = 500
+    """Requests after which it ends if fewer than one in a hundred of them was new."""
 
     def __post_init__(self) -> None:
         preset(self.preset, self.formulation)
@@ -62,7 +64,7 @@ class Learner:
 
 
 class _Settled(BaseCallback):
-    """Ends a training when so many requests in a row brought nothing new."""
+    """Ends a training when of the last so many requests hardly any was new."""
 
     def __init__(self, recorder: RecordingEvaluator, requests: int) -> None:
         super().__init__()
@@ -71,9 +73,12 @@ class _Settled(BaseCallback):
 
     def _on_step(self) -> bool:
         recorder = self._recorder
-        if recorder.num_distinct > self._distinct:
-            self._distinct, self._at = recorder.num_distinct, recorder.num_requests
-        return recorder.num_requests - self._at < self._requests
+        requests = recorder.num_requests - self._at
+        if requests < self._requests:
+            return True
+        new = recorder.num_distinct - self._distinct
+        self._distinct, self._at = recorder.num_distinct, recorder.num_requests
+        return new >= NEW * requests
 
 
 class _Traced:
