@@ -22,11 +22,7 @@ from device_placement.envs.execution.evaluation import (
     Evaluator,
     single_assignments,
 )
-from device_placement.envs.execution.validation import (
-    Validation,
-    claim_of,
-    validate_placement,
-)
+from device_placement.envs.execution.validation import Validation, claim_of, validate_placement
 from device_placement.envs.features import DEFAULT_BLOCKS
 from device_placement.envs.formulations import Assignment, unplaced
 from device_placement.envs.normalisation import Shapes

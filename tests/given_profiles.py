@@ -6,10 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from device_placement.envs import (
-    Device,
-    HardwareProfile,
-)
+from device_placement.envs import Device, HardwareProfile
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.execution.simulator import SimulatedEvaluator
 

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import A2C
 from torch import Tensor
 
-from device_placement.agents.policies import (
-    NodewisePolicy,
-)
+from device_placement.agents.policies import NodewisePolicy
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.observation import (
     Layout,

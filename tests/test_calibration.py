@@ -8,9 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from device_placement.envs import (
-    coarsen,
-)
+from device_placement.envs import coarsen
 from device_placement.envs.execution.calibration import Agreement, calibrate
 from device_placement.envs.execution.draws import draw_placements
 from given_profiles import given_costs, predict, without_costs

@@ -6,9 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_placement.envs import (
-    coarsen,
-)
+from device_placement.envs import coarsen
 from device_placement.envs.execution.draws import draw_placements
 from graphs import make_graph
 

@@ -12,10 +12,7 @@ from gymnasium.utils.env_checker import check_env
 
 import device_placement.agents
 import device_placement.envs
-from device_placement.envs import (
-    DevicePlacementEnv,
-    DevicePlacementError,
-)
+from device_placement.envs import DevicePlacementEnv, DevicePlacementError
 from device_placement.envs.rewards import REWARDS
 from scripted import twelve_groups_evaluator
 

@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_placement.envs import (
-    DeviceError,
-    DevicePlacementEnv,
-    Evaluation,
-    PlacementError,
-)
+from device_placement.envs import DeviceError, DevicePlacementEnv, Evaluation, PlacementError
 from device_placement.envs.baseline import PENALTY_FACTOR
 from problems import measured
 from scripted import ScriptedEvaluator, twelve_groups_evaluator

@@ -13,23 +13,10 @@ from torch.nn import functional
 
 from device_placement.agents.grouping import GroupingExtractor, _normal
 from device_placement.agents.parsing import SHARPNESS, ParsingLayer
-from device_placement.agents.policies import (
-    GraphParsingPolicy,
-)
+from device_placement.agents.policies import GraphParsingPolicy
 from device_placement.envs import DevicePlacementError
-from device_placement.envs.observation import (
-    Layout,
-    action_space,
-    observation_space,
-)
-from observations import (
-    EDGES,
-    GROUPS,
-    LAYOUT,
-    coarse_on,
-    make_observation,
-    trained,
-)
+from device_placement.envs.observation import Layout, action_space, observation_space
+from observations import EDGES, GROUPS, LAYOUT, coarse_on, make_observation, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

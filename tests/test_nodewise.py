@@ -12,14 +12,9 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
 
 from device_placement.agents.gnn import CONVS, DIRECTIONS
-from device_placement.agents.policies import (
-    MaskableNodewisePolicy,
-    NodewisePolicy,
-)
+from device_placement.agents.policies import MaskableNodewisePolicy, NodewisePolicy
 from device_placement.envs import DevicePlacementError
-from device_placement.envs.observation import (
-    FORMULATIONS,
-)
+from device_placement.envs.observation import FORMULATIONS
 from observations import (
     EDGES,
     GROUPS,

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_placement.envs import (
-    DevicePlacementError,
-    make_evaluator,
-)
+from device_placement.envs import DevicePlacementError, make_evaluator
 from device_placement.envs.execution.op_times import ExecutedNode, measure_op_times, share_out
 from graphs import make_graph
 from problems import QUICK, TWO_CPUS, chain, measured

@@ -11,12 +11,7 @@ from device_placement.envs.devices import discover_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, ModelError
 from device_placement.envs.graph import read_graph
 from device_placement.envs.models import load_model, model_hash
-from device_placement.envs.reports import (
-    DevicesConfig,
-    InspectConfig,
-    inspect_model,
-    show_devices,
-)
+from device_placement.envs.reports import DevicesConfig, InspectConfig, inspect_model, show_devices
 
 TWO_CPUS = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
 

@@ -25,11 +25,9 @@ from device_placement.envs.observation import (
     observation_space,
     observe,
 )
-from scripted import diamond_evaluator, twelve_groups_evaluator
+from observations import COARSE, EDGES, FEATURES, GROUPS, LAYOUT
+from scripted import diamond_evaluator
 
-COARSE = twelve_groups_evaluator().coarse
-GROUPS, EDGES, FEATURES = COARSE.num_groups, COARSE.num_edges, 5
-LAYOUT = Layout(max_groups=GROUPS, max_edges=EDGES, num_features=FEATURES, num_devices=2)
 TWICE = replace(LAYOUT, max_groups=2 * GROUPS, max_edges=2 * EDGES)
 TINY = diamond_evaluator().coarse
 ID = "device_placement.envs:SimulatedDevicePlacement-v0"

@@ -6,14 +6,7 @@ import pytest
 import torch
 
 from device_placement.agents.static_graphs import distinct_graphs
-from observations import (
-    GROUPS,
-    LAYOUT,
-    coarse_on,
-    make_observation,
-    make_policy,
-    probabilities,
-)
+from observations import GROUPS, LAYOUT, coarse_on, make_observation, make_policy, probabilities
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from device_placement.envs import (
-    SimulatedEvaluator,
-)
+from device_placement.envs import SimulatedEvaluator
 from device_placement.envs.execution.schedule import SCHEDULES
 from device_placement.envs.rewards import REWARDS
 from rollouts import (

@@ -10,19 +10,8 @@ import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from device_placement.envs import (
-    DevicePlacementError,
-    DevicePlacementVectorEnv,
-    PlacementError,
-)
-from rollouts import (
-    COPIES,
-    SHARED,
-    both,
-    check_observations,
-    check_rollout,
-    simulator,
-)
+from device_placement.envs import DevicePlacementError, DevicePlacementVectorEnv, PlacementError
+from rollouts import COPIES, SHARED, both, check_observations, check_rollout, simulator
 from scripted import diamond_evaluator
 
 

@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 
 from device_placement.envs.errors import choose
 from device_placement.envs.execution.settings import HINTS
-from device_placement.envs.execution.timing import (
-    Timing,
-    is_hopeless,
-    is_precise,
-    relative_samples,
-)
+from device_placement.envs.execution.timing import Timing, is_hopeless, is_precise, relative_samples
 
 BLOCK_S = 5e-3  # a sample of a faster model is the mean of several runs, together this long
 QUEUE_ROUNDS = 4  # inferences per request in one sample of the throughput
