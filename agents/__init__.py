@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from device_placement.agents.extractors import GraphFeaturesExtractor
     from device_placement.agents.placers import make_placer
     from device_placement.agents.policies import (
+        FeaturesPolicy,
         GraphParsingPolicy,
+        MaskableFeaturesPolicy,
         MaskableNodewisePolicy,
         NodewisePolicy,
     )
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from device_placement.agents.training import TrainConfig, train
 
 _HOMES = {
+    "FeaturesPolicy": "policies",
     "GraphFeaturesExtractor": "extractors",
     "GraphParsingPolicy": "policies",
+    "MaskableFeaturesPolicy": "policies",
     "MaskableNodewisePolicy": "policies",
     "NodewisePolicy": "policies",
     "RecordingEvaluator": "recording",
@@ -45,8 +49,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "FeaturesPolicy",
     "GraphFeaturesExtractor",
     "GraphParsingPolicy",
+    "MaskableFeaturesPolicy",
     "MaskableNodewisePolicy",
     "NodewisePolicy",
     "RecordingEvaluator",

@@ -16,10 +16,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import nn
 
-from device_placement.agents.extractors import GraphFeaturesExtractor
 from device_placement.agents.gnn import MessageLayer
 from device_placement.agents.policies import (
+    FeaturesPolicy,
     GraphParsingPolicy,
+    MaskableFeaturesPolicy,
     MaskableNodewisePolicy,
     NodewisePolicy,
 )
@@ -54,13 +55,14 @@ ALGORITHMS: Mapping[str, type[OnPolicyAlgorithm]] = {
 """Name -> class."""
 
 POLICIES: Mapping[str, Any] = {
-    "features": "MultiInputPolicy",  # of the algorithm, with `GraphFeaturesExtractor`
+    "features": FeaturesPolicy,
+    "maskable_features": MaskableFeaturesPolicy,
     "nodewise": NodewisePolicy,
     "maskable_nodewise": MaskableNodewisePolicy,
     "parsing": GraphParsingPolicy,
     "rnn": RnnPolicy,
 }
-"""Name -> class, or its name."""
+"""Name -> class."""
 
 
 def make_algorithm(
@@ -99,8 +101,6 @@ def make_algorithm(
     make, policy = ALGORITHMS[PRESETS[name].algorithm], POLICIES[PRESETS[name].policy]
     own, extractor = _overridden(make, policy, overrides or {})
     options = {**chosen.policy, "features_extractor_kwargs": {**chosen.extractor, **extractor}}
-    if policy == "MultiInputPolicy":
-        options["features_extractor_class"] = GraphFeaturesExtractor
     algorithm = make(
         policy,
         env,
@@ -185,9 +185,8 @@ def _overridden(
     make: type[OnPolicyAlgorithm], policy: Any, overrides: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The overrides of the algorithm, and those of the features extractor."""
-    extractor = getattr(policy, "extractor", GraphFeaturesExtractor)
     given: dict[str, dict[str, Any]] = {"": {}, EXTRACTOR: {}}
-    allowed = {"": _arguments(make), EXTRACTOR: _arguments(extractor)}
+    allowed = {"": _arguments(make), EXTRACTOR: _arguments(policy.extractor)}
     for name, value in overrides.items():
         prefix = EXTRACTOR if name.startswith(EXTRACTOR) else ""
         argument = name.removeprefix(prefix)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from stable_baselines3.common.distributions import Distribution
-from torch import Tensor, nn
+from sb3_contrib.common.maskable.distributions import MaskableDistribution, MaybeMasks
+from stable_baselines3.common.distributions import MultiCategoricalDistribution
+from torch import Tensor
 from torch.distributions import Categorical
 
+MASKED = -1e8  # a logit whose probability is 0
 
-class PlacementDistribution(Distribution):
+
+class PlacementDistribution(MultiCategoricalDistribution):
     """A device for each group, each drawn on its own.
 
-    What SB3's `MultiCategoricalDistribution` says of the same logits, without an object a group.
+    What SB3's `MultiCategoricalDistribution` says of the same logits, without an object a group:
+    with hundreds of groups those take most of the time of a training.
 
     Args:
         num_groups: groups of the padded graph.
@@ -25,16 +27,12 @@ class PlacementDistribution(Distribution):
     """
 
     def __init__(self, num_groups: int, num_devices: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__([num_devices] * num_groups)
         self.num_groups, self.num_devices = num_groups, num_devices
 
-    def proba_distribution_net(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """What is between the features and the distribution: nothing."""
-        return nn.Identity()
-
-    def proba_distribution(self, features: Tensor) -> PlacementDistribution:
+    def proba_distribution(self, action_logits: Tensor) -> PlacementDistribution:
         """The distribution of logits, (batch, num_groups * num_devices)."""
-        shaped = features.reshape(len(features), self.num_groups, self.num_devices)
+        shaped = action_logits.reshape(len(action_logits), self.num_groups, self.num_devices)
         self.each = Categorical(logits=shaped, validate_args=False)
         return self
 
@@ -58,19 +56,33 @@ class PlacementDistribution(Distribution):
         likeliest: Tensor = self.each.logits.argmax(dim=2)
         return likeliest
 
-    def actions_from_params(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Devices for what `proba_distribution` takes."""
-        deterministic = bool(kwargs.pop("deterministic", False))
-        return self.proba_distribution(*args, **kwargs).get_actions(deterministic)
-
-    def log_prob_from_params(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Drawn devices and their log-probability."""
-        actions = self.actions_from_params(*args, **kwargs)
-        return actions, self.log_prob(actions)
-
     def _sum(self, each: Tensor) -> Tensor:
         """(batch,) over the groups, of (batch, num_groups)."""
         return each.sum(dim=1)
+
+
+class MaskablePlacementDistribution(PlacementDistribution, MaskableDistribution):
+    """The same for sb3-contrib's MaskablePPO.
+
+    >>> distribution = MaskablePlacementDistribution(1, 2).proba_distribution(torch.zeros(1, 2))
+    >>> distribution.apply_masking(torch.tensor([[True, False]]))
+    >>> distribution.each.probs
+    tensor([[[1., 0.]]])
+    """
+
+    def proba_distribution(self, action_logits: Tensor) -> MaskablePlacementDistribution:
+        """The distribution of logits, (batch, num_groups * num_devices), without masks."""
+        super().proba_distribution(action_logits)
+        self.unmasked = self.each.logits
+        return self
+
+    def apply_masking(self, masks: MaybeMasks) -> None:
+        """Give what is masked, False in (batch, num_groups * num_devices), probability 0."""
+        logits = self.unmasked
+        if masks is not None:
+            allowed = torch.as_tensor(masks, dtype=torch.bool, device=logits.device)
+            logits = logits.masked_fill(~allowed.reshape(logits.shape), MASKED)
+        self.each = Categorical(logits=logits, validate_args=False)
 
 
 class GroupedDistribution(PlacementDistribution):
@@ -83,16 +95,16 @@ class GroupedDistribution(PlacementDistribution):
     tensor([0.2500])
     """
 
-    def proba_distribution(self, features: Tensor) -> GroupedDistribution:
+    def proba_distribution(self, action_logits: Tensor) -> GroupedDistribution:
         """The distribution of logits, and of the first group of each one's learned group.
 
         Args:
-            features: (batch, num_groups * num_devices + num_groups), as `GroupingExtractor`
+            action_logits: (batch, num_groups * num_devices + num_groups), as `GroupingExtractor`
                 gives them.
         """
-        super().proba_distribution(features[:, : -self.num_groups])
-        self.leader = features[:, -self.num_groups :].long()
-        self.leads = self.leader == torch.arange(self.num_groups, device=features.device)
+        super().proba_distribution(action_logits[:, : -self.num_groups])
+        self.leader = action_logits[:, -self.num_groups :].long()
+        self.leads = self.leader == torch.arange(self.num_groups, device=action_logits.device)
         return self
 
     def sample(self) -> Tensor:

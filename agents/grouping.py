@@ -11,8 +11,9 @@ from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional
 
+from device_placement.agents.distributions import MASKED
 from device_placement.agents.gnn import Graphs, masked_mean, read_graphs
-from device_placement.agents.nodewise import MASKED, PairHead
+from device_placement.agents.nodewise import PairHead
 from device_placement.agents.parsing import ParsingLayer, make_convex, parse, pool
 from device_placement.agents.static_graphs import StaticEncoder, distinct_graphs
 from device_placement.envs.errors import DevicePlacementError

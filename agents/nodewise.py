@@ -10,12 +10,12 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
 
+from device_placement.agents.distributions import MASKED
 from device_placement.agents.gnn import GraphEncoder, masked_mean, read_graphs
 from device_placement.agents.static_graphs import StaticEncoder, distinct_graphs
 from device_placement.envs.execution.costs import MAX_DEVICES
 from device_placement.envs.observation import NUM_DEVICE_FEATURES, NUM_EDGE_FEATURES
 
-MASKED = -1e8  # a logit whose probability is 0
 NUM_STATE = 3  # whether a group is on the device, is unplaced, and is the next to place
 
 

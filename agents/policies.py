@@ -1,17 +1,24 @@
-"""Policies for PPO, A2C and MaskablePPO whose logits the features extractor makes."""
+"""Policies for PPO, A2C and MaskablePPO."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gymnasium import spaces
-from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from sb3_contrib.common.maskable.policies import (
+    MaskableActorCriticPolicy,
+    MaskableMultiInputActorCriticPolicy,
+)
+from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from device_placement.agents.distributions import GroupedDistribution, PlacementDistribution
+from device_placement.agents.distributions import (
+    GroupedDistribution,
+    MaskablePlacementDistribution,
+    PlacementDistribution,
+)
+from device_placement.agents.extractors import GraphFeaturesExtractor
 from device_placement.agents.grouping import GroupingExtractor
 from device_placement.agents.nodewise import NodewiseExtractor
 
@@ -41,8 +48,65 @@ class Halves(nn.Module):
         return features[:, self.latent_dim_pi :]
 
 
-class _Logits:
-    """What the policies share: the features are the logits already."""
+class _Placements:
+    """Whole placements are drawn at once, from a distribution of ours."""
+
+    distribution: type[PlacementDistribution] = PlacementDistribution
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self._choose_distribution()
+        super()._build(lr_schedule)  # type: ignore[misc]
+
+    def _choose_distribution(self) -> None:
+        policy: Any = self
+        if isinstance(policy.action_space, spaces.MultiDiscrete):
+            groups, devices = policy.observation_space["device_mask"].shape
+            policy.action_dist = self.distribution(groups, devices)
+
+
+class _Features(_Placements):
+    """The features are those of `GraphFeaturesExtractor`."""
+
+    extractor = GraphFeaturesExtractor
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        **options: Any,
+    ) -> None:
+        options.setdefault("features_extractor_class", self.extractor)
+        super().__init__(observation_space, action_space, lr_schedule, **options)  # type: ignore[call-arg]
+
+
+class FeaturesPolicy(_Features, MultiInputActorCriticPolicy):
+    """SB3's MultiInputPolicy with our features extractor, and placements drawn at once.
+
+    For PPO and A2C, in all formulations; `MaskableFeaturesPolicy` is the same for MaskablePPO.
+
+    Args:
+        observation_space: of a `DevicePlacementEnv`.
+        action_space: of the same.
+        lr_schedule: the learning rate by the training's progress.
+        options: what `ActorCriticPolicy` takes; ``features_extractor_kwargs`` are those of
+            `GraphFeaturesExtractor`.
+
+    >>> import gymnasium as gym
+    >>> from stable_baselines3 import PPO
+    >>> env = gym.make("device_placement.envs:SimulatedDevicePlacement-v0", model="diamond")
+    >>> agent = PPO(FeaturesPolicy, env, n_steps=16, batch_size=16).learn(16)
+    """
+
+
+class MaskableFeaturesPolicy(_Features, MaskableMultiInputActorCriticPolicy):
+    """`FeaturesPolicy` for sb3-contrib's MaskablePPO."""
+
+    distribution = MaskablePlacementDistribution
+
+
+class _Logits(_Placements):
+    """The features are the logits already."""
 
     extractor: type[NodewiseExtractor | GroupingExtractor]
 
@@ -63,6 +127,7 @@ class _Logits:
 
     def _build(self, lr_schedule: Schedule) -> None:
         """The rest of the networks, and the optimizer; every value begins at 0."""
+        self._choose_distribution()
         policy: Any = self
         num_logits = policy.features_extractor.num_logits
         policy.mlp_extractor = Halves(num_logits, policy.features_dim - num_logits)
@@ -73,12 +138,6 @@ class _Logits:
         policy.optimizer = policy.optimizer_class(
             policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs
         )
-
-
-def _shape(space: spaces.Space[Any]) -> tuple[int, ...]:
-    """The most groups, and the devices, that observations tell of."""
-    assert isinstance(space, spaces.Dict)
-    return space["device_mask"].shape or ()
 
 
 class NodewisePolicy(_Logits, ActorCriticPolicy):
@@ -103,16 +162,6 @@ class NodewisePolicy(_Logits, ActorCriticPolicy):
 
     extractor = NodewiseExtractor
 
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)
-        if isinstance(self.action_space, spaces.MultiDiscrete):
-            self.placements = PlacementDistribution(*_shape(self.observation_space))
-
-    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
-        if isinstance(self.action_space, spaces.MultiDiscrete):
-            return self.placements.proba_distribution(latent_pi)
-        return super()._get_action_dist_from_latent(latent_pi)
-
 
 class GraphParsingPolicy(_Logits, ActorCriticPolicy):
     """HSDAG's learned grouping (arXiv 2405.14185): one device for each learned group.
@@ -131,16 +180,11 @@ class GraphParsingPolicy(_Logits, ActorCriticPolicy):
     """
 
     extractor = GroupingExtractor
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)
-        self.grouped = GroupedDistribution(*_shape(self.observation_space))
-
-    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> GroupedDistribution:
-        return self.grouped.proba_distribution(latent_pi)
+    distribution = GroupedDistribution
 
 
 class MaskableNodewisePolicy(_Logits, MaskableActorCriticPolicy):
     """`NodewisePolicy` for sb3-contrib's MaskablePPO."""
 
     extractor = NodewiseExtractor
+    distribution = MaskablePlacementDistribution

@@ -14,8 +14,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule, TensorDi
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from device_placement.agents.distributions import MASKED
 from device_placement.agents.gnn import read_graphs
-from device_placement.agents.nodewise import MASKED
 from device_placement.agents.static_graphs import distinct_graphs
 from device_placement.envs.errors import DevicePlacementError
 
@@ -174,6 +174,8 @@ class RnnPolicy(ActorCriticPolicy):
     40
     """
 
+    extractor = SequenceEncoder
+
     def __init__(
         self,
         observation_space: spaces.Dict,
@@ -186,7 +188,7 @@ class RnnPolicy(ActorCriticPolicy):
                 "A device is chosen with those of the groups before it in mind, so this policy "
                 "needs whole placements; use formulation='assign'."
             )
-        options["features_extractor_class"] = SequenceEncoder
+        options["features_extractor_class"] = self.extractor
         options["share_features_extractor"] = True
         super().__init__(observation_space, action_space, lr_schedule, **options)
 

@@ -89,10 +89,18 @@ def test_overrides_win() -> None:
     assert algorithm.policy.features_extractor.head.mix.in_features == 8
 
 
-@pytest.mark.parametrize("name", ["lerning_rate", "extractor.hiden", "seed"])
-def test_a_wrong_override_is_named(name: str) -> None:
-    with pytest.raises(DevicePlacementError, match=f"Unknown setting '{name}'.*learning_rate"):
-        make_algorithm("nodewise_ppo", make_env("assign"), overrides={name: 1})
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("nodewise_ppo", "lerning_rate"),
+        ("nodewise_ppo", "extractor.hiden"),
+        ("nodewise_ppo", "seed"),
+        ("rnn", "extractor.conv"),  # of the other policies' extractors
+    ],
+)
+def test_a_wrong_override_is_named(name: str, setting: str) -> None:
+    with pytest.raises(DevicePlacementError, match=f"Unknown setting '{setting}'.*learning_rate"):
+        make_algorithm(name, make_env("assign"), overrides={setting: 1})
 
 
 def test_updates_of_construct_are_whole_episodes() -> None:

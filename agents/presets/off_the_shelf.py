@@ -77,7 +77,10 @@ A2C_SETTINGS = by_formulation(
     ),
 )
 
-_DIFFERS = "A logarithmic reward; settings for hundreds of evaluations; no critic where none helps."
+_DIFFERS = (
+    "A logarithmic reward; settings for hundreds of evaluations; no critic where none helps; "
+    "placements are drawn at once."
+)
 
 OFF_THE_SHELF: Mapping[str, Preset] = {
     "ppo": Preset(
@@ -101,7 +104,7 @@ OFF_THE_SHELF: Mapping[str, Preset] = {
         "Huang and Ontañón 2020, arXiv 2006.14171; sb3-contrib",
         _DIFFERS,
         "maskable_ppo",
-        "features",
+        "maskable_features",
         PPO_SETTINGS,
     ),
 }
