@@ -35,12 +35,14 @@ def distinct_graphs(observations: TensorDict) -> tuple[TensorDict, Tensor]:
         The `STATIC` part of the observations with a row a graph, and (batch,) which is each
         row's.
     """
+    static = {key: observations[key] for key in STATIC}
     graph_id = observations["graph_id"].flatten()
+    if len(graph_id) == 1:  # each step of a rollout
+        return static, torch.zeros_like(graph_id, dtype=torch.long)
     ids, graph = torch.unique(graph_id, return_inverse=True)
     rows = torch.arange(len(graph), device=graph.device)
     first = torch.full_like(ids, len(graph), dtype=torch.long)
     first.scatter_reduce_(0, graph, rows, "amin")
-    static = {key: observations[key] for key in STATIC}
     if all(torch.equal(array, array[first][graph]) for array in static.values()):
         return {key: array[first] for key, array in static.items()}, graph
     return static, rows
