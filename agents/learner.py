@@ -100,8 +100,8 @@ def named_search(name: str, **options: Any) -> Placer:
     Raises:
         DevicePlacementError: on an unknown name, or an option out of range.
 
-    >>> named_search("nodewise_ppo", settled=500).settled, named_search("random")
-    (500, RandomSearch())
+    >>> named_search("nodewise_ppo", settled=50).settled, named_search("random")
+    (50, RandomSearch())
     """
     choose("search", name, {**PLACERS, **PRESETS})
     if name in PLACERS:

@@ -69,28 +69,17 @@ class _Features(_Placements):
 
     extractor = GraphFeaturesExtractor
 
-    def __init__(
-        self,
-        observation_space: spaces.Dict,
-        action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        **options: Any,
-    ) -> None:
+    def __init__(self, *spaces_and_schedule: Any, **options: Any) -> None:
         options.setdefault("features_extractor_class", self.extractor)
-        super().__init__(observation_space, action_space, lr_schedule, **options)  # type: ignore[call-arg]
+        super().__init__(*spaces_and_schedule, **options)
 
 
 class FeaturesPolicy(_Features, MultiInputActorCriticPolicy):
     """SB3's MultiInputPolicy with our features extractor, and placements drawn at once.
 
-    For PPO and A2C, in all formulations; `MaskableFeaturesPolicy` is the same for MaskablePPO.
-
-    Args:
-        observation_space: of a `DevicePlacementEnv`.
-        action_space: of the same.
-        lr_schedule: the learning rate by the training's progress.
-        options: what `ActorCriticPolicy` takes; ``features_extractor_kwargs`` are those of
-            `GraphFeaturesExtractor`.
+    For PPO and A2C, in all formulations; `MaskableFeaturesPolicy` is the same for MaskablePPO. It
+    is made as `NodewisePolicy` is, with the ``features_extractor_kwargs`` of
+    `GraphFeaturesExtractor`.
 
     >>> import gymnasium as gym
     >>> from stable_baselines3 import PPO

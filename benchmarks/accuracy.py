@@ -12,15 +12,14 @@ with the same settings, or with more models, seeds or searches.
 from __future__ import annotations
 
 import contextlib
-import csv
 import statistics
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
 from device_placement.agents.learner import named_search
+from device_placement.benchmarks.csv_file import append_lines, read_lines
 from device_placement.envs.execution.compare import Contender, compare, contenders
 from device_placement.envs.execution.evaluation import Evaluation, single_assignments
 from device_placement.envs.execution.factory import make_evaluator
@@ -112,27 +111,18 @@ def _search(model: str, name: str, seed: int, limit: float, config: AccuracyConf
         flush=True,
     )
     if config.out:
-        path = Path(config.out)
-        new = not path.is_file()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(FIELDS)
-            devices = " ".join(map(str, result.assignment))
-            count, wall_s = len(result.evaluations), f"{result.wall_s:.0f}"
-            writer.writerow((model, name, seed, count, wall_s, devices))
+        devices = " ".join(map(str, result.assignment))
+        count, wall_s = len(result.evaluations), f"{result.wall_s:.0f}"
+        append_lines(config.out, FIELDS, [(model, name, seed, count, wall_s, devices)])
     return list(result.assignment)
 
 
 def _read(out: str) -> dict[tuple[str, str, str], list[int]]:
     """Model, search and seed -> the placement that was found; nothing when there is no file."""
-    if not Path(out).is_file():
-        return {}
-    with Path(out).open(newline="", encoding="utf-8") as file:
-        return {
-            (row["model"], row["search"], row["seed"]): [*map(int, row["assignment"].split())]
-            for row in csv.DictReader(file)
-        }
+    return {
+        (line["model"], line["search"], line["seed"]): [*map(int, line["assignment"].split())]
+        for line in read_lines(out)
+    }
 
 
 def _print_table(

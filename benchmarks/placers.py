@@ -10,7 +10,6 @@ or with more seeds or searches.
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
 import time
@@ -18,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 
 import tyro
 
 from device_placement.agents.learner import named_search
 from device_placement.agents.presets import PRESETS
+from device_placement.benchmarks.csv_file import append_lines, read_lines
 from device_placement.benchmarks.gaps import (
     Row,
     Scores,
@@ -133,12 +132,9 @@ def run_all(keys: Sequence[Key], config: PlacersConfig) -> Iterator[list[Row]]:
             yield future.result()
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: str) -> list[Row]:
     """The rows that a file has; none when there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [_from_fields(fields) for fields in csv.DictReader(file)]
+    return [_from_fields(line) for line in read_lines(path)]
 
 
 def _from_fields(fields: dict[str, str]) -> Row:
@@ -154,20 +150,15 @@ def _from_fields(fields: dict[str, str]) -> Row:
     )
 
 
-def append_rows(path: Path, rows: Sequence[Row]) -> None:
+def append_rows(path: str, rows: Sequence[Row]) -> None:
     """Write rows behind those of the file, which is made when there is none."""
-    new = not path.is_file()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(FIELDS)
-        for row in rows:
-            times = [
-                "" if math.isnan(one) else f"{1e3 * one:.9g}" for one in (row.time_s, row.bound_s)
-            ]
-            bests = " ".join(f"{number}:{1e3 * one:.9g}" for number, one in row.improvements)
-            ends = (row.evaluations, f"{row.wall_s:.2f}", bests)
-            writer.writerow((row.problem, row.placer, row.seed, *times, *ends))
+    append_lines(path, FIELDS, map(_to_fields, rows))
+
+
+def _to_fields(row: Row) -> tuple[object, ...]:
+    times = ["" if math.isnan(one) else f"{1e3 * one:.9g}" for one in (row.time_s, row.bound_s)]
+    bests = " ".join(f"{number}:{1e3 * one:.9g}" for number, one in row.improvements)
+    return row.problem, row.placer, row.seed, *times, row.evaluations, f"{row.wall_s:.2f}", bests
 
 
 def report(scores: Scores, config: PlacersConfig) -> str:
@@ -207,15 +198,14 @@ def main(config: PlacersConfig) -> int:
     print(f"{config}\n", flush=True)
     for name in config.searches:
         named_search(name)
-    path = Path(config.out)
-    rows = read_rows(path) if config.out else []
+    rows = read_rows(config.out)
     made = {_key_of(row) for row in rows}
     missing = [key for key in all_keys(config) if key not in made]
     start = time.perf_counter()
     for number, new in enumerate(run_all(missing, config), start=1):
         rows += new
         if config.out:
-            append_rows(path, new)
+            append_rows(config.out, new)
         passed_s = time.perf_counter() - start
         left_s = passed_s / number * (len(missing) - number)
         row = new[-1]

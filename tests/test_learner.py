@@ -70,7 +70,7 @@ def test_the_table_goes_on_where_it_stopped(
     assert main(more) == 0
     rows = path.read_text()
     assert rows.startswith(first)
-    keys = [(row.placer, row.seed) for row in read_rows(path)]
+    keys = [(row.placer, row.seed) for row in read_rows(str(path))]
     assert len(keys) == len(set(keys)) == 2 + 2 + 1 + 1
     capsys.readouterr()
     assert main(more) == 0  # nothing is left to do
@@ -93,5 +93,5 @@ def test_gaps_are_to_the_best_bound(tmp_path: Path) -> None:
     assert gap_cell(scores.gaps("p", "random", 9)) == "5.0 (2.5-7.5)"
     assert scores.evaluations_within("p", "random", 0.2) == 7.0
     assert math.isinf(scores.evaluations_within("p", "random", 0.05))
-    append_rows(tmp_path / "rows.csv", rows)
-    assert str(read_rows(tmp_path / "rows.csv")) == str(rows)
+    append_rows(str(tmp_path / "rows.csv"), rows)
+    assert str(read_rows(str(tmp_path / "rows.csv"))) == str(rows)

@@ -105,6 +105,14 @@ def test_the_schedule_is_found_out(schedule: str) -> None:
     assert beliefs.schedule == schedule
 
 
+def test_of_schedules_that_explain_alike_the_simplest_is_followed() -> None:
+    evaluator = simulator("concurrent", "resnet50")  # whose groups form a chain, nearly
+    beliefs = Beliefs(evaluator.coarse, free_costs(evaluator.coarse, evaluator.devices))
+    keys = [tuple(row) for row in some_placements(evaluator, 40).tolist()]
+    beliefs.learn({key: evaluator.evaluate(key) for key in keys})
+    assert beliefs.schedule == "sequential"
+
+
 def test_what_was_not_seen_stays_open() -> None:
     evaluator = simulator("sequential")
     placements = some_placements(evaluator, 200)
@@ -209,7 +217,18 @@ def test_a_memory_is_known_beforehand() -> None:
     assert len(invalid) <= 20  # of random neighbours; no plan is
 
 
-@pytest.mark.parametrize("options", [{"explore": -1}, {"proposals": 0}, {"patience": 0}])
+def test_it_ends_when_rounds_bring_nothing_better() -> None:
+    evaluator = simulator("sequential", "resnet50")
+    soon, later = (
+        PosteriorSampling(patience=patience).place(evaluator, 2000, 0) for patience in (1, 24)
+    )
+    assert soon.time_s == later.time_s  # the optimum is a single
+    assert len(soon.evaluations) < len(later.evaluations) < 200
+
+
+@pytest.mark.parametrize(
+    "options", [{"explore": -1}, {"proposals": 0}, {"batches": 0}, {"patience": 0}]
+)
 def test_options_out_of_range(options: dict[str, int]) -> None:
     with pytest.raises(DevicePlacementError, match=next(iter(options))):
         PosteriorSampling(**options)

@@ -20,7 +20,7 @@ from device_placement.envs.graph import Float64
 
 WORK = 2e9  # observations * terms^2 of a fit; of more observations the fastest are taken
 DOUBT = 50.0  # log probability by which a schedule is less likely that is not followed any more
-ALIKE = 2.0  # log probability by which one must be more likely than a simpler one
+SIMPLER = 2.0  # log probability by which one must be more likely than a simpler one
 TRIAL = 60  # observations before one is given up
 MATURE = 5  # fits before that
 ROUGH = 0.1  # relative standard deviation of a time that was cut short
@@ -81,7 +81,7 @@ class Beliefs:
 
         Where groups form a chain, for instance, concurrent is no different from sequential.
         """
-        enough = min(one.surprise for one in self._schedules.values()) + ALIKE
+        enough = min(one.surprise for one in self._schedules.values()) + SIMPLER
         return next(name for name, one in self._schedules.items() if one.surprise <= enough)
 
     def learn(self, evaluations: Evaluations) -> None:

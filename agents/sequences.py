@@ -1,0 +1,148 @@
+"""Two LSTMs: one reads the groups in topological order, the other one gives each its device."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import TensorDict
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from device_placement.agents.distributions import MASKED
+from device_placement.agents.gnn import read_graphs
+from device_placement.agents.static_graphs import distinct_graphs
+
+
+class Encoded(NamedTuple):
+    """What the decoder reads of each graph of a batch; num_groups are those of the largest."""
+
+    groups: Tensor  # (batch, num_groups, hidden) what the encoder puts out at each
+    hidden: Tensor  # (batch, hidden) of the encoder's state after the last group
+    cell: Tensor  # (batch, hidden) the rest of that state
+    padding: Tensor  # (batch, num_groups) bool
+    forbidden: Tensor  # (batch, num_groups, num_devices) bool
+
+
+def neighbour_means(nodes: Tensor, edge_index: Tensor) -> Tensor:
+    """(num_nodes, 2 * num_features) mean features of a node's producers, and of its consumers.
+
+    Args:
+        nodes: (num_nodes, num_features).
+        edge_index: (2, num_edges) producer and consumer of each edge.
+
+    >>> neighbour_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([[0, 1], [2, 2]]))
+    tensor([[0., 5.],
+            [0., 5.],
+            [2., 0.]])
+    """
+    producer, consumer = edge_index
+    means = []
+    for source, target in ((producer, consumer), (consumer, producer)):
+        total = torch.zeros_like(nodes).index_add(0, target, nodes[source])
+        number = torch.bincount(target, minlength=len(nodes)).clamp(min=1)
+        means.append(total / number[:, None])
+    return torch.cat(means, dim=1)
+
+
+class SequenceEncoder(BaseFeaturesExtractor):
+    """An LSTM over the groups in topological order, which is that of their numbers.
+
+    The paper describes a group by its ops' types, output shapes and neighbours (a slot for each
+    other group). Here these are ``node_features``, and their means over the groups that feed it
+    and over those that it feeds, so that no weight depends on the number of groups.
+
+    Args:
+        observation_space: of a `DevicePlacementEnv`.
+        hidden: size of the embeddings and of the LSTM's state.
+
+    Shapes:
+        output: an `Encoded`.
+    """
+
+    def __init__(self, observation_space: spaces.Dict, hidden: int = 64) -> None:
+        super().__init__(observation_space, hidden)
+        num_features = (observation_space["node_features"].shape or ())[1]
+        self.embed = nn.Linear(3 * num_features, hidden)
+        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+
+    def forward(self, observations: TensorDict) -> Encoded:
+        """The encoded graph of each observation, computed once for all that hold the same."""
+        static, graph = distinct_graphs(observations)
+        real = static["node_mask"].bool()
+        num_groups = real.sum(dim=1).cpu()
+        longest = int(num_groups.max())
+        features = static["node_features"].float()
+        means = neighbour_means(features.flatten(0, 1), read_graphs(static).edge_index)
+        described = torch.cat([features, means.reshape(*real.shape, -1)], dim=2)
+        embedded = self.embed(described[:, :longest])
+        packed = pack_padded_sequence(embedded, num_groups, True, enforce_sorted=False)
+        packed, (hidden, cell) = self.lstm(packed)
+        groups, _ = pad_packed_sequence(packed, batch_first=True)
+        return Encoded(
+            groups=groups[graph],
+            hidden=hidden[0, graph],
+            cell=cell[0, graph],
+            padding=~real[graph, :longest],
+            forbidden=~static["device_mask"].bool()[graph, :longest],
+        )
+
+
+class AttentionDecoder(nn.Module):
+    """An LSTM that reads the device chosen before and attends to the groups.
+
+    As in the paper it is not told which group is next, but counts. The attention weighs a group
+    by the product of what the encoder and the decoder put out, with a matrix between them (Luong
+    et al. 2015, arXiv 1508.04025); the paper's is a small network for each pair (Bahdanau et al.
+    2015, arXiv 1409.0473), which needs `hidden` times the memory to evaluate whole placements.
+
+    Args:
+        hidden: size of the embeddings and of the LSTM's state, which begins as the encoder's.
+        num_devices: how many there are.
+    """
+
+    def __init__(self, hidden: int, num_devices: int) -> None:
+        super().__init__()
+        self.start = num_devices  # stands for the device before the first
+        self.embed = nn.Embedding(num_devices + 1, hidden)
+        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        self.key = nn.Linear(hidden, hidden, bias=False)
+        self.read = nn.Linear(2 * hidden, num_devices)
+        nn.init.zeros_(self.read.weight)  # every device is as likely at first
+        nn.init.zeros_(self.read.bias)
+
+    def follow(self, encoded: Encoded, devices: Tensor) -> Tensor:
+        """(batch, num_groups, num_devices) log-probabilities, given the devices before each."""
+        start = torch.full_like(devices[:, :1], self.start)
+        before = self.embed(torch.cat([start, devices[:, :-1]], dim=1))
+        seen, _ = self.lstm(before, (encoded.hidden[None], encoded.cell[None]))
+        return self._attend(seen, self._keys(encoded), encoded, slice(None))
+
+    def choose(self, encoded: Encoded, deterministic: bool) -> tuple[Tensor, Tensor]:
+        """(batch, num_groups) devices, drawn or the likeliest, and their log-probabilities."""
+        keys, (hidden, cell) = self._keys(encoded), (encoded.hidden, encoded.cell)
+        device = torch.full_like(encoded.padding[:, :1], self.start, dtype=torch.long)
+        chosen, log_probs = [], []
+        for group in range(encoded.padding.shape[1]):
+            before = self.embed(device[:, 0])
+            hidden, cell = torch.lstm_cell(before, (hidden, cell), *self.lstm.all_weights[0])
+            each = self._attend(hidden[:, None], keys, encoded, slice(group, group + 1))[:, 0]
+            likeliest = each.argmax(dim=1, keepdim=True)
+            device = likeliest if deterministic else torch.multinomial(each.exp(), 1)
+            chosen.append(device)
+            log_probs.append(each.gather(1, device))
+        return torch.cat(chosen, dim=1), torch.cat(log_probs, dim=1)
+
+    def _keys(self, encoded: Encoded) -> Tensor:
+        """(batch, hidden, num_groups)."""
+        keys: Tensor = self.key(encoded.groups) / math.sqrt(encoded.groups.shape[2])
+        return keys.transpose(1, 2)
+
+    def _attend(self, seen: Tensor, keys: Tensor, encoded: Encoded, steps: slice) -> Tensor:
+        """(batch, num_steps, num_devices) log-probabilities, of (batch, num_steps, hidden)."""
+        weights = (seen @ keys).masked_fill(encoded.padding[:, None], MASKED).softmax(dim=2)
+        logits: Tensor = self.read(torch.cat([seen, weights @ encoded.groups], dim=2))
+        return logits.masked_fill(encoded.forbidden[:, steps], MASKED).log_softmax(dim=2)
