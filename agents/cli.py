@@ -73,6 +73,24 @@ COMMANDS = {
         "search_randomly",
         "evaluate random placements and keep the best",
     ),
+    "benchmark": Command(
+        "device_placement.benchmarks.runner",
+        "BenchmarkConfig",
+        "benchmark",
+        "compare placers, presets and your own algorithm on suites of problems",
+    ),
+    "replay": Command(
+        "device_placement.benchmarks.replay",
+        "ReplayConfig",
+        "replay",
+        "measure the winning placements of a benchmark again",
+    ),
+    "scores": Command(
+        "device_placement.benchmarks.tables",
+        "ScoresConfig",
+        "show_scores",
+        "show the tables of benchmarks that were run",
+    ),
 }
 
 

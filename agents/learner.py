@@ -14,7 +14,7 @@ from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.options import check_options
-from device_placement.agents.placers.result import Placer, PlacerResult, Trace
+from device_placement.agents.placers.result import Placer, PlacerResult, Trace, Traced
 from device_placement.agents.presets import PRESETS, preset
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
@@ -44,9 +44,13 @@ class Learner:
     """Steps of an episode in assign and refine; the preset's by default."""
     settled: int = 500
     """Requests after which it ends if fewer than one in a hundred of them was new."""
+    without: tuple[str, ...] = ()
+    """Feature blocks of the preset that are left out."""
 
     def __post_init__(self) -> None:
-        preset(self.preset, self.formulation)
+        blocks = preset(self.preset, self.formulation).features
+        for name in self.without:
+            choose(f"feature block of {self.preset}", name, dict.fromkeys(blocks))
         check_options(self, settled=(1, math.inf))
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
@@ -54,7 +58,9 @@ class Learner:
         trace = Trace(evaluator, budget)
         trace.singles()
         card = PolicyCard.of(self.preset, self.formulation, [evaluator])
-        env = card.make_env(_Traced(trace), self.horizon)
+        features = tuple(block for block in card.features if block not in self.without)
+        card = dataclasses.replace(card, features=features)
+        env = card.make_env(Traced(trace), self.horizon)
         algorithm = make_algorithm(self.preset, env, formulation=self.formulation, seed=seed)
         steps = env.layout.max_groups if card.formulation == "construct" else 1
         limit = REQUESTS_PER_BUDGET * trace.recorder.budget * steps
@@ -79,15 +85,6 @@ class _Settled(BaseCallback):
         new = recorder.num_distinct - self._distinct
         self._distinct, self._at = recorder.num_distinct, recorder.num_requests
         return new >= NEW * requests
-
-
-class _Traced:
-    """The evaluator of a trace, for an environment."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.evaluate = trace.evaluate
-        self.coarse, self.devices = trace.recorder.coarse, trace.recorder.devices
-        self.reference = trace.recorder.reference
 
 
 def named_search(name: str, **options: Any) -> Placer:

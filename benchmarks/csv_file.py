@@ -8,15 +8,29 @@ from pathlib import Path
 
 
 def read_lines(path: str) -> list[dict[str, str]]:
-    """The lines of a file by the names in its first one; none when there is no file."""
-    if not Path(path).is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """The lines of a file by the names in its first one; none when there is no file.
+
+    Half a line at its end, of somebody who was killed, does not count.
+    """
+    with_end = _whole(path).splitlines(keepends=True)
+    return list(csv.DictReader(with_end))
 
 
 def append_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
     """Write lines behind those of a file, which is made, with its names, when there is none."""
-    new = not Path(path).is_file()
+    whole = _whole(path)
+    if Path(path).is_file():
+        with open(path, "r+", encoding="utf-8") as file:
+            file.truncate(len(whole.encode()))
     with open(path, "a", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([names, *lines] if new else lines)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows(lines if whole else [names, *lines])
+
+
+def _whole(path: str) -> str:
+    """The text of a file up to the end of its last whole line."""
+    if not Path(path).is_file():
+        return ""
+    with open(path, newline="", encoding="utf-8") as file:
+        text = file.read()
+    return text[: text.rfind("\n") + 1]

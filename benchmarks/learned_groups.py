@@ -24,9 +24,9 @@ from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.presets import PRESETS
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
-from device_placement.benchmarks.suites import SUITES, Problem
+from device_placement.benchmarks.problems import open_problem, problems_of
+from device_placement.benchmarks.suites import Problem
 from device_placement.envs.errors import DevicePlacementError, choose
-from device_placement.envs.execution.factory import make_evaluator
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.rendering import PALETTE, align
 
@@ -83,8 +83,7 @@ class GroupCounter(SearchCallback):
 
 def train(name: str, label: str, problem: Problem, seed: int, budget: int) -> list[Part]:
     """One training, in parts; fewer than `PARTS` where it has fewer proposals."""
-    options: Any = {"hardware": problem.hardware, "schedule": problem.schedule}
-    evaluator = make_evaluator(problem.model, problem.devices, evaluator="simulator", **options)
+    evaluator = open_problem(problem)
     recorder = RecordingEvaluator(evaluator, budget)
     recorder.evaluate_singles()
     env, counter = PolicyCard.of(name, None, [evaluator]).make_env(recorder), GroupCounter(recorder)
@@ -146,7 +145,7 @@ def main(config: LearnedGroupsConfig) -> int:
     rows, runs = [tuple(HEAD.split(","))], list[list[Part]]()
     for name in config.presets:
         choose("preset that learns groups", name, known)
-        for label, problem in choose("suite", config.suite, SUITES).items():
+        for label, problem in problems_of(config.suite).items():
             mine = [train(name, label, problem, s, config.budget) for s in range(config.seeds)]
             print(f"{name}, {label}: trained", file=sys.stderr, flush=True)
             rows, runs = [*rows, row_of(mine)], runs + mine

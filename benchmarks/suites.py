@@ -5,15 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+MEASURED = "openvino"
+SIMULATED = "simulator"
+TWO_CPUS = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+
 
 @dataclass(frozen=True)
 class Problem:
-    """One model on one machine of the table `HARDWARE`, under one schedule."""
+    """One model on one machine."""
 
     model: str
-    hardware: str
+    """What `load_model` or `load_workload` takes, or ``layered:OPS`` for a random graph."""
+    hardware: str = ""
+    """For the simulator: a name of `HARDWARE`."""
     devices: str = "auto"
+    """What `parse_devices` takes."""
     schedule: str = "sequential"
+    """For the simulator: a name of `SCHEDULES`."""
+    evaluator: str = SIMULATED
+    """Who evaluates: simulator, or openvino on this machine."""
+    max_groups: int | None = None
+    """The most groups to place."""
+    reference: str = ""
+    """The device that is compared with; the first by default."""
+    share: float | None = None
+    """Outputs may be off by this share of what the worst single is off by; by default by any."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Problems that are reported together."""
+
+    summary: str
+    problems: Mapping[str, Problem]
+    """Name -> problem."""
+    budget: int
+    """Distinct placements of each run, singles included."""
 
 
 # The machine of HSDAG; singles take what its table 2 says.
@@ -34,5 +61,48 @@ HARD: Mapping[str, Problem] = {
     "CPU, iGPU, NPU, pipelined": Problem("resnet50", "laptop", "auto", "pipelined"),
 }
 
-SUITES: Mapping[str, Mapping[str, Problem]] = {"paper": PAPER, "hard": HARD}
-"""Name -> problems by name."""
+MODELS = ("resnet50", "inception_v3", "bert_base")
+
+LOCAL: Mapping[str, Problem] = {
+    f"{model} here": Problem(model, evaluator=MEASURED) for model in MODELS
+}
+
+# All on the first device is too far off, all on the second one slow: no single is the answer.
+LOCAL_ACCURACY: Mapping[str, Problem] = {
+    f"{model} here, outputs near f32": Problem(
+        model,
+        devices=TWO_CPUS,
+        evaluator=MEASURED,
+        max_groups=24,
+        reference="CPU_F32",
+        share=0.5,
+    )
+    for model in MODELS
+}
+
+# Half a decade apart: how placers and features bear large graphs.
+SCALE: Mapping[str, Problem] = {
+    f"{ops} ops in layers": Problem(f"layered:{ops}", "desktop", schedule="concurrent")
+    for ops in (100, 316, 1000, 3162, 10_000, 31_623, 100_000)
+}
+
+QUICK: Mapping[str, Problem] = {
+    "diamond": Problem("diamond", "desktop"),
+    "inception_v3 in 12 groups": Problem("inception_v3", "paper", max_groups=12),
+    "resnet50 in 12 groups, pipelined": Problem(
+        "resnet50", "laptop", schedule="pipelined", max_groups=12
+    ),
+}
+
+SUITES: Mapping[str, Suite] = {
+    "paper": Suite("HSDAG's models on HSDAG's machine, simulated", PAPER, 2000),
+    "hard": Suite("simulated problems on which no single is good", HARD, 2000),
+    "local": Suite("the same models measured on this machine", LOCAL, 300),
+    "local_accuracy": Suite(
+        "measured here, outputs within half of what all in bf16 is off by", LOCAL_ACCURACY, 300
+    ),
+    "workloads": Suite("the files in --data: dnn-partitioning (.json), PipeDream (.txt)", {}, 2000),
+    "scale": Suite("random layered graphs of 100 to 100,000 ops, simulated", SCALE, 100),
+    "quick": Suite("three small problems, for a first look", QUICK, 60),
+}
+"""Name -> suite."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from device_placement.benchmarks import learned_groups
-from device_placement.benchmarks.learned_groups import LearnedGroupsConfig, Part, main, row_of
-from device_placement.benchmarks.suites import Problem
+from device_placement.benchmarks.learned_groups import LearnedGroupsConfig, Part, draw, main, row_of
+from device_placement.benchmarks.suites import SUITES, Problem, Suite
 from device_placement.envs import DevicePlacementError
 
-DIAMOND = {"tiny": {"diamond on paper": Problem("diamond", "paper")}}
+TINY = Suite("one small problem", {"diamond on paper": Problem("diamond", "paper")}, budget=4)
 
 
 def part(fewest: int, most: int, seed: int = 0) -> Part:
@@ -21,7 +22,7 @@ def part(fewest: int, most: int, seed: int = 0) -> Part:
 
 @pytest.fixture(autouse=True)
 def tiny_suite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned_groups, "SUITES", DIAMOND)
+    monkeypatch.setitem(cast(dict[str, Suite], SUITES), "tiny", TINY)
 
 
 def test_it_counts_draws_and_writes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -55,6 +56,6 @@ def test_other_presets_are_refused() -> None:
 def test_without_matplotlib_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(learned_groups.sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(DevicePlacementError, match="pip install"):
-        learned_groups.draw([[part(1, 2)]], str(tmp_path / "groups.png"))
+        draw([[part(1, 2)]], str(tmp_path / "groups.png"))

@@ -19,6 +19,6 @@ def test_python_in_the_readme_runs(block: str, tmp_path: Path) -> None:
 
 def test_names_in_the_readme_are_there() -> None:
     text = README.read_text(encoding="utf-8")
-    assert len(RUNNABLE) == 4
+    assert len(RUNNABLE) == 5
     for path in re.findall(r"\]\(([^):#]+)\)", text):
         assert (README.parent / path).exists(), path

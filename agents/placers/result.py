@@ -106,3 +106,25 @@ class Trace:
             wall_s=time.perf_counter() - self.start,
             bound_s=bound_s,
         )
+
+
+class Traced:
+    """A trace as an evaluator, for an environment.
+
+    Args:
+        trace: what evaluates and writes down.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.coarse, self.devices = trace.recorder.coarse, trace.recorder.devices
+        self.reference = trace.recorder.reference
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        return self.trace.spent
+
+    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
+        """Evaluate one device per group, (num_groups,)."""
+        return self.trace.evaluate(assignment)

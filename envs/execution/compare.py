@@ -43,15 +43,30 @@ def contenders(
     """
     names = ",".join(device.name for device in evaluator.devices)
     singles = [
-        _placed(evaluator, name, assignment)
+        placed(evaluator, name, assignment)
         for name, assignment in single_assignments(evaluator).items()
     ]
     automatic = [
         Contender("OpenVINO HETERO (automatic)", Entry(f"HETERO:{names}")),
         Contender("OpenVINO AUTO", Entry(f"AUTO:{names}")),
     ]
-    found = [_placed(evaluator, name, assignment) for name, assignment in assignments.items()]
+    found = [placed(evaluator, name, assignment) for name, assignment in assignments.items()]
     return [*singles, *automatic, *found]
+
+
+def placed(evaluator: OpenVINOEvaluator, name: str, assignment: Sequence[int]) -> Contender:
+    """A placement that can be measured, or why it can't.
+
+    Args:
+        evaluator: knows the groups and the devices.
+        name: to show.
+        assignment: (num_groups,) device numbers.
+    """
+    try:
+        placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
+    except PlacementError as error:
+        return Contender(name, error=str(error))
+    return Contender(name, Entry(placement.hetero_name, bytes(placement.op_devices)))
 
 
 def compare(
@@ -107,14 +122,6 @@ def _measure(
         return dict.fromkeys(programs, Measurement(error=together))
     others = [one for one in programs if one not in lost]
     return lost | (_measure(evaluator, others, *protocol) if others else {})
-
-
-def _placed(evaluator: OpenVINOEvaluator, name: str, assignment: Sequence[int]) -> Contender:
-    try:
-        placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
-    except PlacementError as error:
-        return Contender(name, error=str(error))
-    return Contender(name, Entry(placement.hetero_name, bytes(placement.op_devices)))
 
 
 def _summarise(measured: Measurement) -> Evaluation:

@@ -1,0 +1,88 @@
+"""Scores of many runs as one number, with how sure that is; the library rliable computes them.
+
+Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice,
+NeurIPS 2021, arXiv 2108.13264.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.graph import Float64
+
+REPETITIONS = 2000  # of a bootstrap
+
+
+class Estimate(NamedTuple):
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interquartile_means(efficiencies: Mapping[str, Float64]) -> dict[str, Estimate]:
+    """The interquartile mean over seeds and problems, with a stratified bootstrap interval.
+
+    Args:
+        efficiencies: (num_seeds, num_problems) of each placer.
+
+    >>> interquartile_means({"one": np.array([[1.0, 0.5], [1.0, 0.5]])})["one"].value
+    0.75
+    """
+    mean = _rliable("metrics").aggregate_iqm
+    return _estimate(efficiencies, lambda scores: mean(scores))
+
+
+def probabilities_of_improvement(
+    efficiencies: Mapping[str, Float64], over: str
+) -> dict[str, Estimate]:
+    """How probable it is that a run of each placer is better than one of another placer.
+
+    Args:
+        efficiencies: (num_seeds, num_problems) of each placer, the other one's included.
+        over: the other placer.
+    """
+    probability = _rliable("metrics").probability_of_improvement
+    other = efficiencies[over]
+    pairs = {name: [one, other] for name, one in efficiencies.items() if name != over}
+    return _estimate(pairs, lambda one, two: probability(one, two))
+
+
+def _estimate(scores: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Estimate]:
+    intervals = _rliable("library").get_interval_estimates
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002 - the library draws from the global generator
+    try:
+        values, spans = intervals(
+            dict(scores), lambda *given: np.array([function(*given)]), reps=REPETITIONS
+        )
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+    return {
+        name: Estimate(*map(float, (value[0], *spans[name][:, 0])))
+        for name, value in values.items()
+    }
+
+
+def check_rliable() -> None:
+    """Say at once when the library is missing, not after hours.
+
+    Raises:
+        DevicePlacementError: when it is.
+    """
+    if importlib.util.find_spec("rliable") is None:
+        raise DevicePlacementError(
+            "A benchmark's scores need rliable: pip install 'device-placement[benchmark]'"
+        )
+
+
+def _rliable(module: str) -> Any:
+    check_rliable()
+    return importlib.import_module(f"rliable.{module}")

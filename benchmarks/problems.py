@@ -1,0 +1,106 @@
+"""From a problem of a suite to an evaluator of its placements."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from device_placement.benchmarks.layered import PREFIX, layered_evaluator
+from device_placement.benchmarks.suites import MEASURED, SUITES, Problem
+from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.execution.evaluation import Evaluator, single_assignments
+from device_placement.envs.execution.factory import make_evaluator
+from device_placement.envs.execution.settings import MeasureConfig, measure_options
+from device_placement.envs.workloads import is_workload
+
+WORKLOADS = "workloads"
+
+
+def problems_of(suite: str, data: str = "", devices: str = "") -> dict[str, Problem]:
+    """The problems of a suite by name.
+
+    Args:
+        suite: a name of `SUITES`.
+        data: for the suite ``workloads``, the folder with its files.
+        devices: for problems that are measured here on whatever there is, what to take instead.
+
+    Raises:
+        DevicePlacementError: on an unknown suite, or a folder without workloads.
+
+    >>> list(problems_of("quick"))[0]
+    'diamond'
+    """
+    problems = dict(choose("suite", suite, SUITES).problems)
+    if suite == WORKLOADS:
+        problems = _workloads(data)
+    if devices:
+        for name, one in problems.items():
+            if one.evaluator == MEASURED and one.devices == "auto":
+                problems[name] = dataclasses.replace(one, devices=devices)
+    return problems
+
+
+def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Evaluator:
+    """An evaluator; one that measures is to be closed, one that simulates is made only once.
+
+    Args:
+        problem: what to evaluate.
+        measuring: how, where it is measured; the problem's reference and limit take precedence.
+
+    Raises:
+        DevicePlacementError: when the problem can't be evaluated here.
+    """
+    if problem.evaluator != MEASURED:
+        return _simulator(problem)
+    chosen = dataclasses.replace(measuring or MeasureConfig(), reference=problem.reference)
+    if problem.share is not None:
+        chosen = dataclasses.replace(chosen, verify=True)
+        limit = _output_limit(_measuring(problem, chosen), problem.share)
+        chosen = dataclasses.replace(chosen, max_output_error=limit)
+    return _measuring(problem, chosen)
+
+
+def _workloads(data: str) -> dict[str, Problem]:
+    folder = Path(data)
+    paths = sorted(path for path in folder.rglob("*") if is_workload(path)) if data else []
+    if not paths:
+        raise DevicePlacementError(
+            f"The suite {WORKLOADS!r} needs --data with a folder of workloads (dnn-partitioning "
+            f".json, PipeDream .txt); got {data!r}."
+        )
+    return {path.stem: Problem(str(path), schedule="max_load") for path in paths}
+
+
+@functools.lru_cache(maxsize=16)
+def _simulator(problem: Problem) -> Evaluator:
+    if problem.model.startswith(PREFIX):
+        return layered_evaluator(
+            problem.model, problem.hardware, problem.devices, problem.schedule, problem.max_groups
+        )
+    return make_evaluator(
+        problem.model,
+        problem.devices,
+        max_groups=problem.max_groups,
+        evaluator="simulator",
+        hardware=problem.hardware,
+        schedule=problem.schedule,
+    )
+
+
+def _measuring(problem: Problem, measuring: MeasureConfig) -> Evaluator:
+    return make_evaluator(
+        problem.model, problem.devices, max_groups=problem.max_groups, **measure_options(measuring)
+    )
+
+
+def _output_limit(evaluator: Evaluator, share: float) -> float:
+    """A share of what the outputs of the worst single are off by."""
+    with contextlib.closing(evaluator):  # type: ignore[type-var]
+        found: Mapping[str, float] = {
+            name: evaluator.evaluate(single).output_error
+            for name, single in single_assignments(evaluator).items()
+        }
+    return share * max(found.values())

@@ -1,0 +1,187 @@
+"""The command `benchmark`: every placer on every problem, a row a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from device_placement.agents.placers import PLACERS
+from device_placement.benchmarks.aggregates import check_rliable
+from device_placement.benchmarks.entrants import DETERMINISTIC, EVERYONE, find_entrant
+from device_placement.benchmarks.problems import problems_of
+from device_placement.benchmarks.records import ROWS, RunRow, append_rows, latest, read_rows
+from device_placement.benchmarks.sessions import begin_session
+from device_placement.benchmarks.suites import MEASURED, SUITES, Problem
+from device_placement.benchmarks.tables import report
+from device_placement.benchmarks.tasks import Task, run_task, trace_path
+from device_placement.benchmarks.workers import Lost, run_all
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.settings import (
+    MeasureConfig,
+    make_measure_config,
+    measure_options,
+)
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig(MeasureConfig):
+    """What is compared, and how it is measured where it is."""
+
+    suite: str = "quick"
+    """Suites, comma-separated: paper, hard, local, local_accuracy, workloads, scale, quick."""
+    placers: str = ALL
+    """Placers, presets and MODULE:FUNCTION of your own, comma-separated; all: every one of ours."""
+    seeds: int = 5
+    """Runs of each on each problem, with the seeds 0, 1, ...; one where nothing is random."""
+    jobs: int = 1
+    """Runs at the same time, each on one core; those that measure take turns anyway."""
+    budget: int | None = None
+    """Distinct placements of each run, singles included; the suite's by default."""
+    devices: str = ""
+    """For the suite local, the devices to place on; by default whatever this machine has."""
+    data: str = ""
+    """For the suite workloads, the folder with its files."""
+    run_limit_s: float | None = None
+    """Seconds after which one run is ended and has failed; by default none is."""
+    retry_failed: bool = False
+    """Repeat the runs in --out that failed."""
+    out: str = ""
+    """Folder to write to; one that was begun is gone on with. By default a new one under runs/."""
+
+
+def benchmark(config: BenchmarkConfig) -> int:
+    """Make the runs that the folder lacks, then print the scores of all.
+
+    Returns:
+        The exit status: 0, or 130 after Ctrl-C.
+    """
+    check_rliable()
+    folder = Path(config.out or f"runs/benchmark-{time.strftime('%Y%m%d-%H%M%S')}")
+    path = str(folder / ROWS)
+    problems = chosen_problems(config)
+    tasks, rows = all_tasks(config, problems, folder), read_rows(path)
+    made = {row.key: row for row in rows if not (config.retry_failed and row.failure)}
+    _check_budgets(tasks, made, path)
+    missing = [task for task in tasks if task.key not in made]
+    interrupted = False
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        session = begin_session(folder, config, problems)
+        try:
+            run_missing(
+                [dataclasses.replace(one, session=session) for one in missing], rows, path, config
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+    print(report(latest(read_rows(path))))
+    print(f"\n{len(missing)} runs were missing; every run is in {path}")
+    if interrupted:
+        print(f"Interrupted; go on with --out {folder} and the same settings.")
+    return 130 if interrupted else 0
+
+
+def chosen_problems(config: BenchmarkConfig) -> dict[tuple[str, str], Problem]:
+    """The problems by suite and name.
+
+    Raises:
+        DevicePlacementError: on an unknown suite.
+    """
+    return {
+        (suite, name): problem
+        for suite in config.suite.split(",")
+        for name, problem in problems_of(suite, config.data, config.devices).items()
+    }
+
+
+def all_tasks(
+    config: BenchmarkConfig, problems: Mapping[tuple[str, str], Problem], folder: Path
+) -> list[Task]:
+    """Every run, the first seeds first.
+
+    Raises:
+        DevicePlacementError: on an unknown placer.
+    """
+    everyone = config.placers == ALL
+    placers = EVERYONE if everyone else tuple(config.placers.split(","))
+    for name in placers:
+        find_entrant(name)
+    measuring = make_measure_config(measure_options(config))
+    return [
+        Task(
+            suite,
+            label,
+            problem,
+            placer,
+            seed,
+            config.budget or SUITES[suite].budget,
+            trace_path(folder, suite, label, placer, seed),
+            measuring,
+        )
+        for seed in range(config.seeds)
+        for placer in placers
+        if seed == 0 or placer not in DETERMINISTIC
+        for (suite, label), problem in problems.items()
+        if not (everyone and problem.evaluator == MEASURED and _needs_costs(placer))
+    ]
+
+
+def _needs_costs(placer: str) -> bool:
+    return placer in PLACERS and PLACERS[placer].needs_costs
+
+
+def _check_budgets(tasks: Sequence[Task], made: Mapping[Any, RunRow], path: str) -> None:
+    for task in tasks:
+        row = made.get(task.key)
+        if row is not None and row.budget != task.budget:
+            raise DevicePlacementError(
+                f"{path!r} has {task.placer} on {task.name} with a budget of {row.budget}; now it "
+                f"is {task.budget}. Give the same --budget, or another --out."
+            )
+
+
+def run_missing(
+    tasks: Sequence[Task], rows: Sequence[RunRow], path: str, config: BenchmarkConfig
+) -> None:
+    """Make runs and write down each as it ends, with the time that is left."""
+    known, left = list(rows), {task.key: task for task in tasks}
+    form = "{percentage:3.0f} %|{bar}| {n_fmt} of {total_fmt} runs, {elapsed}{postfix}"
+    with tqdm(total=len(tasks), bar_format=form) as bar:
+        for task, found in run_all(run_task, tasks, config.jobs, config.run_limit_s):
+            row = task.failed(found.reason) if isinstance(found, Lost) else found
+            append_rows(path, [row])
+            known.append(row)
+            del left[task.key]
+            left_s = time_left_s(list(left.values()), known, config.jobs)
+            about = "" if math.isnan(left_s) else f"about {tqdm.format_interval(int(left_s))} left"
+            ended = f"{task.placer} on {task.name}"
+            bar.set_postfix_str(f"{about}; {ended}{': failed' if row.failure else ''}")
+            bar.update()
+
+
+def time_left_s(tasks: Sequence[Task], rows: Sequence[RunRow], jobs: int) -> float:
+    """About how long the tasks take: as long as other runs of the placer did, here or elsewhere.
+
+    NaN where no run has been timed.
+    """
+    walls: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        if not math.isnan(row.wall_s):
+            for level in ((row.placer, row.suite, row.problem), (row.placer,), ()):
+                walls.setdefault(level, []).append(row.wall_s)
+    if not walls:
+        return math.nan
+    total_s = 0.0
+    for task in tasks:
+        levels = ((task.placer, task.suite, task.name), (task.placer,), ())
+        total_s += statistics.mean(next(walls[level] for level in levels if level in walls))
+    return total_s / jobs

@@ -1,0 +1,125 @@
+"""Scores of a benchmark: how far from the optimum runs end, and how soon they come near it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from device_placement.benchmarks.records import RunRow
+from device_placement.envs.execution.evaluation import NAN
+from device_placement.envs.graph import Float64
+
+PROVEN = 1e-6  # relative: how near to the bound a proven optimum is
+Problem = tuple[str, str]  # suite and name
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of all runs; those that failed have none.
+
+    Args:
+        rows: of any suites and placers; each run once.
+    """
+
+    rows: Sequence[RunRow]
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """Suite and name of each problem, in the order of the rows."""
+        return list(dict.fromkeys((row.suite, row.problem) for row in self.rows))
+
+    @cached_property
+    def placers(self) -> list[str]:
+        """The placers, in the order of the rows."""
+        return list(dict.fromkeys(row.placer for row in self.rows))
+
+    def of(self, problem: Problem, placer: str) -> list[RunRow]:
+        """The runs of a placer that gave something."""
+        return [
+            row for row in self._by_problem[problem] if row.placer == placer and not row.failure
+        ]
+
+    @cached_property
+    def _by_problem(self) -> Mapping[Problem, list[RunRow]]:
+        found: dict[Problem, list[RunRow]] = {problem: [] for problem in self.problems}
+        for row in self.rows:
+            found[row.suite, row.problem].append(row)
+        return found
+
+    def bound_s(self, problem: Problem) -> float:
+        """The best bound that any run proved; NaN where none did."""
+        bounds = [row.bound_s for row in self._by_problem[problem] if not math.isnan(row.bound_s)]
+        return max(bounds, default=NAN)
+
+    def best_known_s(self, problem: Problem) -> float:
+        """The fastest placement that any run found, singles included; NaN where there is none."""
+        rows = self._by_problem[problem]
+        times = [time_s for row in rows for time_s in (row.time_s, row.single_s)]
+        return min((time_s for time_s in times if not math.isnan(time_s)), default=NAN)
+
+    def proven(self, problem: Problem) -> bool:
+        """Whether the best known placement is proven to be the optimum."""
+        return self.best_known_s(problem) <= self.bound_s(problem) * (1 + PROVEN)
+
+    def floor_s(self, problem: Problem) -> float:
+        """What gaps are to: the bound, or the best known where nothing is proven."""
+        bound_s = self.bound_s(problem)
+        return self.best_known_s(problem) if math.isnan(bound_s) else bound_s
+
+    def single_s(self, problem: Problem) -> float:
+        """The best single; NaN where none is valid."""
+        singles = [row.single_s for row in self._by_problem[problem]]
+        return min((time_s for time_s in singles if not math.isnan(time_s)), default=NAN)
+
+    def gaps(self, problem: Problem, placer: str, evaluations: float = math.inf) -> list[float]:
+        """The gap of each run after so many evaluations; NaN where it had nothing yet."""
+        floor_s = self.floor_s(problem)
+        return [row.after(evaluations) / floor_s - 1 for row in self.of(problem, placer)]
+
+    def speedups(self, problem: Problem, placer: str) -> list[float]:
+        """The speed-up of each run over the best single that it saw."""
+        return [row.speedup for row in self.of(problem, placer)]
+
+    def evaluations_within(self, problem: Problem, placer: str, gap: float) -> float:
+        """The median number of evaluations until the gap is so small; inf: more than half fail."""
+        near_s = self.floor_s(problem) * (1 + gap)
+        return median([row.within(near_s) for row in self.of(problem, placer)])
+
+    def wall_s(self, problem: Problem, placer: str) -> float:
+        """The median wall time of the runs that were made in one go."""
+        walls = [row.wall_s for row in self.of(problem, placer)]
+        return median([wall_s for wall_s in walls if not math.isnan(wall_s)])
+
+    def efficiencies(self, suites: Sequence[str]) -> dict[str, Float64]:
+        """The share of the best speed that each run reaches: optimum over time, 0 to 1.
+
+        Args:
+            suites: whose problems count.
+
+        Returns:
+            (num_seeds, num_problems) of each placer that has a result of every problem. A run that
+            failed beside others that did not counts 0.
+        """
+        problems = [one for one in self.problems if one[0] in suites]
+        matrices = {}
+        for placer in self.placers:
+            columns = []
+            for problem in problems:
+                rows = [row for row in self._by_problem[problem] if row.placer == placer]
+                times = np.array([math.inf if row.failure else row.time_s for row in rows])
+                columns.append(self.floor_s(problem) / times)
+            if columns and len({len(one) for one in columns}) == 1 and all(map(np.any, columns)):
+                matrices[placer] = np.stack(columns, axis=1)
+        return matrices
+
+
+def median(numbers: Sequence[float]) -> float:
+    """The median; NaN of nothing, and of what has a NaN."""
+    if not numbers or any(math.isnan(number) for number in numbers):
+        return NAN
+    return statistics.median(numbers)

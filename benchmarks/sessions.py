@@ -1,0 +1,97 @@
+"""Under what a benchmark was made: machine, versions, revision and command, once a call."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from device_placement.agents.model_run import write_json
+from device_placement.benchmarks.suites import Problem
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.machine import describe_machine
+
+NAME = "benchmark.json"
+
+
+def read_sessions(folder: Path) -> list[dict[str, Any]]:
+    """The calls that a folder's runs were made by; none when there is no such file.
+
+    Raises:
+        DevicePlacementError: when the file can't be read.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DevicePlacementError(
+            f"Can't read {str(path)!r} ({type(error).__name__}: {error}); begin anew with another "
+            "--out."
+        ) from error
+
+
+def read_problems(folder: Path) -> dict[tuple[str, str], Problem]:
+    """The problems of a folder's runs by suite and name, as they were then."""
+    return {
+        (suite, name): Problem(**fields)
+        for session in read_sessions(folder)
+        for suite, name, fields in session["problems"]
+    }
+
+
+def begin_session(folder: Path, config: Any, problems: Mapping[tuple[str, str], Problem]) -> int:
+    """Write down what this call is, and return its number.
+
+    Args:
+        folder: of the benchmark.
+        config: a dataclass of settings.
+        problems: by suite and name.
+
+    Raises:
+        DevicePlacementError: when an earlier call has other problems of the same names.
+    """
+    known = read_problems(folder)
+    for (suite, name), problem in problems.items():
+        if (earlier := known.get((suite, name), problem)) != problem:
+            raise DevicePlacementError(
+                f"The runs in {str(folder)!r} are of another problem {name!r}: {earlier}, now "
+                f"{problem}. Give another --out."
+            )
+    sessions = read_sessions(folder)
+    session = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "revision": git_revision(),
+        "machine": describe_machine(),
+        "settings": dataclasses.asdict(config),
+        "problems": [
+            [suite, name, dataclasses.asdict(one)] for (suite, name), one in problems.items()
+        ],
+    }
+    write_json(folder / NAME, {"sessions": [*sessions, session]})
+    return len(sessions)
+
+
+def git_revision() -> str:
+    """The commit of this code, with ``-dirty`` where it was changed; empty outside a repository."""
+    here = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here.parent), *words], capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        known = git("ls-files", here.name)  # of this repository, not of one around it
+        return git("describe", "--always", "--dirty", "--abbrev=40") if known else ""
+    except OSError:  # there is no git
+        return ""

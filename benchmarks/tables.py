@@ -1,0 +1,184 @@
+"""Scores as Markdown: a table a suite, and what came of all its problems together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from device_placement.benchmarks.aggregates import (
+    Estimate,
+    check_rliable,
+    interquartile_means,
+    probabilities_of_improvement,
+)
+from device_placement.benchmarks.records import ROWS, RunRow, latest, read_rows
+from device_placement.benchmarks.scores import Problem, Scores, median
+from device_placement.benchmarks.suites import MEASURED, SUITES
+from device_placement.envs.errors import DevicePlacementError
+
+BEST_SINGLE = "best single"
+BASELINE = "random"
+NOTHING = "-"
+NEAR = 0.05, 0.01
+EARLY = 0.25  # share of the budget after which gaps are shown as well
+NOTE = """\
+Efficiency: the optimum's time over that of the placement, as interquartile mean over problems and
+seeds with its 95 % interval (stratified bootstrap; rliable). Better than random: the probability
+that a run is. Evaluations: until the gap is so small, on the median problem, and on how many
+problems more than half of the runs get there; `-` where they do on less than half. Seconds: of a
+run on the median problem."""
+
+
+def report(rows: Sequence[RunRow]) -> str:
+    """All suites, one after the other, and what failed."""
+    scores = Scores(rows)
+    parts = []
+    for suite in dict.fromkeys(row.suite for row in rows):
+        summary = f": {SUITES[suite].summary}" if suite in SUITES else ""
+        parts += [f"### {suite}{summary}", suite_table(scores, suite)]
+        if not _measured(suite):
+            budget = max(row.budget for row in rows if row.suite == suite)
+            parts.append(suite_table(scores, suite, round(EARLY * budget)))
+        parts.append(summary_table(scores, [suite]))
+    return "\n\n".join([*parts, NOTE, *failures(rows)])
+
+
+def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> str:
+    """A row a placer, a column a problem: gaps in percent, or speed-ups; medians and quartiles.
+
+    Args:
+        scores: of all suites.
+        suite: which one. One that is simulated shows gaps to the optimum or, marked by a dagger,
+            to the bound or best known; one that is measured speed-ups over the best single.
+        evaluations: after which the gaps are shown; by default at the end.
+    """
+    problems = [one for one in scores.problems if one[0] == suite]
+    measured = _measured(suite)
+    heads = ["speed-up over the best single" if measured else "gap in %"]
+    if math.isfinite(evaluations):
+        heads = [f"gap in % after {evaluations:.0f}"]
+    heads += [
+        name + ("" if measured or scores.proven((suite, name)) else " †") for _, name in problems
+    ]
+    singles = ["1.000"] * len(problems)
+    if not measured:
+        gaps = [scores.single_s(one) / scores.floor_s(one) - 1 for one in problems]
+        singles = [gap_cell([gap]) for gap in gaps]
+    lines = [[BEST_SINGLE, *singles]]
+    for placer in scores.placers:
+        cells = [
+            _speedup(scores.speedups(one, placer))
+            if measured
+            else gap_cell(scores.gaps(one, placer, evaluations))
+            for one in problems
+        ]
+        lines.append([f"`{placer}`", *cells])
+    return markdown(heads, lines)
+
+
+def summary_table(scores: Scores, suites: Sequence[str]) -> str:
+    """A row a placer: all problems of some suites together."""
+    problems = [one for one in scores.problems if one[0] in suites]
+    efficiencies = scores.efficiencies(suites)
+    means = interquartile_means(efficiencies)
+    better = (
+        probabilities_of_improvement(efficiencies, BASELINE) if BASELINE in efficiencies else {}
+    )
+    heads = ["", "efficiency", "better than random"]
+    heads += [f"evaluations to {100 * gap:g} %" for gap in NEAR] + ["seconds"]
+    lines = []
+    for placer in sorted(means, key=lambda name: -means[name].value):
+        cells = [f"`{placer}`", estimate_cell(means[placer])]
+        cells.append(estimate_cell(better[placer]) if placer in better else NOTHING)
+        cells += [_evaluations(scores, problems, placer, gap) for gap in NEAR]
+        cells.append(_number(median([scores.wall_s(one, placer) for one in problems]), ".1f"))
+        lines.append(cells)
+    return markdown(heads, lines)
+
+
+def failures(rows: Sequence[RunRow]) -> list[str]:
+    """What failed and why, a paragraph; nothing when nothing did."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.failure:
+            reasons.setdefault((row.placer, row.failure), []).append(row.problem)
+    lines = [
+        f"- `{placer}` ({len(where)} runs; {', '.join(dict.fromkeys(where))}): {reason}"
+        for (placer, reason), where in reasons.items()
+    ]
+    return ["Failed:\n\n" + "\n".join(lines)] if lines else []
+
+
+def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def gap_cell(gaps: Sequence[float]) -> str:
+    """A median and the quartiles, in percent.
+
+    >>> gap_cell([0.01, 0.02, 0.04]), gap_cell([0.5]), gap_cell([])
+    ('2.0 (1.5-3.0)', '50.0', '-')
+    """
+    if math.isnan(median(gaps)):
+        return NOTHING
+    low, high = np.quantile(gaps, [0.25, 0.75])
+    spread = f" ({100 * low:.1f}-{100 * high:.1f})" if len(gaps) > 1 and high - low > 5e-4 else ""
+    return f"{100 * max(0.0, median(gaps)):.1f}{spread}"
+
+
+def estimate_cell(estimate: Estimate) -> str:
+    """A number with its interval.
+
+    >>> estimate_cell(Estimate(0.912, 0.9, 0.92))
+    '0.912 (0.900-0.920)'
+    """
+    return f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f})"
+
+
+def _measured(suite: str) -> bool:
+    problems = SUITES[suite].problems.values() if suite in SUITES else ()
+    return any(one.evaluator == MEASURED for one in problems)
+
+
+def _speedup(speedups: Sequence[float]) -> str:
+    if math.isnan(median(speedups)):
+        return NOTHING
+    low, high = np.quantile(speedups, [0.25, 0.75])
+    return f"{median(speedups):.3f} ({low:.3f}-{high:.3f})"
+
+
+def _evaluations(scores: Scores, problems: Sequence[Problem], placer: str, gap: float) -> str:
+    each = [scores.evaluations_within(problem, placer, gap) for problem in problems]
+    near = sum(math.isfinite(one) for one in each)
+    return f"{_number(median(each), '.0f')} ({near} of {len(each)})"
+
+
+def _number(number: float, form: str) -> str:
+    return format(number, form) if math.isfinite(number) else NOTHING
+
+
+@dataclass(frozen=True)
+class ScoresConfig:
+    """What to show."""
+
+    folders: tyro.conf.Positional[tuple[str, ...]]
+    """Folders of benchmarks."""
+
+
+def show_scores(config: ScoresConfig) -> int:
+    """Print the tables of the runs in some folders."""
+    check_rliable()
+    rows = [row for folder in config.folders for row in read_rows(str(Path(folder) / ROWS))]
+    if not rows:
+        raise DevicePlacementError(
+            f"There are no runs in {', '.join(config.folders)}; give the --out of a benchmark."
+        )
+    print(report(latest(rows)))
+    return 0

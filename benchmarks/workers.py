@@ -1,0 +1,115 @@
+"""Tasks in processes of their own, some at a time: one that dies costs its task only."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+Task = TypeVar("Task")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Why a task has no result."""
+
+    reason: str
+
+
+@dataclass
+class _Worker(Generic[Task]):
+    process: Any
+    connection: Connection[Any, Any]
+    task: Task
+    deadline: float
+
+
+def run_all(
+    function: Callable[[Task], Any],
+    tasks: Sequence[Task],
+    jobs: int = 1,
+    time_limit_s: float | None = None,
+) -> Iterator[tuple[Task, Any]]:
+    """Call a function for each task, and give each result as it comes.
+
+    A process takes one task after another. When it dies, or takes too long and is killed, the
+    result is `Lost` and a new process goes on. All end with the one that called.
+
+    Args:
+        function: of a module, as it is looked up in the processes; it raises nothing.
+        tasks: in the order they are begun; these and the results are pickled.
+        jobs: processes at a time.
+        time_limit_s: what one task may take.
+
+    Yields:
+        The task and its result, in the order the tasks end.
+    """
+    waiting, idle, busy = deque(tasks), list[Any](), list[_Worker[Task]]()
+    limit_s = float("inf") if time_limit_s is None else time_limit_s
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                process, connection = idle.pop() if idle else _start(function)
+                connection.send(waiting[0])
+                deadline = time.monotonic() + limit_s
+                busy.append(_Worker(process, connection, waiting.popleft(), deadline))
+            left_s = min(one.deadline for one in busy) - time.monotonic()
+            ready = wait([one.connection for one in busy], None if left_s > 1e6 else max(0, left_s))
+            for worker in list(busy):
+                if worker.connection in ready:
+                    result = _receive(worker)
+                elif time.monotonic() >= worker.deadline:
+                    worker.process.kill()
+                    result = Lost(f"took longer than {limit_s:g} s")
+                else:
+                    continue
+                busy.remove(worker)
+                if isinstance(result, Lost):
+                    worker.process.join()
+                else:
+                    idle.append((worker.process, worker.connection))
+                yield worker.task, result
+    finally:
+        for process in [*(one.process for one in busy), *(one for one, _ in idle)]:
+            process.kill()
+            process.join()
+
+
+def _start(function: Callable[[Any], Any]) -> tuple[Any, Connection[Any, Any]]:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(there, function))
+    process.start()
+    there.close()  # so that its end is seen from here when the process dies
+    return process, here
+
+
+def _receive(worker: _Worker[Any]) -> Any:
+    try:
+        return worker.connection.recv()
+    except EOFError:
+        worker.process.join()
+        code = worker.process.exitcode
+        died = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        return Lost(f"its process ended with {died}")
+
+
+def _work(connection: Connection[Any, Any], function: Callable[[Any], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        connection.send(function(connection.recv()))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

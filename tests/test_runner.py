@@ -1,0 +1,252 @@
+"""The command `benchmark`, in processes as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from device_placement.agents.cli import main
+from device_placement.benchmarks.csv_file import read_lines
+from device_placement.benchmarks.problems import open_problem, problems_of
+from device_placement.benchmarks.records import RunRow, append_rows, read_rows
+from device_placement.benchmarks.replay import ReplayConfig, replay
+from device_placement.benchmarks.runner import BenchmarkConfig, benchmark
+from device_placement.benchmarks.sessions import read_sessions
+from device_placement.benchmarks.suites import SUITES, Problem, Suite
+from device_placement.envs import DevicePlacementError
+from processes import wait_until
+
+OWN = "own_algorithms:"
+TINY = Suite(
+    "two small problems",
+    {
+        "diamond": Problem("diamond", "desktop", "CPU,GPU", "concurrent"),
+        "pipelined": Problem("diamond", "laptop", schedule="pipelined"),
+    },
+    budget=8,
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cast(dict[str, Suite], SUITES), "tiny", TINY)
+
+
+def config_of(out: Path, placers: Sequence[str], **more: Any) -> BenchmarkConfig:
+    return BenchmarkConfig(suite="tiny", placers=",".join(placers), out=str(out), **more)
+
+
+def rows_of(out: Path) -> dict[tuple[Any, ...], RunRow]:
+    """By key, without what differs from run to run."""
+    found = read_rows(str(out / "runs.csv"))
+    plain = [dataclasses.replace(row, wall_s=0.0, session=0) for row in found]
+    assert len({row.key for row in plain}) == len(plain)
+    return {row.key: row for row in plain}
+
+
+def lines_of(trace: Path) -> list[dict[str, Any]]:
+    return [*map(json.loads, gzip.decompress(trace.read_bytes()).splitlines())]
+
+
+def test_own_algorithms_stand_beside_ours_and_failures_say_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reasons = {
+        "broken": "RuntimeError: a bug of mine",
+        "too_short": "the model has 4 groups",
+        "greedy_for_more": "more than the budget of 8 placements",
+        "gone": "its process ended with exit status 7",
+        "nothing": "found no valid placement",
+    }
+    names = [*(OWN + name for name in ("guess", "step", *reasons)), "random", "ppo", "cp_sat"]
+    assert benchmark(config_of(tmp_path, names, seeds=2, jobs=2)) == 0
+    rows = rows_of(tmp_path)
+    assert len(rows) == 2 * (2 * len(names) - 1)
+    for (_, _, placer, _), row in rows.items():
+        reason = reasons.get(placer.removeprefix(OWN), "")
+        assert reason in row.failure
+        assert bool(row.failure) == bool(reason)
+        if not reason:
+            assert row.time_s == min(time_s for _, time_s in row.improvements)
+            assert row.evaluations <= row.budget == 8
+            assert len(row.assignment) == row.groups == 4
+    text = capsys.readouterr().out
+    assert "| `own_algorithms:guess` |" in text
+    assert f"- `{OWN}gone` (4 runs; diamond, pipelined): its process ended" in text
+    (error,) = (tmp_path / "traces" / "tiny" / "diamond").glob("*broken-0.error.txt")
+    assert "raise RuntimeError" in error.read_text()
+
+
+def test_a_trace_has_every_evaluation_in_order(tmp_path: Path) -> None:
+    assert benchmark(config_of(tmp_path, ["random"], seeds=1)) == 0
+    (row, *_) = rows_of(tmp_path).values()
+    lines = lines_of(tmp_path / "traces/tiny/diamond/random-0.jsonl.gz")
+    times = [line["evaluation"]["time_s"] for line in lines]
+    assert len(times) == row.evaluations == 8
+    assert min(times) == pytest.approx(row.time_s)
+    assert times[row.improvements[-1][0] - 1] == pytest.approx(row.time_s)
+    assert tuple(lines[row.improvements[-1][0] - 1]["assignment"]) == row.assignment
+
+
+def test_what_is_there_is_not_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_of(tmp_path, ["random", OWN + "broken"], seeds=1)
+    assert benchmark(config) == 0
+    text = (tmp_path / "runs.csv").read_text()
+    assert benchmark(config) == 0
+    assert (tmp_path / "runs.csv").read_text() == text
+    assert "0 runs were missing" in capsys.readouterr().out
+    more = config_of(tmp_path, ["random", "genetic", OWN + "broken"], seeds=2)
+    assert benchmark(more) == 0
+    assert (tmp_path / "runs.csv").read_text().startswith(text)
+    assert len(rows_of(tmp_path)) == 2 * 2 * 3
+    again = dataclasses.replace(more, retry_failed=True)
+    assert benchmark(again) == 0
+    assert len(read_rows(str(tmp_path / "runs.csv"))) == 2 * 2 * 3 + 4
+    sessions = read_sessions(tmp_path)
+    assert [one["settings"]["seeds"] for one in sessions] == [1, 2, 2]
+    assert {row.session for row in read_rows(str(tmp_path / "runs.csv"))} == {0, 1, 2}
+    assert sessions[0]["machine"]["python"]
+    assert "command" in sessions[0]
+    assert "revision" in sessions[0]
+
+
+def test_other_settings_need_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert benchmark(config_of(tmp_path, ["random"], seeds=1)) == 0
+    with pytest.raises(DevicePlacementError, match=r"budget of 8; now it is 9.*another --out"):
+        benchmark(config_of(tmp_path, ["random"], budget=9))
+    other = {"diamond": Problem("diamond", "server", "CPU,GPU.0")}
+    changed = dataclasses.replace(TINY, problems=other)
+    monkeypatch.setitem(cast(dict[str, Suite], SUITES), "tiny", changed)
+    with pytest.raises(DevicePlacementError, match="are of another problem 'diamond'"):
+        benchmark(config_of(tmp_path, ["random"], seeds=2))
+
+
+def test_killed_twice_and_gone_on_with_it_has_the_same_rows(tmp_path: Path) -> None:
+    words = ["--suite", "quick", "--placers", "random,ppo,genetic", "--seeds", "2"]
+    command = [sys.executable, "-m", "device_placement.agents.cli", "benchmark", *words]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for number in (2, 6):
+        with subprocess.Popen(
+            [*command, "--out", str(killed)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ) as process:
+            path = str(killed / "runs.csv")
+            wait_until(lambda n=number, p=path: len(read_rows(p)) >= n, "no rows")  # type: ignore[misc]
+            process.send_signal(signal.SIGKILL)
+        assert len(rows_of(killed)) < 18
+    assert main(["benchmark", *words, "--out", str(killed)]) == 0
+    assert main(["benchmark", *words, "--out", str(whole)]) == 0
+    assert str(rows_of(killed)) == str(rows_of(whole))
+    traces = sorted(path.relative_to(whole) for path in whole.rglob("*.gz"))
+    assert len(traces) == 18
+    for trace in traces:
+        one, other = (gzip.decompress((out / trace).read_bytes()) for out in (killed, whole))
+        assert one == other
+
+
+def test_wrong_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["benchmark", "--suite", "papers", "--out", str(tmp_path)]) == 2
+    assert "Unknown suite 'papers'; allowed: paper, hard" in capsys.readouterr().err
+    assert main(["benchmark", "--placers", "rendom", "--out", str(tmp_path)]) == 2
+    assert "Did you mean 'random'" in capsys.readouterr().err
+    assert main(["benchmark", "--suite", "workloads", "--out", str(tmp_path)]) == 2
+    assert "needs --data with a folder of workloads" in capsys.readouterr().err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda _: None)
+        assert main(["benchmark", "--out", str(tmp_path)]) == 2
+    assert "pip install 'device-placement[benchmark]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_problem_that_is_simulated_can_be_opened() -> None:
+    small = [one for suite in ("paper", "hard", "quick") for one in problems_of(suite).values()]
+    for problem in [*small, problems_of("scale")["100 ops in layers"]]:
+        evaluator = open_problem(problem)
+        assert open_problem(problem) is evaluator
+        assert evaluator.evaluate([0] * evaluator.coarse.num_groups)
+
+
+def test_workloads_are_the_files_of_a_folder() -> None:
+    found = problems_of("workloads", str(Path(__file__).parent / "workloads"))
+    assert found
+    assert all(Path(one.model).is_file() for one in found.values())
+
+
+def test_a_measured_problem_keeps_its_outputs_near(tmp_path: Path) -> None:
+    problem = dataclasses.replace(
+        problems_of("local_accuracy")["resnet50 here, outputs near f32"], model="diamond"
+    )
+    near = {"near": Suite("measured here", {"diamond": problem}, budget=6)}
+    quick: dict[str, Any] = {"max_samples": 2, "confirmations": 0, "seeds": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cast(dict[str, Suite], SUITES), "near", near["near"])
+        config = dataclasses.replace(config_of(tmp_path, ["random"], **quick), suite="near")
+        assert benchmark(config) == 0
+    (row,) = rows_of(tmp_path).values()
+    assert not row.failure
+    assert row.devices == "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+    assert row.interval_s[0] <= row.time_s <= row.interval_s[1]
+    (trace,) = tmp_path.rglob("random-0.jsonl.gz")
+    found = [one["evaluation"] for one in lines_of(trace)]
+    valid = [one for one in found if not one["error"]]
+    assert 1 <= len(valid) <= len(found) == row.evaluations
+    assert all(one["output_error"] is not None for one in valid)
+    assert main(["replay", str(tmp_path), "--rounds", "3"]) in (0, 1)  # so small a model is noisy
+    (line,) = read_lines(str(tmp_path / "replay.csv"))
+    assert not line["failure"]
+    assert float(line["speedup"]) > 0
+
+
+def test_replay_flags_what_does_not_reproduce(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark(config_of(tmp_path, ["random", OWN + "broken"], seeds=2)) == 0
+    assert main(["replay", str(tmp_path)]) == 0
+    assert "4 of 4 rows reproduce" in capsys.readouterr().out
+    assert main(["replay", str(tmp_path)]) == 0  # nothing is left to do
+    assert len(read_lines(str(tmp_path / "replay.csv"))) == 4
+    (first, *others) = read_rows(str(tmp_path / "runs.csv"))
+    (tmp_path / "runs.csv").unlink()
+    (tmp_path / "replay.csv").unlink()
+    better = {"time_s": first.time_s / 2, "interval_s": (first.time_s / 2,) * 2}
+    wrong = dataclasses.replace(others[0], assignment=(9,) * 4)
+    append_rows(
+        str(tmp_path / "runs.csv"), [dataclasses.replace(first, **better), wrong, *others[1:]]
+    )
+    assert main(["replay", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert "2 of 4 rows reproduce" in output.out
+    assert f"random, seed 0, on diamond: {2 * first.speedup:.9g}x the best" in output.err
+    assert "devices are numbered 0 to" in output.err
+    with pytest.raises(DevicePlacementError, match="no runs in"):
+        replay(ReplayConfig(str(tmp_path / "none")))
+
+
+def test_scores_shows_the_tables_of_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("random", "genetic"):
+        assert benchmark(config_of(tmp_path / name, [name], seeds=1)) == 0
+    capsys.readouterr()
+    assert main(["scores", str(tmp_path / "random"), str(tmp_path / "genetic")]) == 0
+    text = capsys.readouterr().out
+    assert "| `random` |" in text
+    assert "| `genetic` |" in text
+    assert main(["scores", str(tmp_path)]) == 2
+    assert "give the --out of a benchmark" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""Scores and tables, of rows written by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from device_placement.benchmarks.aggregates import (
+    interquartile_means,
+    probabilities_of_improvement,
+)
+from device_placement.benchmarks.records import RunRow, append_rows, read_rows
+from device_placement.benchmarks.scores import Scores
+from device_placement.benchmarks.tables import gap_cell, report, suite_table
+from device_placement.envs import DevicePlacementError
+
+P, Q = ("s", "p"), ("s", "q")
+
+
+def row(placer: str, seed: int, *bests: tuple[int, float], **more: Any) -> RunRow:
+    time_s = bests[-1][1] if bests else math.nan
+    fields: dict[str, Any] = {
+        "time_s": time_s,
+        "interval_s": (time_s, time_s),
+        "single": "all on GPU",
+        "single_s": 3.0,
+        "single_interval_s": (3.0, 3.0),
+        "evaluations": 9,
+        "wall_s": 1.5,
+        "improvements": bests,
+    }
+    known = {"suite": "s", "problem": "p", "budget": 9, "session": 0}
+    return RunRow(placer=placer, seed=seed, **known | fields | more)
+
+
+ROWS = [
+    row("random", 0, (1, 4.0), (5, 2.2)),
+    row("random", 1, (1, 3.0), (9, 2.0)),
+    row("cp_sat", 0, (1, 2.0), bound_s=2.0),
+    row("cp_sat", 0, (1, 1.0), problem="q", bound_s=0.8),
+    row("random", 0, (1, 1.6), problem="q"),
+    RunRow("s", "q", "random", 1, 9, 0, failure="its process ended with exit status 1"),
+    RunRow("s", "q", "heft", 0, 9, 0, failure="found no\nvalid placement"),
+    row("heft", 0, (1, 2.5)),
+]
+
+
+def test_gaps_are_to_the_best_bound() -> None:
+    scores = Scores(ROWS)
+    assert scores.problems == [P, Q]
+    assert scores.placers == ["random", "cp_sat", "heft"]
+    assert scores.proven(P)
+    assert not scores.proven(Q)
+    assert scores.gaps(P, "random", 4) == [1.0, 0.5]
+    assert gap_cell(scores.gaps(P, "random")) == "5.0 (2.5-7.5)"
+    assert scores.gaps(Q, "random") == pytest.approx([1.0])
+    assert scores.evaluations_within(P, "random", 0.2) == 7.0
+    assert math.isinf(scores.evaluations_within(P, "random", 0.05))
+    assert scores.speedups(P, "random") == pytest.approx([3 / 2.2, 1.5])
+
+
+def test_without_a_bound_they_are_to_the_best_known() -> None:
+    scores = Scores([row("random", 0, (1, 3.5)), row("genetic", 0, (1, 4.0))])
+    assert scores.floor_s(P) == 3.0  # a single's
+    assert not scores.proven(P)
+
+
+def test_a_failure_counts_nothing_and_nobody_is_scored_on_half_of_the_problems() -> None:
+    found = Scores(ROWS).efficiencies(["s"])
+    assert found.keys() == {"random", "cp_sat"}
+    np.testing.assert_allclose(found["random"], [[2 / 2.2, 0.5], [1.0, 0.0]])
+    np.testing.assert_allclose(found["cp_sat"], [[1.0, 0.8]])
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = str(tmp_path / "runs.csv")
+    placed = row("random", 2, (1, 1.0), assignment=(0, 11, 1), devices="CPU,A:K=1;L=2")
+    timed = dataclasses.replace(placed, wall_s=math.nan, interval_s=(0.9, 1.1))
+    append_rows(path, ROWS)
+    append_rows(path, [timed])
+    expected = [dataclasses.replace(one, failure=" ".join(one.failure.split())) for one in ROWS]
+    assert str(read_rows(path)) == str([*expected, timed])
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("s,p,random,3,9")  # whoever wrote this was killed
+    assert len(read_rows(path)) == len(ROWS) + 1
+    append_rows(path, [timed])
+    assert str(read_rows(path)[-2:]) == str([timed, timed])
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DevicePlacementError, match=r"other.csv' as runs of a benchmark"):
+        read_rows(str(tmp_path / "other.csv"))
+
+
+def test_aggregates_are_those_of_the_paper_and_the_same_each_time() -> None:
+    # arXiv 2108.13264: the mean of the middle half; the share of pairs in which one is better.
+    scores = {
+        "one": np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]]),
+        "two": np.array([[0.5, 0.15], [0.5, 0.15]]),
+    }
+    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr] # noqa: NPY002
+    means = [interquartile_means(scores) for _ in range(2)]
+    assert means[0] == means[1]
+    assert means[0]["one"].value == pytest.approx((0.3 + 0.4 + 0.6 + 0.7) / 4)
+    assert means[0]["one"].low < 0.5 < means[0]["one"].high
+    better = probabilities_of_improvement(scores, "two")
+    assert better.keys() == {"one"}
+    assert better["one"].value == pytest.approx((1.0 + 0.75) / 2)
+    after = np.random.get_state()[1]  # type: ignore[index] # noqa: NPY002
+    assert (before == after).all()  # nobody else's draws are changed
+
+
+def test_the_report_says_what_failed_and_what_is_not_proven() -> None:
+    text = report(ROWS)
+    assert "| gap in % | p | q † |" in text
+    assert "| `random` | 5.0 (2.5-7.5) | 100.0 |" in text
+    assert "| `cp_sat` | 0.900 (0.900-0.900) | 0.8" in text
+    assert "- `heft` (1 runs; q): found no\nvalid placement" in text
+    assert "| gap in % after 4 | p | q † |" in suite_table(Scores(ROWS), "s", 4)
+
+
+def test_measured_suites_show_speed_ups() -> None:
+    name = "resnet50 here"
+    rows = [row("random", seed, (1, 2.0), suite="local", problem=name) for seed in range(2)]
+    assert "| `random` | 1.500 (1.500-1.500) |" in report(rows)
