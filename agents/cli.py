@@ -85,6 +85,12 @@ COMMANDS = {
         "replay",
         "measure the winning placements of a benchmark again",
     ),
+    "report": Command(
+        "device_placement.benchmarks.html_report",
+        "ReportConfig",
+        "report",
+        "write a benchmark as one HTML file with figures",
+    ),
     "scores": Command(
         "device_placement.benchmarks.tables",
         "ScoresConfig",

@@ -55,20 +55,44 @@ def probabilities_of_improvement(
     return _estimate(pairs, lambda one, two: probability(one, two))
 
 
+def profiles(efficiencies: Mapping[str, Float64], least: Float64) -> dict[str, Float64]:
+    """The share of runs that are at least so efficient: performance profiles.
+
+    Args:
+        efficiencies: (num_seeds, num_problems) of each placer.
+        least: (num_levels,) efficiencies.
+
+    Returns:
+        (3, num_levels) the share, and its 95 % interval, of each placer.
+    """
+
+    def shares(scores: Float64) -> Float64:
+        return np.asarray((scores[None] >= least[:, None, None]).mean(axis=(1, 2)))
+
+    values, spans = _intervals(efficiencies, shares)
+    return {name: np.stack([values[name], *spans[name]]) for name in values}
+
+
 def _estimate(scores: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Estimate]:
-    intervals = _rliable("library").get_interval_estimates
-    before = np.random.get_state()  # noqa: NPY002
-    np.random.seed(0)  # noqa: NPY002 - the library draws from the global generator
-    try:
-        values, spans = intervals(
-            dict(scores), lambda *given: np.array([function(*given)]), reps=REPETITIONS
-        )
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
+    values, spans = _intervals(scores, lambda *given: np.array([function(*given)]))
     return {
         name: Estimate(*map(float, (value[0], *spans[name][:, 0])))
         for name, value in values.items()
     }
+
+
+def _intervals(
+    scores: Mapping[str, Any], function: Callable[..., Float64]
+) -> tuple[dict[str, Float64], dict[str, Float64]]:
+    """What the function gives of each, (num_values,), and 95 % intervals, (2, num_values)."""
+    library = _rliable("library")
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002 - the library draws from the global generator
+    try:
+        values, spans = library.get_interval_estimates(dict(scores), function, reps=REPETITIONS)
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+    return values, spans
 
 
 def check_rliable() -> None:

@@ -26,9 +26,10 @@ from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
 from device_placement.benchmarks.problems import open_problem, problems_of
 from device_placement.benchmarks.suites import Problem
+from device_placement.envs.colours import OTHERS
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.rendering import PALETTE, align
+from device_placement.envs.rendering import align
 
 PARTS, WINDOW = 100, 10  # of a training; of these, how many are its beginning and its end
 HEAD = "preset,problem,groups,first 10 %,last 10 %,proposals,stayed at one"
@@ -121,7 +122,7 @@ def draw(runs: Sequence[Sequence[Part]], path: str) -> None:
     panels = figure.subplots(1, len(problems), squeeze=False)[0]
     for run in runs:
         first, axes = run[0], panels[problems.index(run[0].problem)]
-        colour = PALETTE[presets.index(first.preset)]
+        colour = OTHERS[presets.index(first.preset)]
         ends, means = [part.proposals for part in run], [part.mean for part in run]
         span = [part.fewest for part in run], [part.most for part in run]
         axes.fill_between(ends, *span, color=colour, alpha=0.15, linewidth=0)

@@ -164,7 +164,8 @@ def run_missing(
             left_s = time_left_s(list(left.values()), known, config.jobs)
             about = "" if math.isnan(left_s) else f"about {tqdm.format_interval(int(left_s))} left"
             ended = f"{task.placer} on {task.name}"
-            bar.set_postfix_str(f"{about}; {ended}{': failed' if row.failure else ''}")
+            ended += ": failed" if row.failure else ""
+            bar.set_postfix_str(f"{about}; {ended}", refresh=False)
             bar.update()
 
 

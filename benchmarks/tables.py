@@ -16,10 +16,12 @@ from device_placement.benchmarks.aggregates import (
     interquartile_means,
     probabilities_of_improvement,
 )
+from device_placement.benchmarks.markup import Table
 from device_placement.benchmarks.records import ROWS, RunRow, latest, read_rows
 from device_placement.benchmarks.scores import Problem, Scores, median
 from device_placement.benchmarks.suites import MEASURED, SUITES
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.rendering import count
 
 BEST_SINGLE = "best single"
 BASELINE = "random"
@@ -35,20 +37,30 @@ run on the median problem."""
 
 
 def report(rows: Sequence[RunRow]) -> str:
-    """All suites, one after the other, and what failed."""
+    """All suites, one after the other, and what failed, as Markdown."""
     scores = Scores(rows)
     parts = []
     for suite in dict.fromkeys(row.suite for row in rows):
-        summary = f": {SUITES[suite].summary}" if suite in SUITES else ""
-        parts += [f"### {suite}{summary}", suite_table(scores, suite)]
-        if not _measured(suite):
-            budget = max(row.budget for row in rows if row.suite == suite)
-            parts.append(suite_table(scores, suite, round(EARLY * budget)))
-        parts.append(summary_table(scores, [suite]))
-    return "\n\n".join([*parts, NOTE, *failures(rows)])
+        parts += [f"### {suite_title(suite)}", *(t.markdown() for t in suite_tables(scores, suite))]
+    failed = failures(rows)
+    return "\n\n".join([*parts, NOTE, *(["Failed:\n\n" + "\n".join(failed)] if failed else [])])
 
 
-def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> str:
+def suite_title(suite: str) -> str:
+    """The name of a suite, and what it is."""
+    return f"{suite}: {SUITES[suite].summary}" if suite in SUITES else suite
+
+
+def suite_tables(scores: Scores, suite: str) -> list[Table]:
+    """Every problem at the end and, where it is simulated, early; all problems together."""
+    tables = [suite_table(scores, suite)]
+    if not _measured(suite):
+        budget = max(row.budget for row in scores.rows if row.suite == suite)
+        tables.append(suite_table(scores, suite, round(EARLY * budget)))
+    return [*tables, summary_table(scores, [suite])]
+
+
+def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> Table:
     """A row a placer, a column a problem: gaps in percent, or speed-ups; medians and quartiles.
 
     Args:
@@ -70,7 +82,8 @@ def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> st
         gaps = [scores.single_s(one) / scores.floor_s(one) - 1 for one in problems]
         singles = [gap_cell([gap]) for gap in gaps]
     lines = [[BEST_SINGLE, *singles]]
-    for placer in scores.placers:
+    present = {row.placer for row in scores.rows if row.suite == suite}
+    for placer in (one for one in scores.placers if one in present):
         cells = [
             _speedup(scores.speedups(one, placer))
             if measured
@@ -78,10 +91,10 @@ def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> st
             for one in problems
         ]
         lines.append([f"`{placer}`", *cells])
-    return markdown(heads, lines)
+    return Table(heads, lines)
 
 
-def summary_table(scores: Scores, suites: Sequence[str]) -> str:
+def summary_table(scores: Scores, suites: Sequence[str]) -> Table:
     """A row a placer: all problems of some suites together."""
     problems = [one for one in scores.problems if one[0] in suites]
     efficiencies = scores.efficiencies(suites)
@@ -98,26 +111,19 @@ def summary_table(scores: Scores, suites: Sequence[str]) -> str:
         cells += [_evaluations(scores, problems, placer, gap) for gap in NEAR]
         cells.append(_number(median([scores.wall_s(one, placer) for one in problems]), ".1f"))
         lines.append(cells)
-    return markdown(heads, lines)
+    return Table(heads, lines)
 
 
 def failures(rows: Sequence[RunRow]) -> list[str]:
-    """What failed and why, a paragraph; nothing when nothing did."""
+    """What failed and why, a line of Markdown each; nothing when nothing did."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.failure:
             reasons.setdefault((row.placer, row.failure), []).append(row.problem)
-    lines = [
-        f"- `{placer}` ({len(where)} runs; {', '.join(dict.fromkeys(where))}): {reason}"
+    return [
+        f"- `{placer}` ({count(len(where), 'run')}; {', '.join(dict.fromkeys(where))}): {reason}"
         for (placer, reason), where in reasons.items()
     ]
-    return ["Failed:\n\n" + "\n".join(lines)] if lines else []
-
-
-def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def gap_cell(gaps: Sequence[float]) -> str:

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.envs.coarsening import CoarseGraph
+from device_placement.envs.colours import LIGHT, UNPLACED_COLOUR, device_colours
 from device_placement.envs.errors import DevicePlacementError, PlacementError
 from device_placement.envs.graph import Float64
 from device_placement.envs.layout import Layout, arrow_head, curve, lay_out
 
-# Okabe and Ito's colours, told apart by the colour-blind; from the eighth device on they repeat.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-UNPLACED_COLOUR, CROSSING_COLOUR, EDGE_COLOUR = "#C4C4C4", "#1A1A1A", "#A8B0B8"
-LIGHT = (*PALETTE[1::3], PALETTE[6], UNPLACED_COLOUR)  # written on in black
+CROSSING_COLOUR, EDGE_COLOUR = "#1A1A1A", "#A8B0B8"
 MAX_LINES = 24  # of a text; further runs of groups are only counted
 MAX_LABELLED = 20  # groups whose op types are written into the picture
 WIDTH, HEIGHT, DPI = 12.8, 7.2, 100  # of a picture, in inches and pixels per inch
@@ -97,7 +95,7 @@ def render_picture(
     axes.set(xlim=layout.x_range, ylim=layout.y_range)
     axes.axis("off")
     _draw_edges(axes, layout, groups)
-    _draw_groups(axes, layout, coarse, groups)
+    _draw_groups(axes, layout, coarse, devices, groups)
     title: dict[str, Any] = {"x": 0.02, "y": 0.945, "va": "center"}
     figure.text(**title, s=coarse.graph.name, size=17, weight="bold")
     figure.text(**title | {"x": 0.98, "ha": "right"}, s=headline, size=14)
@@ -199,10 +197,12 @@ def _draw_edges(axes: Any, layout: Layout, groups: Sequence[int]) -> None:
         axes.add_collection(PolyCollection(tips[kind], facecolors=colour, zorder=kind))
 
 
-def _draw_groups(axes: Any, layout: Layout, coarse: CoarseGraph, groups: Sequence[int]) -> None:
+def _draw_groups(
+    axes: Any, layout: Layout, coarse: CoarseGraph, devices: Sequence[str], groups: Sequence[int]
+) -> None:
     from matplotlib.collections import EllipseCollection
 
-    colours = [_colour(device) for device in groups]
+    colours = _colours(devices, groups)
     size, xy = 2 * layout.radius, layout.xy[: coarse.num_groups]
     style: dict[str, Any] = {"units": "xy", "offset_transform": axes.transData, "zorder": 2}
     style |= {"facecolors": colours, "edgecolors": "white", "linewidths": 0.8}
@@ -227,7 +227,7 @@ def _draw_legend(
 
     order = [*range(len(devices)), *([-1] if -1 in groups else [])]
     dot: dict[str, Any] = {"marker": "o", "markersize": 10, "linestyle": "none"}
-    handles = [Line2D([], [], color=_colour(device), **dot) for device in order]
+    handles = [Line2D([], [], color=colour, **dot) for colour in _colours(devices, order)]
     ends = np.asarray(groups)[coarse.edge_index].T.tolist()
     crosses = np.array([_crosses(*pair) for pair in ends], dtype=np.bool_)
     crossing = count(int(crosses.sum()), "crossing edge")
@@ -245,5 +245,7 @@ def _crosses(producer: int, consumer: int) -> bool:
     return producer != consumer and min(producer, consumer) >= 0
 
 
-def _colour(device: int) -> str:
-    return PALETTE[device % len(PALETTE)] if device >= 0 else UNPLACED_COLOUR
+def _colours(devices: Sequence[str], chosen: Sequence[int]) -> list[str]:
+    """The colour of each of some devices; -1: not placed."""
+    known = [*device_colours(devices), UNPLACED_COLOUR]
+    return [known[device] for device in chosen]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from device_placement.envs.coarsening import coarsen
+from device_placement.envs.colours import PALETTE, UNPLACED_COLOUR
 from device_placement.envs.errors import DevicePlacementError, PlacementError
 from device_placement.envs.graph import read_graph
 from device_placement.envs.layout import lay_out
@@ -16,8 +17,6 @@ from device_placement.envs.rendering import (
     CROSSING_COLOUR,
     EDGE_COLOUR,
     MAX_LINES,
-    PALETTE,
-    UNPLACED_COLOUR,
     align,
     render_picture,
     render_text,

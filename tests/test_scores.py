@@ -118,8 +118,8 @@ def test_the_report_says_what_failed_and_what_is_not_proven() -> None:
     assert "| gap in % | p | q † |" in text
     assert "| `random` | 5.0 (2.5-7.5) | 100.0 |" in text
     assert "| `cp_sat` | 0.900 (0.900-0.900) | 0.8" in text
-    assert "- `heft` (1 runs; q): found no\nvalid placement" in text
-    assert "| gap in % after 4 | p | q † |" in suite_table(Scores(ROWS), "s", 4)
+    assert "- `heft` (1 run; q): found no\nvalid placement" in text
+    assert "| gap in % after 4 | p | q † |" in suite_table(Scores(ROWS), "s", 4).markdown()
 
 
 def test_measured_suites_show_speed_ups() -> None:

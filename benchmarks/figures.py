@@ -1,0 +1,128 @@
+"""Figures of a benchmark: best-so-far curves, the performance profile, the winning placements."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from device_placement.benchmarks.aggregates import Estimate, profiles
+from device_placement.benchmarks.problems import open_problem
+from device_placement.benchmarks.records import RunRow
+from device_placement.benchmarks.scores import Problem, Scores
+from device_placement.benchmarks.suites import SIMULATED
+from device_placement.benchmarks.suites import Problem as Definition
+from device_placement.envs.colours import OTHERS
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.simulator import SimulatedEvaluator
+from device_placement.envs.execution.timeline import timeline
+from device_placement.envs.rendering import render_picture
+from device_placement.envs.timeline_picture import draw_timeline
+
+SHOWN = len(OTHERS)  # placers in a figure
+LEAST = 1e-3  # the smallest gap that is told from none
+SIZE = 8.0, 4.5  # inches
+GAPS = np.geomspace(LEAST, 10.0, 60)  # of the profile
+
+
+def new_figure(width: float = SIZE[0], height: float = SIZE[1]) -> Any:
+    """An empty figure of matplotlib.
+
+    Raises:
+        DevicePlacementError: when it is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DevicePlacementError(
+            "A figure needs matplotlib: pip install 'device-placement[render]'"
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def shown_placers(means: dict[str, Estimate], always: Sequence[str] = ("random",)) -> list[str]:
+    """The best placers, and those that are always shown, as many as there are colours."""
+    kept = [name for name in always if name in means]
+    best = sorted((name for name in means if name not in kept), key=lambda name: -means[name].value)
+    return [*best[: SHOWN - len(kept)], *kept]
+
+
+def draw_curves(scores: Scores, problem: Problem, placers: Sequence[str]) -> Any:
+    """The best so far after each evaluation: the median run, and the quartiles as a band."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    floor_s = scores.floor_s(problem)
+    for colour, placer in zip(OTHERS, placers, strict=False):
+        rows = scores.of(problem, placer)
+        if not rows:
+            continue
+        last = max(row.evaluations for row in rows)
+        steps = sorted({1, last, *(number for row in rows for number, _ in row.improvements)})
+        times_s = np.array([[row.after(step) for row in rows] for step in steps])
+        gaps = np.where(np.isnan(times_s), np.inf, 100 * np.maximum(times_s / floor_s - 1, 0.0))
+        low, middle, high = np.quantile(gaps, [0.25, 0.5, 0.75], axis=1, method="nearest")
+        axes.fill_between(steps, low, high, step="post", color=colour, alpha=0.2, linewidth=0)
+        axes.step(steps, middle, where="post", color=colour, linewidth=1.6, label=placer)
+        axes.plot(steps[-1], middle[-1], "o", color=colour, markersize=3.5)
+    single = 100 * (scores.single_s(problem) / floor_s - 1)
+    axes.axhline(single, color="black", linestyle=":", linewidth=1.0, label="best single")
+    axes.set(xscale="log", xlabel="evaluations", title=problem[1])
+    axes.set_yscale("symlog", linthresh=1.0, linscale=0.5)
+    axes.set_ylim(bottom=0.0)
+    known = "optimum" if scores.proven(problem) else "best bound"
+    axes.set_ylabel(f"gap to the {known} in %")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_formatter("{x:g}")
+    _finish(axes, figure)
+    return figure
+
+
+def draw_profile(scores: Scores, suites: Sequence[str], placers: Sequence[str]) -> Any:
+    """The share of runs whose gap is at most so large, over all problems; bands: 95 %."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    efficiencies = scores.efficiencies(suites)
+    found = profiles({name: efficiencies[name] for name in placers}, 1 / (1 + GAPS))
+    for colour, (placer, (share, low, high)) in zip(OTHERS, found.items(), strict=False):
+        axes.fill_between(100 * GAPS, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(100 * GAPS, share, color=colour, linewidth=1.6, label=placer)
+    axes.set(xscale="log", xlabel="gap in %", ylabel="share of runs with at most this gap")
+    axes.set(ylim=(0.0, 1.03), title=", ".join(suites))
+    axes.xaxis.set_major_formatter("{x:g}")
+    _finish(axes, figure)
+    return figure
+
+
+def draw_placement(definition: Definition, row: RunRow) -> Any:
+    """The placement of a run as a coloured graph: (height, width, 3) red, green and blue.
+
+    Raises:
+        DeviceError: when it was measured on devices that are not here.
+    """
+    simulated = definition.evaluator == SIMULATED
+    with contextlib.ExitStack() as stack:
+        evaluator = open_problem(dataclasses.replace(definition, share=None))
+        stack.callback(getattr(evaluator, "close", lambda: None))
+        subgraphs = evaluator.evaluate(row.assignment).num_subgraphs if simulated else 0
+        names = [device.name for device in evaluator.devices]
+        return render_picture(evaluator.coarse, names, row.assignment, row.time_s, subgraphs)
+
+
+def draw_run_timeline(definition: Definition, row: RunRow) -> Any:
+    """What happens when, in the placement of a run on a simulated problem."""
+    evaluator = open_problem(definition)
+    assert isinstance(evaluator, SimulatedEvaluator)
+    events = timeline(evaluator.costs, row.assignment, definition.schedule)
+    names = [device.name for device in evaluator.devices]
+    title = f"{row.problem}: {1e3 * row.time_s:.4g} ms, {definition.schedule}"
+    return draw_timeline(events, names, title)
+
+
+def _finish(axes: Any, figure: Any) -> None:
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)

@@ -1,0 +1,32 @@
+"""The colours of devices: the same device has the same colour in every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# Okabe and Ito's colours, told apart by the colour-blind; from the eighth device on they repeat.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+# Paul Tol's bright colours, for what is no device.
+OTHERS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#777777")
+UNPLACED_COLOUR = "#C4C4C4"
+LIGHT = (PALETTE[1], PALETTE[4], PALETTE[6], UNPLACED_COLOUR)  # written on in black
+USUAL = {"CPU": 0, "GPU": 1, "GPU.0": 1, "NPU": 2, "GPU.1": 3, "GPU.2": 4, "CPU_F32": 5}
+
+
+def device_colours(devices: Sequence[str]) -> list[str]:
+    """(num_devices,) the colour of each device; other devices take what is left.
+
+    >>> device_colours(["GPU.1", "CPU"]) == [PALETTE[3], PALETTE[0]]
+    True
+    >>> device_colours(["CPU", "CPU_2"]) == [PALETTE[0], PALETTE[1]]
+    True
+    """
+    chosen: dict[int, int] = {}
+    for number, name in enumerate(devices):
+        if (usual := USUAL.get(name)) is not None and usual not in chosen.values():
+            chosen[number] = usual
+    left = [one for one in range(len(PALETTE)) if one not in chosen.values()]
+    others = [number for number in range(len(devices)) if number not in chosen]
+    for position, number in enumerate(others):
+        chosen[number] = left[position % len(left)] if left else position % len(PALETTE)
+    return [PALETTE[chosen[number]] for number in range(len(devices))]
