@@ -91,6 +91,12 @@ COMMANDS = {
         "report",
         "write a benchmark as one HTML file with figures",
     ),
+    "paper-tables": Command(
+        "device_placement.benchmarks.paper_tables",
+        "PaperTablesConfig",
+        "paper_tables",
+        "show the tables of HSDAG's paper beside ours",
+    ),
     "scores": Command(
         "device_placement.benchmarks.tables",
         "ScoresConfig",
@@ -135,7 +141,7 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
 
 
 def _help() -> str:
-    rows = [f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()]
+    rows = [f"  {name:<13}{command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: device-placement COMMAND [OPTION ...]",

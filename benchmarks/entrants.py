@@ -76,13 +76,13 @@ class OwnAlgorithm:
             PlacementError: when it returns what is no placement.
         """
         trace = Trace(evaluator, budget)
-        world: Any = _Limited(trace)
-        if first_parameter(self.function) == "env":
-            world = DevicePlacementEnv(evaluator=world)
+        limited = _Limited(trace)
+        takes_env = first_parameter(self.function) == "env"
+        world = DevicePlacementEnv(evaluator=limited) if takes_env else limited
         found = self.function(world, budget=budget, seed=seed)
         if found is not None:
             check_assignment(trace.recorder.coarse, np.asarray(found), len(trace.recorder.devices))
-            trace.evaluate(found)
+            limited.evaluate(found)
         return trace.result()
 
 

@@ -24,7 +24,7 @@ from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.execution.settings import MeasureConfig
 
 REPLAYS = "replay.csv"
-SAME = 1e-9  # relative: how near a simulated time is to itself
+SAME = 1e-7  # relative: how near a simulated time is to itself, as it is written down
 FIELDS = (
     *("suite", "problem", "placer", "seed", "reproduces", "claimed", "claimed_low"),
     *("claimed_high", "speedup", "speedup_low", "speedup_high", "failure"),

@@ -29,6 +29,7 @@ from device_placement.envs.execution.settings import (
     make_measure_config,
     measure_options,
 )
+from device_placement.envs.rendering import count
 
 ALL = "all"
 
@@ -83,8 +84,9 @@ def benchmark(config: BenchmarkConfig) -> int:
             )
         except KeyboardInterrupt:
             interrupted = True
-    print(report(latest(read_rows(path))))
-    print(f"\n{len(missing)} runs were missing; every run is in {path}")
+    known = read_rows(path)
+    print(report(latest(known)))
+    print(f"\n{count(len(known) - len(rows), 'run')} made; every run is in {path}")
     if interrupted:
         print(f"Interrupted; go on with --out {folder} and the same settings.")
     return 130 if interrupted else 0

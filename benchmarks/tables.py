@@ -17,6 +17,7 @@ from device_placement.benchmarks.aggregates import (
     probabilities_of_improvement,
 )
 from device_placement.benchmarks.markup import Table
+from device_placement.benchmarks.readme import compact_table, with_table
 from device_placement.benchmarks.records import ROWS, RunRow, latest, read_rows
 from device_placement.benchmarks.scores import Problem, Scores, median
 from device_placement.benchmarks.suites import MEASURED, SUITES
@@ -176,6 +177,8 @@ class ScoresConfig:
 
     folders: tyro.conf.Positional[tuple[str, ...]]
     """Folders of benchmarks."""
+    readme: str = ""
+    """Markdown file to write a small table of the simulated suites into, between its marks."""
 
 
 def show_scores(config: ScoresConfig) -> int:
@@ -187,4 +190,9 @@ def show_scores(config: ScoresConfig) -> int:
             f"There are no runs in {', '.join(config.folders)}; give the --out of a benchmark."
         )
     print(report(latest(rows)))
+    if config.readme:
+        simulated = [one for one in dict.fromkeys(row.suite for row in rows) if not _measured(one)]
+        text = Path(config.readme).read_text(encoding="utf-8")
+        table = compact_table(Scores(latest(rows)), simulated)
+        Path(config.readme).write_text(with_table(text, table), encoding="utf-8")
     return 0

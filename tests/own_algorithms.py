@@ -45,6 +45,12 @@ def greedy_for_more(evaluator: Any, budget: int, seed: int) -> None:
         evaluator.evaluate(generator.integers(len(evaluator.devices), size=size))
 
 
+def one_more(evaluator: Any, budget: int, seed: int) -> Sequence[int]:
+    guess(evaluator, budget, seed)
+    placements = ([number >> group & 1 for group in range(4)] for number in range(16))
+    return next(one for one in placements if evaluator.trace.recorder.known(one) is None)
+
+
 def endless(evaluator: Any, budget: int, seed: int) -> None:
     while True:
         evaluator.evaluate([0] * evaluator.coarse.num_groups)

@@ -48,6 +48,7 @@ def test_a_file_will_do(tmp_path: Path) -> None:
         ("too_short", PlacementError, "shape .1,.; the model has 4 groups"),
         ("no_device", PlacementError, "device 9; devices are numbered 0 to 1"),
         ("greedy_for_more", DevicePlacementError, "more than the budget of 8 placements"),
+        ("one_more", DevicePlacementError, "more than the budget of 8 placements"),
         ("endless", DevicePlacementError, "10 times as often; stop when evaluator.spent"),
         ("broken", RuntimeError, "a bug"),
     ],

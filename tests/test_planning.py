@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from device_placement.agents.planning.cost_posterior import CostPosterior, Obser
 from device_placement.agents.planning.cost_prior import Scale, make_prior
 from device_placement.agents.planning.neighbourhoods import descend, search
 from device_placement.agents.planning.terms import flatten_costs, terms
+from device_placement.agents.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError, Evaluation, make_evaluator
 from device_placement.envs.execution.costs import free_costs
 from device_placement.envs.execution.schedule import SCHEDULES, schedule_times
@@ -224,6 +226,15 @@ def test_it_ends_when_rounds_bring_nothing_better() -> None:
     )
     assert soon.time_s == later.time_s  # the optimum is a single
     assert len(soon.evaluations) < len(later.evaluations) < 200
+
+
+def test_a_repeated_run_ends_where_it_ended(tmp_path: Path) -> None:
+    log, placer = tmp_path / "log.jsonl", PosteriorSampling(patience=2)
+    recorder = RecordingEvaluator(simulator("pipelined", "resnet50"), 300, log)
+    whole = placer.place(recorder, 300, 0)
+    again = RecordingEvaluator(simulator("pipelined", "resnet50"), 300, log)
+    again.rewind()  # the best of all is known already, and must not be missed as an improvement
+    assert placer.place(again, 300, 0).evaluations == whole.evaluations
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_what_is_there_is_not_made_again(
     text = (tmp_path / "runs.csv").read_text()
     assert benchmark(config) == 0
     assert (tmp_path / "runs.csv").read_text() == text
-    assert "0 runs were missing" in capsys.readouterr().out
+    assert "0 runs made" in capsys.readouterr().out
     more = config_of(tmp_path, ["random", "genetic", OWN + "broken"], seeds=2)
     assert benchmark(more) == 0
     assert (tmp_path / "runs.csv").read_text().startswith(text)

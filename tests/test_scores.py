@@ -14,6 +14,7 @@ from device_placement.benchmarks.aggregates import (
     interquartile_means,
     probabilities_of_improvement,
 )
+from device_placement.benchmarks.readme import BEGIN, END, compact_table, with_table
 from device_placement.benchmarks.records import RunRow, append_rows, read_rows
 from device_placement.benchmarks.scores import Scores
 from device_placement.benchmarks.tables import gap_cell, report, suite_table
@@ -126,3 +127,19 @@ def test_measured_suites_show_speed_ups() -> None:
     name = "resnet50 here"
     rows = [row("random", seed, (1, 2.0), suite="local", problem=name) for seed in range(2)]
     assert "| `random` | 1.500 (1.500-1.500) |" in report(rows)
+
+
+def test_the_small_table_goes_between_its_marks(tmp_path: Path) -> None:
+    table = compact_table(Scores(ROWS), ["s"])
+    assert list(table.heads) == ["", "p", "q †"]
+    assert table.lines[0] == ["best single", "50.0", "275.0"]
+    assert table.lines[1] == ["`random`", "5.0", "100.0"]
+    assert table.lines[-1] == ["`heft`", "25.0", "-"]
+    text = f"before\n{BEGIN}\nold\n{END}\nafter"
+    path = tmp_path / "README.md"
+    path.write_text(with_table(text, table))
+    assert path.read_text().startswith(f"before\n{BEGIN}\n|  | p | q † |\n")
+    assert with_table(path.read_text(), table) == path.read_text()
+    assert "old" not in path.read_text()
+    with pytest.raises(DevicePlacementError, match="no <!-- scores --> followed by"):
+        with_table("nothing", table)

@@ -1,0 +1,221 @@
+"""The command `paper-tables`: the tables of HSDAG's paper, its numbers beside ours.
+
+Source: Duan et al., NeurIPS 2024, arXiv 2405.14185: tables 1, 2, 3 and 5. Its numbers were measured
+on an i9-12900K with a Flex 170; ours are simulated, on a profile that is derived from the data
+sheets of these and scaled so that the singles take what the paper says.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from device_placement.benchmarks.aggregates import check_rliable, interquartile_means
+from device_placement.benchmarks.entrants import VARIANTS
+from device_placement.benchmarks.markup import Table
+from device_placement.benchmarks.records import ROWS, latest, read_rows
+from device_placement.benchmarks.scores import Scores, median
+from device_placement.benchmarks.suites import PAPER
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.hardware import PAPER_SINGLES_S
+from device_placement.envs.graph import read_graph
+from device_placement.envs.models import load_model
+
+NOTHING = "-"
+SUITE = "paper"
+CAPTION = "Ours: simulated on a derived profile of the paper's machine"
+TITLES = {"inception_v3": "Inception-V3", "resnet50": "ResNet-50", "bert_base": "BERT-base"}
+
+# Nodes and edges of the raw OpenVINO IR.
+SIZES: Mapping[str, tuple[int, int]] = {
+    "inception_v3": (728, 764),
+    "resnet50": (396, 411),
+    "bert_base": (1009, 1071),
+}
+
+# Seconds by model; None: out of memory.
+LATENCIES: Mapping[str, Mapping[str, float | None]] = {
+    "CPU-only": {"inception_v3": 0.0128, "resnet50": 0.0160, "bert_base": 0.00638},
+    "GPU-only": {"inception_v3": 0.0120, "resnet50": 0.00781, "bert_base": 0.00277},
+    "OpenVINO-CPU": {"inception_v3": 0.0128, "resnet50": 0.0234, "bert_base": 0.00657},
+    "OpenVINO-GPU": {"inception_v3": 0.0138, "resnet50": 0.00876, "bert_base": 0.00284},
+    "Placeto": {"inception_v3": 0.0116, "resnet50": 0.00932, "bert_base": 0.00651},
+    "RNN-based": {"inception_v3": 0.0128, "resnet50": 0.00875, "bert_base": None},
+    "HSDAG": {"inception_v3": 0.0105, "resnet50": 0.00766, "bert_base": 0.00267},
+}
+COUNTERPARTS = {"Placeto": "placeto", "RNN-based": "rnn", "HSDAG": "hsdag"}  # paper -> preset
+SINGLES = {"CPU-only": "CPU", "GPU-only": "GPU.1"}
+
+# Speed-up over the CPU, 1 - l / l_CPU, in percent.
+ABLATION: Mapping[str, Mapping[str, float]] = {
+    "hsdag": {"inception_v3": 17.9, "resnet50": 52.1, "bert_base": 58.2},
+    "hsdag_without_output_shape": {"inception_v3": 8.59, "resnet50": 52.0, "bert_base": 56.4},
+    "hsdag_without_position": {"inception_v3": 8.59, "resnet50": 52.0, "bert_base": 56.4},
+    "hsdag_without_structure": {"inception_v3": 14.8, "resnet50": 52.1, "bert_base": 58.2},
+}
+
+# Seconds of a search.
+COSTS: Mapping[str, Mapping[str, float | None]] = {
+    "HSDAG": {"inception_v3": 2454, "resnet50": 1047, "bert_base": 2765},
+    "Placeto": {"inception_v3": 2808, "resnet50": 1162, "bert_base": 4512},
+    "RNN-based": {"inception_v3": 3706, "resnet50": 1212, "bert_base": None},
+}
+
+
+@dataclass(frozen=True)
+class PaperTablesConfig:
+    """What to show."""
+
+    folders: tyro.conf.Positional[tuple[str, ...]]
+    """Folders of benchmarks with runs of the suite paper, the variants of hsdag included."""
+    out: str = ""
+    """Folder to write Markdown and CSV files to; by default they are only printed."""
+
+
+def paper_tables(config: PaperTablesConfig) -> int:
+    """Print the tables, and write them where that was asked for."""
+    check_rliable()
+    rows = [row for one in config.folders for row in read_rows(str(Path(one) / ROWS))]
+    scores = Scores([row for row in latest(rows) if row.suite == SUITE])
+    if not scores.rows:
+        raise DevicePlacementError(
+            f"There are no runs of the suite {SUITE!r} in {', '.join(config.folders)}; make some: "
+            f"device-placement benchmark --suite {SUITE}."
+        )
+    tables = {
+        "table_1": graph_sizes(),
+        "table_2": latencies(scores),
+        "table_3": ablation(scores),
+        "table_5": search_costs(scores),
+    }
+    print("\n\n".join(table.markdown() for table in tables.values()))
+    if config.out:
+        folder = Path(config.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            (folder / f"{name}.md").write_text(table.markdown() + "\n", encoding="utf-8")
+            with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows([table.heads, *table.lines])
+    return 0
+
+
+def graph_sizes() -> Table:
+    """Table 1: how large the models' graphs are."""
+    heads = ["", "nodes, paper", "nodes, ours", "edges, paper", "edges, ours"]
+    lines = []
+    for model, (nodes, edges) in SIZES.items():
+        graph = read_graph(load_model(model), "CPU", simulated=True)
+        numbers = (nodes, graph.num_ops, edges, graph.num_edges)
+        lines.append([TITLES[model], *map(str, numbers)])
+    caption = (
+        "Table 1: sizes of the graphs. The paper's are of the raw IR, ours of the bundled models "
+        "after normalisation, constants included in both."
+    )
+    return Table(heads, lines, caption)
+
+
+def latencies(scores: Scores) -> Table:
+    """Table 2: latency and speed-up over the CPU of every method."""
+    heads = ["milliseconds (speed-up over the CPU)"]
+    heads += [f"{TITLES[model]}, {whose}" for model in SIZES for whose in ("paper", "ours")]
+    lines = []
+    for name, by_model in LATENCIES.items():
+        line = [name]
+        for model in SIZES:
+            ours = NOTHING
+            if name in SINGLES:
+                ours = _latency(PAPER_SINGLES_S[model][SINGLES[name]], model)
+            elif name in COUNTERPARTS:
+                ours = _found(scores, COUNTERPARTS[name], model)
+            line += [_latency(by_model[model], model), ours]
+        lines.append(line)
+    others = [name for name in scores.placers if name not in (*COUNTERPARTS.values(), *VARIANTS)]
+    for name in others:
+        cells = [[NOTHING, _found(scores, name, model)] for model in SIZES]
+        lines.append([f"`{name}`", *(cell for pair in cells for cell in pair)])
+    bound = [[NOTHING, _latency(scores.floor_s(_problem(model)), model)] for model in SIZES]
+    lines.append(["optimum, or its bound", *(cell for pair in bound for cell in pair)])
+    caption = (
+        f"Table 2: latency of the placement found, median over the seeds. {CAPTION}, scaled so "
+        "that CPU-only and GPU-only are the paper's. OpenVINO-CPU and -GPU are AUTO's choices."
+    )
+    return Table(heads, lines, caption)
+
+
+def ablation(scores: Scores) -> Table:
+    """Table 3: what leaving out features does."""
+    heads = ["speed-up over the CPU in %"]
+    heads += [f"{TITLES[model]}, {whose}" for model in SIZES for whose in ("paper", "ours")]
+    heads.append("efficiency, ours")
+    means = interquartile_means(
+        {k: v for k, v in scores.efficiencies([SUITE]).items() if k in ABLATION}
+    )
+    lines = []
+    for name, by_model in ABLATION.items():
+        line = [f"`{name}`"]
+        for model in SIZES:
+            found = [100 * _speedup(row.time_s, model) for row in scores.of(_problem(model), name)]
+            line += [f"{by_model[model]:g}", _spread(found)]
+        estimate = means.get(name)
+        cell = f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f})" if estimate else "-"
+        lines.append([*line, cell])
+    caption = (
+        f"Table 3: which features matter; median and range over the seeds. {CAPTION}. Efficiency: "
+        "optimum over time, interquartile mean of models and seeds with its 95 % interval."
+    )
+    return Table(heads, lines, caption)
+
+
+def search_costs(scores: Scores) -> Table:
+    """Table 5: how long a search takes."""
+    heads = ["seconds"]
+    heads += [f"{TITLES[model]}, {whose}" for model in SIZES for whose in ("paper", "ours")]
+    lines = []
+    for name, by_model in COSTS.items():
+        line = [name]
+        for model in SIZES:
+            wall_s = scores.wall_s(_problem(model), COUNTERPARTS[name])
+            paper_s = by_model[model]
+            line.append("out of memory" if paper_s is None else f"{paper_s:g}")
+            line.append(NOTHING if math.isnan(wall_s) else f"{wall_s:.0f}")
+        lines.append(line)
+    caption = (
+        f"Table 5: what a search of 2000 placements takes, median over the seeds. {CAPTION}, so "
+        "that nothing is measured meanwhile: the agent alone."
+    )
+    return Table(heads, lines, caption)
+
+
+def _problem(model: str) -> tuple[str, str]:
+    (name,) = (name for name, one in PAPER.items() if one.model == model)
+    return SUITE, name
+
+
+def _speedup(time_s: float, model: str) -> float:
+    """As the paper defines it."""
+    return 1 - time_s / PAPER_SINGLES_S[model]["CPU"]
+
+
+def _latency(time_s: float | None, model: str) -> str:
+    if time_s is None:
+        return "out of memory"
+    if math.isnan(time_s):
+        return NOTHING
+    return f"{1e3 * time_s:.2f} ({100 * _speedup(time_s, model):.1f} %)"
+
+
+def _found(scores: Scores, placer: str, model: str) -> str:
+    return _latency(median([row.time_s for row in scores.of(_problem(model), placer)]), model)
+
+
+def _spread(numbers: Sequence[float]) -> str:
+    if not numbers:
+        return NOTHING
+    return f"{np.median(numbers):.1f} ({min(numbers):.1f}-{max(numbers):.1f})"

@@ -1,0 +1,42 @@
+"""The table in the README, made from the rows of benchmarks."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from device_placement.benchmarks.markup import Table
+from device_placement.benchmarks.scores import Scores, median
+from device_placement.envs.errors import DevicePlacementError
+
+BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
+NOTHING = "-"
+
+
+def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
+    """Median gaps in percent: a row a placer, a column a problem; †: the optimum is not known."""
+    problems = [one for one in scores.problems if one[0] in suites]
+    heads = ["", *(name + ("" if scores.proven((s, name)) else " †") for s, name in problems)]
+    singles = [scores.single_s(one) / scores.floor_s(one) - 1 for one in problems]
+    lines = [["best single", *map(_percent, singles)]]
+    for placer in scores.placers:
+        gaps = [median(scores.gaps(one, placer)) for one in problems]
+        lines.append([f"`{placer}`", *map(_percent, gaps)])
+    return Table(heads, lines)
+
+
+def with_table(text: str, table: Table) -> str:
+    """A text with the table in place of what stands between the two marks.
+
+    Raises:
+        DevicePlacementError: when it lacks them.
+    """
+    pattern = re.compile(f"{BEGIN}\n.*?{END}", flags=re.DOTALL)
+    if not pattern.search(text):
+        raise DevicePlacementError(f"There is no {BEGIN} followed by {END} in the text.")
+    return pattern.sub(lambda _: f"{BEGIN}\n{table.markdown()}\n{END}", text)
+
+
+def _percent(gap: float) -> str:
+    return NOTHING if math.isnan(gap) else f"{100 * max(0.0, gap):.1f}"

@@ -1,0 +1,152 @@
+"""What takes how long on graphs of 100 to 100,000 ops?
+
+Run it with::
+
+    python -m device_placement.benchmarks.scale --figure scale.png
+
+Graphs are random and in layers. Coarsening makes few groups of them; all else is shown for graphs
+whose every op is a group, and for those few groups.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from device_placement.agents.algorithms import make_algorithm
+from device_placement.agents.saved import PolicyCard
+from device_placement.benchmarks.figures import new_figure
+from device_placement.benchmarks.layered import PREFIX, layered_evaluator, layered_graph
+from device_placement.envs.coarsening import coarsen
+from device_placement.envs.colours import OTHERS
+from device_placement.envs.execution.machine import describe_machine
+from device_placement.envs.features import group_features
+from device_placement.envs.rendering import align
+
+STEPS = ("coarsening", "features", "evaluation", "training step")
+
+
+@dataclass(frozen=True)
+class ScaleConfig:
+    """What is timed."""
+
+    ops: tuple[int, ...] = (100, 316, 1000, 3162, 10_000, 31_623, 100_000)
+    """Sizes of the graphs."""
+    max_groups: int = 256
+    """What coarsening makes of them."""
+    repetitions: int = 5
+    """Times that each is timed; the median counts. One where it takes longer than ten seconds."""
+    preset: str = "nodewise_ppo"
+    """Who is trained."""
+    train_up_to: int = 10_000
+    """Groups with which a step of a training is timed at most; more take too much memory."""
+    schedule: str = "concurrent"
+    """Schedule of the simulator."""
+    out: str = ""
+    """CSV file; none by default."""
+    figure: str = ""
+    """PNG file of all in one plot; none by default."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One time."""
+
+    ops: int
+    groups: int
+    step: str
+    seconds: float
+
+
+def median_s(function: Callable[[], Any], repetitions: int) -> float:
+    """The median time of a call, after one that is not counted where it is short."""
+    times = []
+    for number in range(repetitions + 1):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+        if number == 0 and times[0] > 10.0:
+            return times[0]
+    return statistics.median(times[1:])
+
+
+def time_size(ops: int, config: ScaleConfig) -> list[Line]:
+    """All times of a graph of so many ops."""
+    lines = []
+    graph = layered_graph(ops, devices=("CPU", "GPU"))
+
+    def add(groups: int, step: str, function: Callable[[], Any]) -> None:
+        lines.append(Line(ops, groups, step, median_s(function, config.repetitions)))
+
+    few = min(ops, config.max_groups)
+    add(few, "coarsening", lambda: coarsen(graph, "fusion", config.max_groups))
+    for groups in dict.fromkeys((ops, few)):
+        evaluator = layered_evaluator(f"{PREFIX}{ops}", "desktop", "auto", config.schedule, groups)
+        add(groups, "features", lambda: group_features(evaluator.coarse))  # noqa: B023
+        placement = np.random.default_rng(0).integers(2, size=groups).tolist()
+        add(groups, "evaluation", lambda: evaluator.evaluate(placement))  # noqa: B023
+        if groups <= config.train_up_to:
+            card = PolicyCard.of(config.preset, None, [evaluator])
+            algorithm = make_algorithm(config.preset, card.make_env(evaluator), seed=0)
+            steps = int(algorithm.n_steps)  # type: ignore[attr-defined]
+            add(groups, "training step", lambda: algorithm.learn(steps))  # noqa: B023
+            lines[-1] = Line(ops, groups, "training step", lines[-1].seconds / steps)
+    return lines
+
+
+def draw(lines: Sequence[Line], path: str) -> None:
+    """Seconds against ops, both as logarithms; dashed: of few groups."""
+    figure = new_figure(7.5, 4.8)
+    axes = figure.add_subplot()
+    for colour, step in zip(OTHERS, STEPS, strict=False):
+        for style, whole in (("-", True), ("--", False)):
+            mine = [one for one in lines if one.step == step and (one.groups == one.ops) == whole]
+            label = f"{step}, every op a group" if whole else f"{step}, few groups"
+            if mine:
+                sizes, seconds = [one.ops for one in mine], [one.seconds for one in mine]
+                axes.plot(
+                    sizes, seconds, style, color=colour, marker="o", markersize=4, label=label
+                )
+    axes.set(xscale="log", yscale="log", xlabel="ops of the graph", ylabel="seconds")
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    figure.savefig(path, dpi=100)
+
+
+def main(config: ScaleConfig) -> int:
+    """Print a table, and write what was asked for."""
+    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
+    print(f"{config}\n", flush=True)
+    torch.set_num_threads(1)
+    lines = []
+    for ops in config.ops:
+        lines += time_size(ops, config)
+        print(f"{ops} ops timed", file=sys.stderr, flush=True)
+    cells = {(one.ops, one.groups, one.step): f"{1e3 * one.seconds:.3g}" for one in lines}
+    table = [("ops", "groups", *(f"{step}, ms" for step in STEPS))]
+    for ops, groups in dict.fromkeys((one.ops, one.groups) for one in lines):
+        found = (cells.get((ops, groups, step), "-") for step in STEPS)
+        table.append((str(ops), str(groups), *found))
+    print("\n".join(align(table, right=range(6))))
+    if config.out:
+        with open(config.out, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("ops", "groups", "step", "seconds"))
+            writer.writerows((one.ops, one.groups, one.step, one.seconds) for one in lines)
+    if config.figure:
+        draw(lines, config.figure)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(ScaleConfig, description=__doc__)))
