@@ -20,8 +20,9 @@ import tyro
 
 from device_placement.agents.learner import named_search
 from device_placement.benchmarks.csv_file import append_lines, read_lines
+from device_placement.benchmarks.problems import single_errors
 from device_placement.envs.execution.compare import Contender, compare, contenders
-from device_placement.envs.execution.evaluation import Evaluation, single_assignments
+from device_placement.envs.execution.evaluation import Evaluation
 from device_placement.envs.execution.factory import make_evaluator
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
@@ -81,8 +82,7 @@ def evaluator_of(
 def search_all(model: str, config: AccuracyConfig) -> None:
     """Search with every method and seed, measure the results anew in turns, print a table."""
     with contextlib.closing(evaluator_of(model, config, None)) as free:
-        singles = single_assignments(free)
-        errors = {name: free.evaluate(single).output_error for name, single in singles.items()}
+        errors = single_errors(free)
     limit = config.share * max(errors.values())
     known = _read(config.out)
     found: dict[str, list[int]] = {}

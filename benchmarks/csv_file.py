@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,8 +13,13 @@ def read_lines(path: str) -> list[dict[str, str]]:
 
     Half a line at its end, of somebody who was killed, does not count.
     """
-    with_end = _whole(path).splitlines(keepends=True)
-    return list(csv.DictReader(with_end))
+    return list(csv.DictReader(io.StringIO(_whole(path), newline="")))
+
+
+def write_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    """Write a file anew: its names, then its lines."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([names, *lines])
 
 
 def append_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
@@ -23,8 +29,7 @@ def append_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[objec
         with open(path, "r+", encoding="utf-8") as file:
             file.truncate(len(whole.encode()))
     with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows(lines if whole else [names, *lines])
+        csv.writer(file, lineterminator="\n").writerows(lines if whole else [names, *lines])
 
 
 def _whole(path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -10,37 +9,20 @@ from typing import Any
 import numpy as np
 
 from device_placement.benchmarks.aggregates import Estimate, profiles
-from device_placement.benchmarks.problems import open_problem
-from device_placement.benchmarks.records import RunRow
-from device_placement.benchmarks.scores import Problem, Scores
-from device_placement.benchmarks.suites import SIMULATED
-from device_placement.benchmarks.suites import Problem as Definition
-from device_placement.envs.colours import OTHERS
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.benchmarks.problems import open_problem, opened
+from device_placement.benchmarks.records import ProblemKey, RunRow
+from device_placement.benchmarks.scores import Scores
+from device_placement.benchmarks.suites import SIMULATED, Problem
+from device_placement.envs.drawing import OTHERS, new_figure, plain_axes
 from device_placement.envs.execution.simulator import SimulatedEvaluator
 from device_placement.envs.execution.timeline import timeline
-from device_placement.envs.rendering import render_picture
+from device_placement.envs.graph_picture import render_picture
 from device_placement.envs.timeline_picture import draw_timeline
 
 SHOWN = len(OTHERS)  # placers in a figure
 LEAST = 1e-3  # the smallest gap that is told from none
 SIZE = 8.0, 4.5  # inches
 GAPS = np.geomspace(LEAST, 10.0, 60)  # of the profile
-
-
-def new_figure(width: float = SIZE[0], height: float = SIZE[1]) -> Any:
-    """An empty figure of matplotlib.
-
-    Raises:
-        DevicePlacementError: when it is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DevicePlacementError(
-            "A figure needs matplotlib: pip install 'device-placement[render]'"
-        ) from error
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def shown_placers(means: dict[str, Estimate], always: Sequence[str] = ("random",)) -> list[str]:
@@ -50,9 +32,9 @@ def shown_placers(means: dict[str, Estimate], always: Sequence[str] = ("random",
     return [*best[: SHOWN - len(kept)], *kept]
 
 
-def draw_curves(scores: Scores, problem: Problem, placers: Sequence[str]) -> Any:
+def draw_curves(scores: Scores, problem: ProblemKey, placers: Sequence[str]) -> Any:
     """The best so far after each evaluation: the median run, and the quartiles as a band."""
-    figure = new_figure()
+    figure = new_figure(*SIZE)
     axes = figure.add_subplot()
     floor_s = scores.floor_s(problem)
     for colour, placer in zip(OTHERS, placers, strict=False):
@@ -82,7 +64,7 @@ def draw_curves(scores: Scores, problem: Problem, placers: Sequence[str]) -> Any
 
 def draw_profile(scores: Scores, suites: Sequence[str], placers: Sequence[str]) -> Any:
     """The share of runs whose gap is at most so large, over all problems; bands: 95 %."""
-    figure = new_figure()
+    figure = new_figure(*SIZE)
     axes = figure.add_subplot()
     efficiencies = scores.efficiencies(suites)
     found = profiles({name: efficiencies[name] for name in placers}, 1 / (1 + GAPS))
@@ -96,22 +78,20 @@ def draw_profile(scores: Scores, suites: Sequence[str], placers: Sequence[str]) 
     return figure
 
 
-def draw_placement(definition: Definition, row: RunRow) -> Any:
+def draw_placement(definition: Problem, row: RunRow) -> Any:
     """The placement of a run as a coloured graph: (height, width, 3) red, green and blue.
 
     Raises:
         DeviceError: when it was measured on devices that are not here.
     """
     simulated = definition.evaluator == SIMULATED
-    with contextlib.ExitStack() as stack:
-        evaluator = open_problem(dataclasses.replace(definition, share=None))
-        stack.callback(getattr(evaluator, "close", lambda: None))
+    with opened(dataclasses.replace(definition, share=None)) as evaluator:
         subgraphs = evaluator.evaluate(row.assignment).num_subgraphs if simulated else 0
         names = [device.name for device in evaluator.devices]
         return render_picture(evaluator.coarse, names, row.assignment, row.time_s, subgraphs)
 
 
-def draw_run_timeline(definition: Definition, row: RunRow) -> Any:
+def draw_run_timeline(definition: Problem, row: RunRow) -> Any:
     """What happens when, in the placement of a run on a simulated problem."""
     evaluator = open_problem(definition)
     assert isinstance(evaluator, SimulatedEvaluator)
@@ -122,7 +102,5 @@ def draw_run_timeline(definition: Definition, row: RunRow) -> Any:
 
 
 def _finish(axes: Any, figure: Any) -> None:
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)

@@ -18,15 +18,15 @@ from device_placement.benchmarks.figures import (
     draw_placement,
     draw_profile,
     draw_run_timeline,
-    new_figure,
     shown_placers,
 )
 from device_placement.benchmarks.markup import Table
-from device_placement.benchmarks.records import ROWS, RunRow, latest, read_rows
+from device_placement.benchmarks.records import ROWS, ProblemKey, RunRow, latest, read_rows
 from device_placement.benchmarks.scores import Scores
 from device_placement.benchmarks.sessions import read_problems, read_sessions
 from device_placement.benchmarks.suites import SIMULATED, Problem
 from device_placement.benchmarks.tables import NOTE, failures, suite_tables, suite_title
+from device_placement.envs.drawing import new_figure
 from device_placement.envs.errors import DeviceError, DevicePlacementError
 from device_placement.envs.files import replaced
 
@@ -104,7 +104,7 @@ def _sessions(folder: Path) -> Table:
     return Table(["begun", "command", "revision", "machine"], lines)
 
 
-def _winner(scores: Scores, problem: tuple[str, str]) -> RunRow | None:
+def _winner(scores: Scores, problem: ProblemKey) -> RunRow | None:
     """The fastest run with a placement."""
     rows = [row for name in scores.placers for row in scores.of(problem, name) if row.assignment]
     return min(rows, key=lambda row: row.time_s, default=None)

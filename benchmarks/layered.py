@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from device_placement.envs.coarsening import coarsen
 from device_placement.envs.devices import parse_devices
-from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.derive import derive_profile
-from device_placement.envs.execution.hardware import HARDWARE
+from device_placement.envs.execution.factory import check_several, simulate, usual_devices
 from device_placement.envs.execution.simulator import SimulatedEvaluator
 from device_placement.envs.graph import ComputationGraph
 
@@ -95,12 +94,11 @@ def layered_evaluator(
         raise DevicePlacementError(
             f"Got the model {model!r}; give {PREFIX}OPS or {PREFIX}OPS:SEED."
         )
-    machine = choose("hardware", hardware, HARDWARE)
-    parsed = parse_devices(machine.default if devices == "auto" else devices)
+    chosen = usual_devices(hardware) if devices == "auto" else devices
+    parsed = check_several(parse_devices(chosen))
     graph = layered_graph(int(ops), int(seed or 0), [device.name for device in parsed])
     profile = derive_profile(graph, hardware, parsed)
-    coarse = coarsen(graph, "fusion", max_groups)
-    return SimulatedEvaluator(coarse, parsed, profile=profile, schedule=schedule)
+    return simulate(graph, parsed, profile, max_groups=max_groups, schedule=schedule)
 
 
 def _layers(num_ops: int, generator: np.random.Generator) -> list[range]:

@@ -8,7 +8,6 @@ and then nothing but single devices can be tried. Run it with::
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -24,10 +23,11 @@ from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.presets import PRESETS
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
+from device_placement.benchmarks.csv_file import write_lines
 from device_placement.benchmarks.problems import open_problem, problems_of
 from device_placement.benchmarks.suites import Problem
-from device_placement.envs.colours import OTHERS
-from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.drawing import OTHERS, new_figure
+from device_placement.envs.errors import choose
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.rendering import align
 
@@ -111,14 +111,9 @@ def row_of(runs: Sequence[Sequence[Part]]) -> tuple[str, ...]:
 
 def draw(runs: Sequence[Sequence[Part]], path: str) -> None:
     """A panel a problem, a colour a preset, a line a training with its range behind it."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        advice = "A figure needs matplotlib: pip install 'device-placement[render]'"
-        raise DevicePlacementError(advice) from error
     presets = list(dict.fromkeys(run[0].preset for run in runs))
     problems = list(dict.fromkeys(run[0].problem for run in runs))
-    figure = Figure(figsize=(4 * len(problems), 3.8), layout="constrained")
+    figure = new_figure(4 * len(problems), 3.8)
     panels = figure.subplots(1, len(problems), squeeze=False)[0]
     for run in runs:
         first, axes = run[0], panels[problems.index(run[0].problem)]
@@ -152,9 +147,8 @@ def main(config: LearnedGroupsConfig) -> int:
             rows, runs = [*rows, row_of(mine)], runs + mine
     print("\n".join(align(rows, right=range(2, 7))), NOTE, sep="\n\n")
     if config.out:
-        with open(config.out, "w", newline="", encoding="utf-8") as file:
-            names = [field.name for field in fields(Part)]
-            csv.writer(file).writerows([names, *(astuple(part) for run in runs for part in run)])
+        names = [field.name for field in fields(Part)]
+        write_lines(config.out, names, (astuple(part) for run in runs for part in run))
     if config.figure:
         draw(runs, config.figure)
     return 0

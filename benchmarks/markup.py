@@ -1,10 +1,16 @@
-"""Tables as Markdown, HTML and CSV."""
+"""Tables as Markdown and HTML, and what stands in their cells."""
 
 from __future__ import annotations
 
 import html
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+NOTHING = "-"  # in a cell
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,58 @@ class Table:
             for line in self.lines
         )
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def number_cell(number: float, form: str = ".1f") -> str:
+    """A number, where there is one.
+
+    >>> number_cell(2.345), number_cell(float("nan"))
+    ('2.3', '-')
+    """
+    return format(number, form) if math.isfinite(number) else NOTHING
+
+
+def percent_cell(share: float) -> str:
+    """A share in percent; what rounding made negative is zero.
+
+    >>> percent_cell(0.0123), percent_cell(-1e-12)
+    ('1.2', '0.0')
+    """
+    return number_cell(100 * max(0.0, share)) if math.isfinite(share) else NOTHING
+
+
+def interval_cell(value: float, low: float, high: float, form: str = ".3f") -> str:
+    """A number and what it is between.
+
+    >>> interval_cell(0.912, 0.9, 0.92)
+    '0.912 (0.900-0.920)'
+    """
+    return f"{value:{form}} ({low:{form}}-{high:{form}})" if math.isfinite(value) else NOTHING
+
+
+def quartiles_cell(numbers: Sequence[float], form: str = ".3f") -> str:
+    """A median and the quartiles.
+
+    >>> quartiles_cell([1.0, 2.0, 4.0]), quartiles_cell([])
+    ('2.000 (1.500-3.000)', '-')
+    """
+    if not numbers or not np.isfinite(numbers).all():
+        return NOTHING
+    low, high = np.quantile(numbers, [0.25, 0.75])
+    return interval_cell(statistics.median(numbers), low, high, form)
+
+
+def gap_cell(gaps: Sequence[float]) -> str:
+    """A median and, where they differ, the quartiles, in percent.
+
+    >>> gap_cell([0.01, 0.02, 0.04]), gap_cell([0.5]), gap_cell([])
+    ('2.0 (1.5-3.0)', '50.0', '-')
+    """
+    if not gaps or not np.isfinite(gaps).all():
+        return NOTHING
+    percents = [100 * max(0.0, gap) for gap in gaps]
+    differ = np.ptp(np.quantile(percents, [0.25, 0.75])) > 0.05
+    return quartiles_cell(percents, ".1f") if differ else number_cell(statistics.median(percents))
 
 
 def _inline(cell: str) -> str:

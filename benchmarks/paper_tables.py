@@ -7,19 +7,19 @@ sheets of these and scaled so that the singles take what the paper says.
 
 from __future__ import annotations
 
-import csv
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 
 from device_placement.benchmarks.aggregates import check_rliable, interquartile_means
+from device_placement.benchmarks.csv_file import write_lines
 from device_placement.benchmarks.entrants import VARIANTS
-from device_placement.benchmarks.markup import Table
-from device_placement.benchmarks.records import ROWS, latest, read_rows
+from device_placement.benchmarks.markup import NOTHING, Table, interval_cell, number_cell
+from device_placement.benchmarks.records import ROWS, ProblemKey, latest, read_rows
 from device_placement.benchmarks.scores import Scores, median
 from device_placement.benchmarks.suites import PAPER
 from device_placement.envs.errors import DevicePlacementError
@@ -27,8 +27,8 @@ from device_placement.envs.execution.hardware import PAPER_SINGLES_S
 from device_placement.envs.graph import read_graph
 from device_placement.envs.models import load_model
 
-NOTHING = "-"
 SUITE = "paper"
+NO_MEMORY = "out of memory"
 CAPTION = "Ours: simulated on a derived profile of the paper's machine"
 TITLES = {"inception_v3": "Inception-V3", "resnet50": "ResNet-50", "bert_base": "BERT-base"}
 
@@ -100,9 +100,7 @@ def paper_tables(config: PaperTablesConfig) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             (folder / f"{name}.md").write_text(table.markdown() + "\n", encoding="utf-8")
-            with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerows([table.heads, *table.lines])
+            write_lines(str(folder / f"{name}.csv"), table.heads, table.lines)
     return 0
 
 
@@ -123,77 +121,82 @@ def graph_sizes() -> Table:
 
 def latencies(scores: Scores) -> Table:
     """Table 2: latency and speed-up over the CPU of every method."""
-    heads = ["milliseconds (speed-up over the CPU)"]
-    heads += [f"{TITLES[model]}, {whose}" for model in SIZES for whose in ("paper", "ours")]
-    lines = []
-    for name, by_model in LATENCIES.items():
-        line = [name]
-        for model in SIZES:
-            ours = NOTHING
-            if name in SINGLES:
-                ours = _latency(PAPER_SINGLES_S[model][SINGLES[name]], model)
-            elif name in COUNTERPARTS:
-                ours = _found(scores, COUNTERPARTS[name], model)
-            line += [_latency(by_model[model], model), ours]
-        lines.append(line)
+
+    def ours(name: str, model: str) -> str:
+        if name in SINGLES:
+            return _latency(PAPER_SINGLES_S[model][SINGLES[name]], model)
+        return _found(scores, COUNTERPARTS[name], model) if name in COUNTERPARTS else NOTHING
+
+    lines = [
+        _line(name, [_latency(by_model[m], m) for m in SIZES], [ours(name, m) for m in SIZES])
+        for name, by_model in LATENCIES.items()
+    ]
+    nothing = [NOTHING] * len(SIZES)
     others = [name for name in scores.placers if name not in (*COUNTERPARTS.values(), *VARIANTS)]
-    for name in others:
-        cells = [[NOTHING, _found(scores, name, model)] for model in SIZES]
-        lines.append([f"`{name}`", *(cell for pair in cells for cell in pair)])
-    bound = [[NOTHING, _latency(scores.floor_s(_problem(model)), model)] for model in SIZES]
-    lines.append(["optimum, or its bound", *(cell for pair in bound for cell in pair)])
+    lines += [
+        _line(f"`{name}`", nothing, [_found(scores, name, model) for model in SIZES])
+        for name in others
+    ]
+    floor = [_latency(scores.floor_s(_problem(model)), model) for model in SIZES]
+    lines.append(_line("optimum, or its bound", nothing, floor))
     caption = (
         f"Table 2: latency of the placement found, median over the seeds. {CAPTION}, scaled so "
         "that CPU-only and GPU-only are the paper's. OpenVINO-CPU and -GPU are AUTO's choices."
     )
-    return Table(heads, lines, caption)
+    return _beside("milliseconds (speed-up over the CPU)", lines, caption)
 
 
 def ablation(scores: Scores) -> Table:
     """Table 3: what leaving out features does."""
-    heads = ["speed-up over the CPU in %"]
-    heads += [f"{TITLES[model]}, {whose}" for model in SIZES for whose in ("paper", "ours")]
-    heads.append("efficiency, ours")
     means = interquartile_means(
         {k: v for k, v in scores.efficiencies([SUITE]).items() if k in ABLATION}
     )
     lines = []
     for name, by_model in ABLATION.items():
-        line = [f"`{name}`"]
-        for model in SIZES:
-            found = [100 * _speedup(row.time_s, model) for row in scores.of(_problem(model), name)]
-            line += [f"{by_model[model]:g}", _spread(found)]
-        estimate = means.get(name)
-        cell = f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f})" if estimate else "-"
-        lines.append([*line, cell])
+        found = [_spread(scores, name, model) for model in SIZES]
+        line = _line(f"`{name}`", [f"{by_model[model]:g}" for model in SIZES], found)
+        lines.append([*line, interval_cell(*means[name]) if name in means else NOTHING])
     caption = (
         f"Table 3: which features matter; median and range over the seeds. {CAPTION}. Efficiency: "
         "optimum over time, interquartile mean of models and seeds with its 95 % interval."
     )
-    return Table(heads, lines, caption)
+    return _beside("speed-up over the CPU in %", lines, caption, ["efficiency, ours"])
 
 
 def search_costs(scores: Scores) -> Table:
     """Table 5: how long a search takes."""
-    heads = ["seconds"]
-    heads += [f"{TITLES[model]}, {whose}" for model in SIZES for whose in ("paper", "ours")]
-    lines = []
-    for name, by_model in COSTS.items():
-        line = [name]
-        for model in SIZES:
-            wall_s = scores.wall_s(_problem(model), COUNTERPARTS[name])
-            paper_s = by_model[model]
-            line.append("out of memory" if paper_s is None else f"{paper_s:g}")
-            line.append(NOTHING if math.isnan(wall_s) else f"{wall_s:.0f}")
-        lines.append(line)
+
+    def ours(name: str, model: str) -> str:
+        return number_cell(scores.wall_s(_problem(model), COUNTERPARTS[name]), ".0f")
+
+    def theirs(seconds: float | None) -> str:
+        return NO_MEMORY if seconds is None else f"{seconds:g}"
+
+    lines = [
+        _line(name, [theirs(by_model[m]) for m in SIZES], [ours(name, m) for m in SIZES])
+        for name, by_model in COSTS.items()
+    ]
     caption = (
         f"Table 5: what a search of 2000 placements takes, median over the seeds. {CAPTION}, so "
         "that nothing is measured meanwhile: the agent alone."
     )
-    return Table(heads, lines, caption)
+    return _beside("seconds", lines, caption)
 
 
-def _problem(model: str) -> tuple[str, str]:
+def _beside(
+    what: str, lines: Sequence[Sequence[str]], caption: str, more: Sequence[str] = ()
+) -> Table:
+    """A table with two columns a model: the paper's numbers and ours."""
+    heads = [f"{TITLES[model]}, {whose}" for model in SIZES for whose in ("paper", "ours")]
+    return Table([what, *heads, *more], lines, caption)
+
+
+def _line(name: str, theirs: Sequence[str], ours: Sequence[str]) -> list[str]:
+    """A line of such a table, of the cells of each model."""
+    return [name, *itertools.chain.from_iterable(zip(theirs, ours, strict=True))]
+
+
+def _problem(model: str) -> ProblemKey:
     (name,) = (name for name, one in PAPER.items() if one.model == model)
     return SUITE, name
 
@@ -205,7 +208,7 @@ def _speedup(time_s: float, model: str) -> float:
 
 def _latency(time_s: float | None, model: str) -> str:
     if time_s is None:
-        return "out of memory"
+        return NO_MEMORY
     if math.isnan(time_s):
         return NOTHING
     return f"{1e3 * time_s:.2f} ({100 * _speedup(time_s, model):.1f} %)"
@@ -215,7 +218,7 @@ def _found(scores: Scores, placer: str, model: str) -> str:
     return _latency(median([row.time_s for row in scores.of(_problem(model), placer)]), model)
 
 
-def _spread(numbers: Sequence[float]) -> str:
-    if not numbers:
-        return NOTHING
-    return f"{np.median(numbers):.1f} ({min(numbers):.1f}-{max(numbers):.1f})"
+def _spread(scores: Scores, placer: str, model: str) -> str:
+    """Median and range of the speed-ups in percent."""
+    found = [100 * _speedup(row.time_s, model) for row in scores.of(_problem(model), placer)]
+    return interval_cell(median(found), min(found, default=0), max(found, default=0), ".1f")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from device_placement.benchmarks.layered import PREFIX, layered_evaluator
@@ -13,6 +13,7 @@ from device_placement.benchmarks.suites import MEASURED, SUITES, Problem
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.execution.evaluation import Evaluator, single_assignments
 from device_placement.envs.execution.factory import make_evaluator
+from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.execution.settings import MeasureConfig, measure_options
 from device_placement.envs.workloads import is_workload
 
@@ -43,6 +44,17 @@ def problems_of(suite: str, data: str = "", devices: str = "") -> dict[str, Prob
     return problems
 
 
+@contextlib.contextmanager
+def opened(problem: Problem, measuring: MeasureConfig | None = None) -> Iterator[Evaluator]:
+    """The evaluator of `open_problem` for a while; one that measures is closed at the end."""
+    evaluator = open_problem(problem, measuring)
+    try:
+        yield evaluator
+    finally:
+        if isinstance(evaluator, OpenVINOEvaluator):
+            evaluator.close()
+
+
 def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Evaluator:
     """An evaluator; one that measures is to be closed, one that simulates is made only once.
 
@@ -58,7 +70,8 @@ def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Ev
     chosen = dataclasses.replace(measuring or MeasureConfig(), reference=problem.reference)
     if problem.share is not None:
         chosen = dataclasses.replace(chosen, verify=True)
-        limit = _output_limit(_measuring(problem, chosen), problem.share)
+        with contextlib.closing(_measuring(problem, chosen)) as evaluator:
+            limit = problem.share * max(single_errors(evaluator).values())
         chosen = dataclasses.replace(chosen, max_output_error=limit)
     return _measuring(problem, chosen)
 
@@ -90,17 +103,17 @@ def _simulator(problem: Problem) -> Evaluator:
     )
 
 
-def _measuring(problem: Problem, measuring: MeasureConfig) -> Evaluator:
-    return make_evaluator(
+def _measuring(problem: Problem, measuring: MeasureConfig) -> OpenVINOEvaluator:
+    evaluator = make_evaluator(
         problem.model, problem.devices, max_groups=problem.max_groups, **measure_options(measuring)
     )
+    assert isinstance(evaluator, OpenVINOEvaluator)
+    return evaluator
 
 
-def _output_limit(evaluator: Evaluator, share: float) -> float:
-    """A share of what the outputs of the worst single are off by."""
-    with contextlib.closing(evaluator):  # type: ignore[type-var]
-        found: Mapping[str, float] = {
-            name: evaluator.evaluate(single).output_error
-            for name, single in single_assignments(evaluator).items()
-        }
-    return share * max(found.values())
+def single_errors(evaluator: Evaluator) -> dict[str, float]:
+    """How far off the outputs of each single are, where these are compared."""
+    return {
+        name: evaluator.evaluate(single).output_error
+        for name, single in single_assignments(evaluator).items()
+    }

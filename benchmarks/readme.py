@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
-from device_placement.benchmarks.markup import Table
+from device_placement.benchmarks.markup import Table, percent_cell
 from device_placement.benchmarks.scores import Scores, median
 from device_placement.envs.errors import DevicePlacementError
 
 BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
-NOTHING = "-"
 
 
 def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
@@ -19,10 +17,10 @@ def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
     problems = [one for one in scores.problems if one[0] in suites]
     heads = ["", *(name + ("" if scores.proven((s, name)) else " †") for s, name in problems)]
     singles = [scores.single_s(one) / scores.floor_s(one) - 1 for one in problems]
-    lines = [["best single", *map(_percent, singles)]]
+    lines = [["best single", *map(percent_cell, singles)]]
     for placer in scores.placers:
         gaps = [median(scores.gaps(one, placer)) for one in problems]
-        lines.append([f"`{placer}`", *map(_percent, gaps)])
+        lines.append([f"`{placer}`", *map(percent_cell, gaps)])
     return Table(heads, lines)
 
 
@@ -36,7 +34,3 @@ def with_table(text: str, table: Table) -> str:
     if not pattern.search(text):
         raise DevicePlacementError(f"There is no {BEGIN} followed by {END} in the text.")
     return pattern.sub(lambda _: f"{BEGIN}\n{table.markdown()}\n{END}", text)
-
-
-def _percent(gap: float) -> str:
-    return NOTHING if math.isnan(gap) else f"{100 * max(0.0, gap):.1f}"

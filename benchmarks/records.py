@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from device_placement.benchmarks.csv_file import append_lines, read_lines
+from device_placement.benchmarks.entrants import EVERYONE, VARIANTS
+from device_placement.benchmarks.suites import SUITES
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.evaluation import NAN
 
@@ -16,6 +18,7 @@ DIGITS = string.digits + string.ascii_letters  # a device each, in a placement
 NEVER = math.inf
 Span = tuple[float, float]
 Key = tuple[str, str, str, int]  # suite, problem, placer, seed
+ProblemKey = tuple[str, str]  # suite, problem
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,18 @@ def append_rows(path: str, rows: Sequence[RunRow]) -> None:
 
 
 def latest(rows: Sequence[RunRow]) -> list[RunRow]:
-    """The last row of each run: one that failed may have been repeated."""
-    return list({row.key: row for row in rows}.values())
+    """The last row of each run, since one that failed may have been repeated, in a fixed order.
+
+    Suites, problems and placers are in the order in which they are listed, whoever ended first.
+    """
+    return sorted({row.key: row for row in rows}.values(), key=_place)
+
+
+def _place(row: RunRow) -> tuple[int, int, int, Key]:
+    problems = SUITES[row.suite].problems if row.suite in SUITES else ()
+    listed = (SUITES, row.suite), (problems, row.problem), ((*EVERYONE, *VARIANTS), row.placer)
+    suite, problem, placer = ([*names, name].index(name) for names, name in listed)
+    return suite, problem, placer, row.key
 
 
 def _to_fields(row: RunRow) -> tuple[object, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,16 @@ import tyro
 from tqdm import tqdm
 
 from device_placement.benchmarks.csv_file import append_lines, read_lines
-from device_placement.benchmarks.problems import open_problem
-from device_placement.benchmarks.records import ROWS, Key, RunRow, Span, latest, read_rows
+from device_placement.benchmarks.problems import opened
+from device_placement.benchmarks.records import (
+    ROWS,
+    Key,
+    ProblemKey,
+    RunRow,
+    Span,
+    latest,
+    read_rows,
+)
 from device_placement.benchmarks.sessions import read_problems
 from device_placement.benchmarks.suites import MEASURED, Problem
 from device_placement.envs.errors import DevicePlacementError
@@ -92,9 +99,9 @@ def replay(config: ReplayConfig) -> int:
     return 1 if wrong else 0
 
 
-def by_problem(rows: Sequence[RunRow]) -> dict[tuple[str, str], list[RunRow]]:
+def by_problem(rows: Sequence[RunRow]) -> dict[ProblemKey, list[RunRow]]:
     """The rows of each problem."""
-    found: dict[tuple[str, str], list[RunRow]] = {}
+    found: dict[ProblemKey, list[RunRow]] = {}
     for row in rows:
         found.setdefault((row.suite, row.problem), []).append(row)
     return found
@@ -103,9 +110,7 @@ def by_problem(rows: Sequence[RunRow]) -> dict[tuple[str, str], list[RunRow]]:
 def replay_problem(problem: Problem, rows: Sequence[RunRow], rounds: int) -> list[Replay]:
     """Replay the rows of one problem; the same placement only once."""
     measuring = MeasureConfig(store=None, confirmations=0)
-    with contextlib.ExitStack() as stack:
-        evaluator = open_problem(problem, measuring)
-        stack.callback(getattr(evaluator, "close", lambda: None))
+    with opened(problem, measuring) as evaluator:
         again = _measured if problem.evaluator == MEASURED else _simulated
         made: dict[tuple[str, tuple[int, ...]], Replay] = {}
         for row in rows:

@@ -17,7 +17,14 @@ from device_placement.agents.placers import PLACERS
 from device_placement.benchmarks.aggregates import check_rliable
 from device_placement.benchmarks.entrants import DETERMINISTIC, EVERYONE, find_entrant
 from device_placement.benchmarks.problems import problems_of
-from device_placement.benchmarks.records import ROWS, RunRow, append_rows, latest, read_rows
+from device_placement.benchmarks.records import (
+    ROWS,
+    ProblemKey,
+    RunRow,
+    append_rows,
+    latest,
+    read_rows,
+)
 from device_placement.benchmarks.sessions import begin_session
 from device_placement.benchmarks.suites import MEASURED, SUITES, Problem
 from device_placement.benchmarks.tables import report
@@ -92,7 +99,7 @@ def benchmark(config: BenchmarkConfig) -> int:
     return 130 if interrupted else 0
 
 
-def chosen_problems(config: BenchmarkConfig) -> dict[tuple[str, str], Problem]:
+def chosen_problems(config: BenchmarkConfig) -> dict[ProblemKey, Problem]:
     """The problems by suite and name.
 
     Raises:
@@ -106,7 +113,7 @@ def chosen_problems(config: BenchmarkConfig) -> dict[tuple[str, str], Problem]:
 
 
 def all_tasks(
-    config: BenchmarkConfig, problems: Mapping[tuple[str, str], Problem], folder: Path
+    config: BenchmarkConfig, problems: Mapping[ProblemKey, Problem], folder: Path
 ) -> list[Task]:
     """Every run, the first seeds first.
 

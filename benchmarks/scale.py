@@ -10,12 +10,11 @@ whose every op is a group, and for those few groups.
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,10 @@ import tyro
 
 from device_placement.agents.algorithms import make_algorithm
 from device_placement.agents.saved import PolicyCard
-from device_placement.benchmarks.figures import new_figure
+from device_placement.benchmarks.csv_file import write_lines
 from device_placement.benchmarks.layered import PREFIX, layered_evaluator, layered_graph
 from device_placement.envs.coarsening import coarsen
-from device_placement.envs.colours import OTHERS
+from device_placement.envs.drawing import OTHERS, new_figure, plain_axes
 from device_placement.envs.execution.machine import describe_machine
 from device_placement.envs.features import group_features
 from device_placement.envs.rendering import align
@@ -117,8 +116,7 @@ def draw(lines: Sequence[Line], path: str) -> None:
                     sizes, seconds, style, color=colour, marker="o", markersize=4, label=label
                 )
     axes.set(xscale="log", yscale="log", xlabel="ops of the graph", ylabel="seconds")
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     figure.savefig(path, dpi=100)
 
@@ -139,10 +137,7 @@ def main(config: ScaleConfig) -> int:
         table.append((str(ops), str(groups), *found))
     print("\n".join(align(table, right=range(6))))
     if config.out:
-        with open(config.out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("ops", "groups", "step", "seconds"))
-            writer.writerows((one.ops, one.groups, one.step, one.seconds) for one in lines)
+        write_lines(config.out, [field.name for field in fields(Line)], map(astuple, lines))
     if config.figure:
         draw(lines, config.figure)
     return 0

@@ -10,12 +10,11 @@ from functools import cached_property
 
 import numpy as np
 
-from device_placement.benchmarks.records import RunRow
+from device_placement.benchmarks.records import ProblemKey, RunRow
 from device_placement.envs.execution.evaluation import NAN
 from device_placement.envs.graph import Float64
 
 PROVEN = 1e-6  # relative: how near to the bound a proven optimum is
-Problem = tuple[str, str]  # suite and name
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Scores:
     rows: Sequence[RunRow]
 
     @cached_property
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[ProblemKey]:
         """Suite and name of each problem, in the order of the rows."""
         return list(dict.fromkeys((row.suite, row.problem) for row in self.rows))
 
@@ -38,59 +37,59 @@ class Scores:
         """The placers, in the order of the rows."""
         return list(dict.fromkeys(row.placer for row in self.rows))
 
-    def of(self, problem: Problem, placer: str) -> list[RunRow]:
+    def of(self, problem: ProblemKey, placer: str) -> list[RunRow]:
         """The runs of a placer that gave something."""
         return [
             row for row in self._by_problem[problem] if row.placer == placer and not row.failure
         ]
 
     @cached_property
-    def _by_problem(self) -> Mapping[Problem, list[RunRow]]:
-        found: dict[Problem, list[RunRow]] = {problem: [] for problem in self.problems}
+    def _by_problem(self) -> Mapping[ProblemKey, list[RunRow]]:
+        found: dict[ProblemKey, list[RunRow]] = {problem: [] for problem in self.problems}
         for row in self.rows:
             found[row.suite, row.problem].append(row)
         return found
 
-    def bound_s(self, problem: Problem) -> float:
+    def bound_s(self, problem: ProblemKey) -> float:
         """The best bound that any run proved; NaN where none did."""
         bounds = [row.bound_s for row in self._by_problem[problem] if not math.isnan(row.bound_s)]
         return max(bounds, default=NAN)
 
-    def best_known_s(self, problem: Problem) -> float:
+    def best_known_s(self, problem: ProblemKey) -> float:
         """The fastest placement that any run found, singles included; NaN where there is none."""
         rows = self._by_problem[problem]
         times = [time_s for row in rows for time_s in (row.time_s, row.single_s)]
         return min((time_s for time_s in times if not math.isnan(time_s)), default=NAN)
 
-    def proven(self, problem: Problem) -> bool:
+    def proven(self, problem: ProblemKey) -> bool:
         """Whether the best known placement is proven to be the optimum."""
         return self.best_known_s(problem) <= self.bound_s(problem) * (1 + PROVEN)
 
-    def floor_s(self, problem: Problem) -> float:
+    def floor_s(self, problem: ProblemKey) -> float:
         """What gaps are to: the bound, or the best known where nothing is proven."""
         bound_s = self.bound_s(problem)
         return self.best_known_s(problem) if math.isnan(bound_s) else bound_s
 
-    def single_s(self, problem: Problem) -> float:
+    def single_s(self, problem: ProblemKey) -> float:
         """The best single; NaN where none is valid."""
         singles = [row.single_s for row in self._by_problem[problem]]
         return min((time_s for time_s in singles if not math.isnan(time_s)), default=NAN)
 
-    def gaps(self, problem: Problem, placer: str, evaluations: float = math.inf) -> list[float]:
+    def gaps(self, problem: ProblemKey, placer: str, evaluations: float = math.inf) -> list[float]:
         """The gap of each run after so many evaluations; NaN where it had nothing yet."""
         floor_s = self.floor_s(problem)
         return [row.after(evaluations) / floor_s - 1 for row in self.of(problem, placer)]
 
-    def speedups(self, problem: Problem, placer: str) -> list[float]:
+    def speedups(self, problem: ProblemKey, placer: str) -> list[float]:
         """The speed-up of each run over the best single that it saw."""
         return [row.speedup for row in self.of(problem, placer)]
 
-    def evaluations_within(self, problem: Problem, placer: str, gap: float) -> float:
+    def evaluations_within(self, problem: ProblemKey, placer: str, gap: float) -> float:
         """The median number of evaluations until the gap is so small; inf: more than half fail."""
         near_s = self.floor_s(problem) * (1 + gap)
         return median([row.within(near_s) for row in self.of(problem, placer)])
 
-    def wall_s(self, problem: Problem, placer: str) -> float:
+    def wall_s(self, problem: ProblemKey, placer: str) -> float:
         """The median wall time of the runs that were made in one go."""
         walls = [row.wall_s for row in self.of(problem, placer)]
         return median([wall_s for wall_s in walls if not math.isnan(wall_s)])

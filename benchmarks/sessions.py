@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from device_placement.agents.model_run import write_json
+from device_placement.benchmarks.records import ProblemKey
 from device_placement.benchmarks.suites import Problem
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.machine import describe_machine
@@ -38,7 +39,7 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def read_problems(folder: Path) -> dict[tuple[str, str], Problem]:
+def read_problems(folder: Path) -> dict[ProblemKey, Problem]:
     """The problems of a folder's runs by suite and name, as they were then."""
     return {
         (suite, name): Problem(**fields)
@@ -47,7 +48,7 @@ def read_problems(folder: Path) -> dict[tuple[str, str], Problem]:
     }
 
 
-def begin_session(folder: Path, config: Any, problems: Mapping[tuple[str, str], Problem]) -> int:
+def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Problem]) -> int:
     """Write down what this call is, and return its number.
 
     Args:

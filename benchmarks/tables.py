@@ -7,26 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 
 from device_placement.benchmarks.aggregates import (
-    Estimate,
     check_rliable,
     interquartile_means,
     probabilities_of_improvement,
 )
-from device_placement.benchmarks.markup import Table
+from device_placement.benchmarks.markup import (
+    NOTHING,
+    Table,
+    gap_cell,
+    interval_cell,
+    number_cell,
+    quartiles_cell,
+)
 from device_placement.benchmarks.readme import compact_table, with_table
-from device_placement.benchmarks.records import ROWS, RunRow, latest, read_rows
-from device_placement.benchmarks.scores import Problem, Scores, median
+from device_placement.benchmarks.records import ROWS, ProblemKey, RunRow, latest, read_rows
+from device_placement.benchmarks.scores import Scores, median
 from device_placement.benchmarks.suites import MEASURED, SUITES
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.rendering import count
 
 BEST_SINGLE = "best single"
 BASELINE = "random"
-NOTHING = "-"
 NEAR = 0.05, 0.01
 EARLY = 0.25  # share of the budget after which gaps are shown as well
 NOTE = """\
@@ -86,7 +90,7 @@ def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> Ta
     present = {row.placer for row in scores.rows if row.suite == suite}
     for placer in (one for one in scores.placers if one in present):
         cells = [
-            _speedup(scores.speedups(one, placer))
+            quartiles_cell(scores.speedups(one, placer))
             if measured
             else gap_cell(scores.gaps(one, placer, evaluations))
             for one in problems
@@ -107,10 +111,10 @@ def summary_table(scores: Scores, suites: Sequence[str]) -> Table:
     heads += [f"evaluations to {100 * gap:g} %" for gap in NEAR] + ["seconds"]
     lines = []
     for placer in sorted(means, key=lambda name: -means[name].value):
-        cells = [f"`{placer}`", estimate_cell(means[placer])]
-        cells.append(estimate_cell(better[placer]) if placer in better else NOTHING)
+        cells = [f"`{placer}`", interval_cell(*means[placer])]
+        cells.append(interval_cell(*better[placer]) if placer in better else NOTHING)
         cells += [_evaluations(scores, problems, placer, gap) for gap in NEAR]
-        cells.append(_number(median([scores.wall_s(one, placer) for one in problems]), ".1f"))
+        cells.append(number_cell(median([scores.wall_s(one, placer) for one in problems])))
         lines.append(cells)
     return Table(heads, lines)
 
@@ -127,48 +131,15 @@ def failures(rows: Sequence[RunRow]) -> list[str]:
     ]
 
 
-def gap_cell(gaps: Sequence[float]) -> str:
-    """A median and the quartiles, in percent.
-
-    >>> gap_cell([0.01, 0.02, 0.04]), gap_cell([0.5]), gap_cell([])
-    ('2.0 (1.5-3.0)', '50.0', '-')
-    """
-    if math.isnan(median(gaps)):
-        return NOTHING
-    low, high = np.quantile(gaps, [0.25, 0.75])
-    spread = f" ({100 * low:.1f}-{100 * high:.1f})" if len(gaps) > 1 and high - low > 5e-4 else ""
-    return f"{100 * max(0.0, median(gaps)):.1f}{spread}"
-
-
-def estimate_cell(estimate: Estimate) -> str:
-    """A number with its interval.
-
-    >>> estimate_cell(Estimate(0.912, 0.9, 0.92))
-    '0.912 (0.900-0.920)'
-    """
-    return f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f})"
-
-
 def _measured(suite: str) -> bool:
     problems = SUITES[suite].problems.values() if suite in SUITES else ()
     return any(one.evaluator == MEASURED for one in problems)
 
 
-def _speedup(speedups: Sequence[float]) -> str:
-    if math.isnan(median(speedups)):
-        return NOTHING
-    low, high = np.quantile(speedups, [0.25, 0.75])
-    return f"{median(speedups):.3f} ({low:.3f}-{high:.3f})"
-
-
-def _evaluations(scores: Scores, problems: Sequence[Problem], placer: str, gap: float) -> str:
+def _evaluations(scores: Scores, problems: Sequence[ProblemKey], placer: str, gap: float) -> str:
     each = [scores.evaluations_within(problem, placer, gap) for problem in problems]
     near = sum(math.isfinite(one) for one in each)
-    return f"{_number(median(each), '.0f')} ({near} of {len(each)})"
-
-
-def _number(number: float, form: str) -> str:
-    return format(number, form) if math.isfinite(number) else NOTHING
+    return f"{number_cell(median(each), '.0f')} ({near} of {len(each)})"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gzip
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 from device_placement.agents.placers.result import PlacerResult
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.benchmarks.entrants import find_entrant
-from device_placement.benchmarks.problems import open_problem
+from device_placement.benchmarks.problems import opened
 from device_placement.benchmarks.records import Key, RunRow, improvements_of
 from device_placement.benchmarks.suites import Problem
 from device_placement.envs.errors import DevicePlacementError
@@ -66,9 +65,7 @@ def run_task(task: Task) -> RunRow:
 
 def _run(task: Task) -> RunRow:
     placer = find_entrant(task.placer)
-    with contextlib.ExitStack() as stack:
-        evaluator = open_problem(task.problem, task.measuring)
-        stack.callback(getattr(evaluator, "close", lambda: None))
+    with opened(task.problem, task.measuring) as evaluator:
         recorder = RecordingEvaluator(evaluator, task.budget, task.trace)
         gone_on_with = recorder.num_distinct > 0
         recorder.rewind()

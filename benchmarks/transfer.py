@@ -24,7 +24,7 @@ from device_placement.agents.learner import named_search
 from device_placement.agents.proposals import draw_placements, last_horizon
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard, load_policy, save_policy
-from device_placement.benchmarks.tables import gap_cell
+from device_placement.benchmarks.markup import gap_cell
 from device_placement.envs.execution.evaluation import single_assignments
 from device_placement.envs.execution.factory import make_evaluator
 from device_placement.envs.execution.machine import describe_machine

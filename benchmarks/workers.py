@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
 Task = TypeVar("Task")
+_Process = tuple[Any, "Connection[Any, Any]"]  # and the way to it
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class _Worker(Generic[Task]):
     process: Any
     connection: Connection[Any, Any]
     task: Task
+    limit_s: float
     deadline: float
 
 
@@ -51,26 +54,19 @@ def run_all(
     Yields:
         The task and its result, in the order the tasks end.
     """
-    waiting, idle, busy = deque(tasks), list[Any](), list[_Worker[Task]]()
+    waiting, idle, busy = deque(tasks), list[_Process](), list[_Worker[Task]]()
     limit_s = float("inf") if time_limit_s is None else time_limit_s
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
                 process, connection = idle.pop() if idle else _start(function)
-                connection.send(waiting[0])
+                with contextlib.suppress(ConnectionError):  # it has died, as is seen below
+                    connection.send(waiting[0])
                 deadline = time.monotonic() + limit_s
-                busy.append(_Worker(process, connection, waiting.popleft(), deadline))
-            left_s = min(one.deadline for one in busy) - time.monotonic()
-            ready = wait([one.connection for one in busy], None if left_s > 1e6 else max(0, left_s))
-            for worker in list(busy):
-                if worker.connection in ready:
-                    result = _receive(worker)
-                elif time.monotonic() >= worker.deadline:
-                    worker.process.kill()
-                    result = Lost(f"took longer than {limit_s:g} s")
-                else:
-                    continue
+                busy.append(_Worker(process, connection, waiting.popleft(), limit_s, deadline))
+            for worker in _ended(busy):
                 busy.remove(worker)
+                result = _receive(worker)
                 if isinstance(result, Lost):
                     worker.process.join()
                 else:
@@ -82,7 +78,15 @@ def run_all(
             process.join()
 
 
-def _start(function: Callable[[Any], Any]) -> tuple[Any, Connection[Any, Any]]:
+def _ended(busy: Sequence[_Worker[Task]]) -> list[_Worker[Task]]:
+    """Those that have a result, have died or took too long; waits until there are some."""
+    left_s = min(worker.deadline for worker in busy) - time.monotonic()
+    ready = wait([one.connection for one in busy], None if left_s > 1e6 else max(0, left_s))
+    now = time.monotonic()
+    return [one for one in busy if one.connection in ready or now >= one.deadline]
+
+
+def _start(function: Callable[[Any], Any]) -> _Process:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, function))
@@ -92,9 +96,12 @@ def _start(function: Callable[[Any], Any]) -> tuple[Any, Connection[Any, Any]]:
 
 
 def _receive(worker: _Worker[Any]) -> Any:
+    if not worker.connection.poll():
+        worker.process.kill()
+        return Lost(f"took longer than {worker.limit_s:g} s")
     try:
         return worker.connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         worker.process.join()
         code = worker.process.exitcode
         died = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

@@ -25,11 +25,12 @@ from device_placement.envs.execution.evaluation import (
 from device_placement.envs.execution.validation import Validation, claim_of, validate_placement
 from device_placement.envs.features import DEFAULT_BLOCKS
 from device_placement.envs.formulations import Assignment, unplaced
+from device_placement.envs.graph_picture import render_picture
 from device_placement.envs.normalisation import Shapes
 from device_placement.envs.observation import Observation, observe
 from device_placement.envs.parts import make_parts
 from device_placement.envs.placement import Placement
-from device_placement.envs.rendering import render_picture, render_text
+from device_placement.envs.rendering import render_text
 
 
 class DevicePlacementEnv(gym.Env[Any, Any]):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from device_placement.envs.colours import device_colours
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.drawing import UNPLACED_COLOUR, device_colours, new_figure, plain_axes
 from device_placement.envs.execution.timeline import Event
 
 WIDTH, LANE, MARGIN = 12.0, 0.42, 1.35  # inches: of the picture, of a lane, of title and axis
-OVERHEAD_COLOUR = "#C4C4C4"  # what belongs to no group
 UNITS = ((1.0, "s"), (1e-3, "ms"), (0.0, "µs"))  # from so many seconds on
 
 
@@ -30,23 +28,17 @@ def draw_timeline(events: Sequence[Event], devices: Sequence[str], title: str) -
     Raises:
         DevicePlacementError: when matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DevicePlacementError(
-            "A picture needs matplotlib: pip install 'device-placement[render]'"
-        ) from error
     links = sorted({(one.source, one.target) for one in events if one.moves})
     lanes = [*((device, device) for device in range(len(devices))), *links]
     end_s = max((one.end_s for one in events), default=0.0)
     scale, unit = next((s or 1e-6, name) for s, name in UNITS if end_s >= s)
     colours = device_colours(devices)
-    figure = Figure(figsize=(WIDTH, MARGIN + LANE * len(lanes)), layout="constrained")
+    figure = new_figure(WIDTH, MARGIN + LANE * len(lanes))
     axes = figure.add_subplot()
     for number, lane in enumerate(lanes):
         mine = [one for one in events if (one.source, one.target) == lane]
         spans = [(one.start_s / scale, (one.end_s - one.start_s) / scale) for one in mine]
-        fill = [colours[lane[0]] if one.group >= 0 else OVERHEAD_COLOUR for one in mine]
+        fill = [colours[lane[0]] if one.group >= 0 else UNPLACED_COLOUR for one in mine]
         height = 0.8 if lane[0] == lane[1] else 0.5
         axes.broken_barh(
             spans, (number - height / 2, height), facecolors=fill, edgecolors="white", linewidth=0.3
@@ -66,7 +58,5 @@ def draw_timeline(events: Sequence[Event], devices: Sequence[str], title: str) -
     axes.set(yticks=range(len(lanes)), yticklabels=labels, xlabel=f"time in {unit}")
     axes.set(xlim=(0.0, end_s / scale or 1.0), ylim=(len(lanes) - 0.4, -0.6))
     axes.set_title(title, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
+    plain_axes(axes, grid="x")
     return figure

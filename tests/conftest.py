@@ -10,11 +10,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 if TYPE_CHECKING:
+    from device_placement.benchmarks.suites import Suite
     from device_placement.envs import EvaluationStore
 
 _folder = tempfile.TemporaryDirectory(prefix="device-placement-tests-")
@@ -77,3 +78,12 @@ def ignore_other_workers() -> None:
 
     processes.OTHERS.clear()
     processes.OTHERS.update(one.pid for one in processes.workers())
+
+
+@pytest.fixture
+def tiny_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suite ``tiny`` beside the others."""
+    from device_placement.benchmarks.suites import SUITES
+    from tiny_benchmark import TINY
+
+    monkeypatch.setitem(cast("dict[str, Suite]", SUITES), "tiny", TINY)

@@ -8,19 +8,13 @@ import numpy as np
 import pytest
 
 from device_placement.envs.coarsening import coarsen
-from device_placement.envs.colours import PALETTE, UNPLACED_COLOUR
+from device_placement.envs.drawing import PALETTE, UNPLACED_COLOUR
 from device_placement.envs.errors import DevicePlacementError, PlacementError
 from device_placement.envs.graph import read_graph
+from device_placement.envs.graph_picture import CROSSING_COLOUR, EDGE_COLOUR, render_picture
 from device_placement.envs.layout import lay_out
 from device_placement.envs.models import load_model
-from device_placement.envs.rendering import (
-    CROSSING_COLOUR,
-    EDGE_COLOUR,
-    MAX_LINES,
-    align,
-    render_picture,
-    render_text,
-)
+from device_placement.envs.rendering import MAX_LINES, align, render_text
 
 NAN = float("nan")
 DEVICES = ("CPU", "GPU.0", "NPU")

@@ -14,10 +14,11 @@ from device_placement.benchmarks.aggregates import (
     interquartile_means,
     probabilities_of_improvement,
 )
+from device_placement.benchmarks.markup import gap_cell
 from device_placement.benchmarks.readme import BEGIN, END, compact_table, with_table
-from device_placement.benchmarks.records import RunRow, append_rows, read_rows
+from device_placement.benchmarks.records import RunRow, append_rows, latest, read_rows
 from device_placement.benchmarks.scores import Scores
-from device_placement.benchmarks.tables import gap_cell, report, suite_table
+from device_placement.benchmarks.tables import report, suite_table
 from device_placement.envs import DevicePlacementError
 
 P, Q = ("s", "p"), ("s", "q")
@@ -63,6 +64,16 @@ def test_gaps_are_to_the_best_bound() -> None:
     assert scores.evaluations_within(P, "random", 0.2) == 7.0
     assert math.isinf(scores.evaluations_within(P, "random", 0.05))
     assert scores.speedups(P, "random") == pytest.approx([3 / 2.2, 1.5])
+
+
+def test_the_tables_are_the_same_whoever_ended_first() -> None:
+    rows = [row(name, 0, (1, 2.0), problem=q) for name in ("heft", "random") for q in "pq"]
+    rows += [RunRow("s", q, "own:mine", 0, 9, 0, failure="is broken") for q in "pq"]
+    text = report(latest(rows))
+    assert report(latest(rows[::-1])) == text
+    assert "- `own:mine` (2 runs; p, q): is broken" in text
+    assert text.index("| `random` |") < text.index("| `heft` |")  # as in the list of all
+    assert [one.seed for one in latest([row("heft", 1), row("heft", 0)])] == [0, 1]
 
 
 def test_without_a_bound_they_are_to_the_best_known() -> None:

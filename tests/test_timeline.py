@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from costs import make_costs, random_costs
 from device_placement.envs import DevicePlacementError, PlacementError
-from device_placement.envs.colours import PALETTE, device_colours
+from device_placement.envs.drawing import PALETTE, device_colours
 from device_placement.envs.execution.schedule import SCHEDULES, schedule_times
 from device_placement.envs.execution.timeline import Event, timeline
 from device_placement.envs.timeline_picture import draw_timeline

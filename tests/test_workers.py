@@ -43,13 +43,23 @@ def test_what_dies_or_hangs_costs_its_task_only() -> None:
 def test_nothing_is_left_running_when_it_is_given_up() -> None:
     results = run_all(work, ["a", "hangs"], jobs=2)
     assert next(results)[0] == "a"
-    children = psutil.Process().children()
+    children = [one for one in psutil.Process().children() if works(one)]
+    assert len(children) == 2
     results.close()  # type: ignore[attr-defined]
-    assert not any(child.is_running() and work_of(child) for child in children)
+    assert not any(child.is_running() for child in children)
 
 
-def work_of(process: psutil.Process) -> bool:
+def works(process: psutil.Process) -> bool:
     return "spawn_main" in " ".join(process.cmdline())
+
+
+def test_one_that_dies_between_two_tasks_costs_the_next_one() -> None:
+    results = run_all(work, ["a", "b", "c"])
+    _, (_, pid) = next(results)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, "it lives on")
+    assert next(results) == ("b", Lost("its process ended with signal SIGKILL"))
+    assert next(results)[1][0] == "C"
 
 
 def test_they_end_with_the_one_that_started_them(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from device_placement.envs.execution.profile import HardwareProfile
 from device_placement.envs.execution.schedule import SCHEDULES
 from device_placement.envs.execution.settings import make_measure_config, measure_options
 from device_placement.envs.execution.simulator import SimulatedEvaluator
-from device_placement.envs.graph import read_graph
+from device_placement.envs.graph import ComputationGraph, read_graph
 from device_placement.envs.models import load_model
 from device_placement.envs.normalisation import Shapes
 from device_placement.envs.workloads import is_workload, load_workload
@@ -104,15 +104,44 @@ def _simulator(
     if isinstance(profile, str | os.PathLike):
         profile = HardwareProfile.load(profile) if profile else None
     if devices == "auto":
-        machine = choose("hardware", hardware, HARDWARE)
-        devices = profile.devices if profile else machine.default
+        devices = profile.devices if profile else usual_devices(hardware)
     parsed = check_several(parse_devices(devices))
     graph = read_graph(model, parsed, simulated=True)
     names = [device.name for device in parsed]
     chosen = profile.select(names) if profile else derive_profile(graph, hardware, parsed)
-    graph = replace(graph, supported=chosen.supported(graph))
+    return simulate(graph, parsed, chosen, coarsening, max_groups, schedule)
+
+
+def usual_devices(hardware: str) -> Sequence[str | Device]:
+    """The devices that ``auto`` stands for.
+
+    Args:
+        hardware: a name of `HARDWARE`.
+    """
+    return choose("hardware", hardware, HARDWARE).default
+
+
+def simulate(
+    graph: ComputationGraph,
+    devices: tuple[Device, ...],
+    profile: HardwareProfile,
+    coarsening: str = "fusion",
+    max_groups: int | None = None,
+    schedule: str = "sequential",
+) -> SimulatedEvaluator:
+    """An evaluator for the placements of a graph that was read or made.
+
+    Args:
+        graph: of one model; which device supports which op is taken from the profile.
+        devices: at least two.
+        profile: of these devices.
+        coarsening: a method of `coarsen`.
+        max_groups: the most groups to make.
+        schedule: a name of `SCHEDULES`.
+    """
+    graph = replace(graph, supported=profile.supported(graph))
     coarse = coarsen(graph, coarsening, max_groups)
-    return SimulatedEvaluator(coarse, parsed, profile=chosen, schedule=schedule)
+    return SimulatedEvaluator(coarse, devices, profile=profile, schedule=schedule)
 
 
 def _workload(

@@ -122,9 +122,7 @@ def _concurrent(costs: Costs, chosen: list[int]) -> list[Event]:
 
 
 def _pipelined(costs: Costs, chosen: list[int]) -> list[Event]:
-    lanes = _Lanes()
-    for group, device in enumerate(chosen):
-        lanes.add(device, device, device, costs.compute_s[group, device], group)
+    lanes = _computing(costs, chosen)
     for tensor, source, readers in _crossing(costs, chosen):
         for target in readers:
             takes_s = costs.transfer_s(tensor)[source, target]
@@ -133,9 +131,7 @@ def _pipelined(costs: Costs, chosen: list[int]) -> list[Event]:
 
 
 def _max_load(costs: Costs, chosen: list[int]) -> list[Event]:
-    lanes = _Lanes()
-    for group, device in enumerate(chosen):
-        lanes.add(device, device, device, costs.compute_s[group, device], group)
+    lanes = _computing(costs, chosen)
     for tensor, source, readers in _crossing(costs, chosen):
         takes_s = costs.transfer_s(tensor)[source]
         paid = [(source, takes_s[readers].max()), *((one, takes_s[one]) for one in readers)]
@@ -143,6 +139,14 @@ def _max_load(costs: Costs, chosen: list[int]) -> list[Event]:
             if costs.pays[device]:
                 lanes.add(device, device, device, device_s)
     return lanes.events
+
+
+def _computing(costs: Costs, chosen: list[int]) -> _Lanes:
+    """The groups of each device, one behind the other."""
+    lanes = _Lanes()
+    for group, device in enumerate(chosen):
+        lanes.add(device, device, device, costs.compute_s[group, device], group)
+    return lanes
 
 
 def _crossing(costs: Costs, chosen: list[int]) -> list[tuple[int, int, list[int]]]:

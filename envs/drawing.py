@@ -1,8 +1,11 @@
-"""The colours of devices: the same device has the same colour in every picture."""
+"""What all pictures share: figures, plain axes, and one colour for the same device everywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from device_placement.envs.errors import DevicePlacementError
 
 # Okabe and Ito's colours, told apart by the colour-blind; from the eighth device on they repeat.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -11,6 +14,39 @@ OTHERS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#77
 UNPLACED_COLOUR = "#C4C4C4"
 LIGHT = (PALETTE[1], PALETTE[4], PALETTE[6], UNPLACED_COLOUR)  # written on in black
 USUAL = {"CPU": 0, "GPU": 1, "GPU.0": 1, "NPU": 2, "GPU.1": 3, "GPU.2": 4, "CPU_F32": 5}
+GRID_COLOUR = "#DDDDDD"
+
+
+def new_figure(width: float, height: float, **options: Any) -> Any:
+    """An empty figure of matplotlib.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        options: of ``Figure``; by default the layout is constrained.
+
+    Raises:
+        DevicePlacementError: when matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DevicePlacementError(
+            "A picture needs matplotlib: pip install 'device-placement[render]'"
+        ) from error
+    return Figure(figsize=(width, height), **{"layout": "constrained"} | options)
+
+
+def plain_axes(axes: Any, grid: str = "both") -> None:
+    """Only the left and the lower spine, and faint lines behind what is drawn.
+
+    Args:
+        axes: of a figure.
+        grid: which lines: ``x``, ``y`` or ``both``.
+    """
+    axes.grid(axis=grid, color=GRID_COLOUR, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def device_colours(devices: Sequence[str]) -> list[str]:

@@ -1,0 +1,71 @@
+"""The command `replay`, of problems that are simulated and that are measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from device_placement.agents.cli import main
+from device_placement.benchmarks.csv_file import read_lines
+from device_placement.benchmarks.problems import problems_of
+from device_placement.benchmarks.records import append_rows, read_rows
+from device_placement.benchmarks.replay import ReplayConfig, replay
+from device_placement.benchmarks.runner import benchmark
+from device_placement.benchmarks.suites import SUITES, Suite
+from device_placement.envs import DevicePlacementError
+from tiny_benchmark import OWN, config_of, lines_of, rows_of
+
+pytestmark = pytest.mark.usefixtures("tiny_suite")
+
+
+def test_replay_flags_what_does_not_reproduce(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark(config_of(tmp_path, ["random", OWN + "broken"], seeds=2)) == 0
+    assert main(["replay", str(tmp_path)]) == 0
+    assert "4 of 4 rows reproduce" in capsys.readouterr().out
+    assert main(["replay", str(tmp_path)]) == 0  # nothing is left to do
+    assert len(read_lines(str(tmp_path / "replay.csv"))) == 4
+    (first, *others) = read_rows(str(tmp_path / "runs.csv"))
+    (tmp_path / "runs.csv").unlink()
+    (tmp_path / "replay.csv").unlink()
+    better = {"time_s": first.time_s / 2, "interval_s": (first.time_s / 2,) * 2}
+    wrong = dataclasses.replace(others[0], assignment=(9,) * 4)
+    append_rows(
+        str(tmp_path / "runs.csv"), [dataclasses.replace(first, **better), wrong, *others[1:]]
+    )
+    assert main(["replay", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert "2 of 4 rows reproduce" in output.out
+    assert f"random, seed 0, on diamond: {2 * first.speedup:.9g}x the best" in output.err
+    assert "devices are numbered 0 to" in output.err
+    with pytest.raises(DevicePlacementError, match="no runs in"):
+        replay(ReplayConfig(str(tmp_path / "none")))
+
+
+def test_a_measured_problem_keeps_its_outputs_near(tmp_path: Path) -> None:
+    problem = dataclasses.replace(
+        problems_of("local_accuracy")["resnet50 here, outputs near f32"], model="diamond"
+    )
+    near = {"near": Suite("measured here", {"diamond": problem}, budget=6)}
+    quick: dict[str, Any] = {"max_samples": 2, "confirmations": 0, "seeds": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cast(dict[str, Suite], SUITES), "near", near["near"])
+        config = dataclasses.replace(config_of(tmp_path, ["random"], **quick), suite="near")
+        assert benchmark(config) == 0
+    (row,) = rows_of(tmp_path).values()
+    assert not row.failure
+    assert row.devices == "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+    assert row.interval_s[0] <= row.time_s <= row.interval_s[1]
+    (trace,) = tmp_path.rglob("random-0.jsonl.gz")
+    found = [one["evaluation"] for one in lines_of(trace)]
+    valid = [one for one in found if not one["error"]]
+    assert 1 <= len(valid) <= len(found) == row.evaluations
+    assert all(one["output_error"] is not None for one in valid)
+    assert main(["replay", str(tmp_path), "--rounds", "3"]) in (0, 1)  # so small a model is noisy
+    (line,) = read_lines(str(tmp_path / "replay.csv"))
+    assert not line["failure"]
+    assert float(line["speedup"]) > 0
