@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from device_placement.agents.reinforce import Reinforce
     from device_placement.agents.rnn import RnnPolicy
     from device_placement.agents.sb3_vec_env import SB3VecEnv
+    from device_placement.agents.settings import going_on
     from device_placement.agents.training import TrainConfig, train
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "RnnPolicy": "rnn",
     "SB3VecEnv": "sb3_vec_env",
     "TrainConfig": "training",
+    "going_on": "settings",
     "greedy_assignment": "algorithms",
     "load_algorithm": "algorithms",
     "make_algorithm": "algorithms",
@@ -60,6 +62,7 @@ __all__ = [
     "RnnPolicy",
     "SB3VecEnv",
     "TrainConfig",
+    "going_on",
     "greedy_assignment",
     "load_algorithm",
     "make_algorithm",

@@ -79,7 +79,7 @@ def make_algorithm(
 
     Args:
         name: a name of `PRESETS`.
-        env: a `DevicePlacementEnv`, wrapped or not, or a vector of them; the preset names the
+        env: a `DevicePlacementEnv`, wrapped or not, or an `SB3VecEnv`; the preset names the
             reward and the features that it should have.
         formulation: that of the environment; by default the one that the preset is meant for.
         seed: of the weights, the sampled actions and the environment.
@@ -89,7 +89,8 @@ def make_algorithm(
             features extractor begin with ``extractor.``.
 
     Raises:
-        DevicePlacementError: on an unknown name, formulation, argument or torch device.
+        DevicePlacementError: on an unknown name, formulation, argument or torch device, or
+            arguments that it can't be made with.
 
     >>> env = gym.make("device_placement.envs:SimulatedDevicePlacement-v0", model="diamond")
     >>> algorithm = make_algorithm("ppo", env, formulation="assign", seed=0)
@@ -101,15 +102,23 @@ def make_algorithm(
     make, policy = ALGORITHMS[PRESETS[name].algorithm], POLICIES[PRESETS[name].policy]
     own, extractor = _overridden(make, policy, overrides or {})
     options = {**chosen.policy, "features_extractor_kwargs": {**chosen.extractor, **extractor}}
-    algorithm = make(
-        policy,
-        env,
-        policy_kwargs=options,
-        seed=seed,
-        device=torch_device,
-        tensorboard_log=tensorboard_log,
-        **{**_in_steps(chosen, env), **chosen.algorithm, **own},
-    )
+    try:
+        algorithm = make(
+            policy,
+            env,
+            policy_kwargs=options,
+            seed=seed,
+            device=torch_device,
+            tensorboard_log=tensorboard_log,
+            **{**_in_steps(chosen, env), **chosen.algorithm, **own},
+        )
+    except (TypeError, ValueError, AssertionError) as error:
+        if not overrides or isinstance(error, DevicePlacementError):
+            raise
+        given = ", ".join(f"{key}={value!r}" for key, value in overrides.items())
+        raise DevicePlacementError(
+            f"The preset {name!r} can't be made with {given}: {type(error).__name__}: {error}"
+        ) from error
     _silence_critic(algorithm)
     return algorithm
 

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,22 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
     import tyro
 
     module = importlib.import_module(command.module)
-    config = tyro.cli(
-        getattr(module, command.config),
-        args=list(words),
-        prog=f"device-placement {name}",
-        description=command.summary.capitalize() + ".",
-    )
+    kind = getattr(module, command.config)
+
+    def parse(**default: Any) -> Any:
+        return tyro.cli(
+            kind,
+            args=list(words),
+            prog=f"device-placement {name}",
+            description=command.summary.capitalize() + ".",
+            **default,
+        )
+
+    config = parse()
+    if getattr(config, "resume", None) and name != "benchmark":
+        from device_placement.agents.settings import going_on
+
+        config = parse(default=going_on(kind, config.out))  # what is not given stays as it was
     return int(getattr(module, command.function)(config))
 
 

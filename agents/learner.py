@@ -10,10 +10,9 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from device_placement.agents.algorithms import make_algorithm
-from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.placers import PLACERS, make_placer
-from device_placement.agents.placers.options import check_options
+from device_placement.agents.placers.options import check_names, check_options
 from device_placement.agents.placers.result import Placer, PlacerResult, Trace, Traced
 from device_placement.agents.presets import PRESETS, preset
 from device_placement.agents.recording import RecordingEvaluator
@@ -29,6 +28,10 @@ class Learner:
     """Trains a preset on one problem until the budget is spent; the best that it met counts.
 
     It ends before that when the policy has settled and proposes hardly anything new any more.
+
+    Raises:
+        DevicePlacementError: on an unknown preset, formulation or feature block, or an option out
+            of range.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -62,8 +65,7 @@ class Learner:
         card = dataclasses.replace(card, features=features)
         env = card.make_env(Traced(trace), self.horizon)
         algorithm = make_algorithm(self.preset, env, formulation=self.formulation, seed=seed)
-        steps = env.layout.max_groups if card.formulation == "construct" else 1
-        limit = REQUESTS_PER_BUDGET * trace.recorder.budget * steps
+        limit = card.max_steps(env.layout.max_groups, trace.recorder.budget)
         until_settled = _Settled(trace.recorder, self.settled)
         algorithm.learn(limit, callback=[SearchCallback([trace.recorder]), until_settled])
         return trace.result()
@@ -103,4 +105,5 @@ def named_search(name: str, **options: Any) -> Placer:
     choose("search", name, {**PLACERS, **PRESETS})
     if name in PLACERS:
         return make_placer(name, **options)
-    return dataclasses.replace(Learner(name), **options)
+    check_names(name, Learner, options)
+    return Learner(**{"preset": name, **options})

@@ -10,16 +10,14 @@ import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from device_placement.agents.algorithms import check_torch_device, greedy_assignment
-from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.checkpoints import Checkpoints
 from device_placement.agents.model_run import ModelRun
-from device_placement.agents.proposals import check_counts, draw_placements, last_horizon
+from device_placement.agents.proposals import best_of_samples, check_counts, last_horizon
 from device_placement.agents.report import finish
 from device_placement.agents.runs import Run
 from device_placement.agents.saved import PolicyCard, load_policy, read_card
 from device_placement.agents.settings import SearchConfig
-from device_placement.envs.devices import parse_devices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ def place(config: PlaceConfig) -> int:
     """
     card = read_card(config.policy)
     config = _completed(config, card)
-    with Run(config, "place") as run:
+    with Run(config, "place", besides=1 + config.samples + config.finetune) as run:
         model = run.models[0]
         recorder = model.recorder
         recorder.evaluate_singles()
@@ -65,10 +63,10 @@ def place(config: PlaceConfig) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             found["policy, greedy"] = _greedy(algorithm, card, model)
             recorder.evaluate(found["policy, greedy"])
-            draws = card.make_env(recorder, horizon=last_horizon(card))
-            draw_placements(algorithm, draws, recorder, config.samples)
-            found[f"best of {config.samples} samples"] = list(recorder.best)
+            if drawn := best_of_samples(algorithm, card, [recorder], 0, config.samples):
+                found[f"best of {config.samples} samples"] = drawn
             if config.finetune:
+                run.budget.limit = run.budget.num_distinct + config.finetune
                 _finetune(algorithm, card, model, config.finetune)
                 found["fine-tuned, greedy"] = _greedy(algorithm, card, model)
             done = True
@@ -81,12 +79,10 @@ def place(config: PlaceConfig) -> int:
 
 
 def _completed(config: PlaceConfig, card: PolicyCard) -> PlaceConfig:
-    """The settings with the policy's devices, and the budget that they come to."""
+    """The settings with the policy's devices."""
     check_torch_device(config.torch_device)
     check_counts(samples=config.samples, finetune=config.finetune)
-    devices = config.devices or ",".join(card.devices)
-    budget = len(parse_devices(devices)) + 1 + config.samples + config.finetune
-    return dataclasses.replace(config, devices=devices, budget=budget)
+    return dataclasses.replace(config, devices=config.devices or ",".join(card.devices))
 
 
 def _greedy(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun) -> list[int]:
@@ -97,6 +93,5 @@ def _greedy(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun) -> list
 def _finetune(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun, number: int) -> None:
     """Train on as many further placements."""
     checkpoints = Checkpoints(model.folder / "policy.zip", card)
-    steps = model.evaluator.coarse.num_groups if card.formulation == "construct" else 1
-    limit = REQUESTS_PER_BUDGET * number * steps
+    limit = card.max_steps(model.evaluator.coarse.num_groups, number)
     algorithm.learn(limit, callback=[SearchCallback([model.recorder]), checkpoints])

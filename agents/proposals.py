@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from device_placement.agents.algorithms import Env, greedy_assignment
+from device_placement.agents.algorithms import greedy_assignment
 from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
@@ -17,30 +17,33 @@ from device_placement.envs.execution.evaluation import Evaluator
 
 def draw_placements(
     algorithm: BaseAlgorithm,
-    env: Env,
-    recorder: RecordingEvaluator,
+    card: PolicyCard,
+    evaluators: Sequence[Evaluator],
+    graph_id: int,
     samples: int,
-    graph_id: int | None = None,
-) -> list[list[int]]:
-    """Draw placements until so many distinct ones were evaluated, or none is new any more.
+) -> Iterator[list[int]]:
+    """Draw distinct placements from a policy, until there are so many or hardly any is new.
 
     Args:
         algorithm: trained.
-        env: made with the recorder, of episodes that end with a placement to take.
-        recorder: counts what is distinct.
-        samples: how many to draw; fewer where the recorder's budget is less.
-        graph_id: number of the model, where the environment has several.
+        card: of the policy.
+        evaluators: one a model, as in the training.
+        graph_id: number of the model to place.
+        samples: how many to draw.
 
-    Returns:
-        Each (num_groups,), the placements at the ends of the episodes.
+    Yields:
+        Each (num_groups,) devices: the placement at the end of an episode. In ``refine`` those on
+        the way to it are evaluated as well.
     """
-    wanted = min(recorder.num_distinct + samples, recorder.budget)
-    drawn: list[list[int]] = []
+    env = card.make_env(evaluators, horizon=last_horizon(card))
+    drawn: set[tuple[int, ...]] = set()
     for _ in range(REQUESTS_PER_BUDGET * samples):
-        if recorder.num_distinct >= wanted:
+        if len(drawn) == samples:
             break
-        drawn.append(greedy_assignment(algorithm, env, deterministic=False, graph_id=graph_id))
-    return drawn
+        one = greedy_assignment(algorithm, env, deterministic=False, graph_id=graph_id)
+        if tuple(one) not in drawn:
+            drawn.add(tuple(one))
+            yield one
 
 
 def best_of_samples(
@@ -50,12 +53,12 @@ def best_of_samples(
     graph_id: int,
     samples: int,
 ) -> list[int]:
-    """The best of some placements that are drawn from a policy; nothing goes into a record.
+    """The best of some placements that are drawn from a policy.
 
     Args:
         algorithm: trained.
         card: of the policy.
-        evaluators: one a model, as in the training.
+        evaluators: one a model, as in the training; one that records has the draws in its record.
         graph_id: number of the model to place.
         samples: distinct placements to draw.
 
@@ -63,22 +66,19 @@ def best_of_samples(
         (num_groups,) devices; empty when none that was drawn is valid.
     """
     mine = evaluators[graph_id]
-    singles = len(mine.devices)
-    recorder = RecordingEvaluator(mine, singles + samples)
-    recorder.evaluate_singles()
-    seen = [recorder if one is mine else one for one in evaluators]
-    env = card.make_env(seen, horizon=last_horizon(card))
-    drawn = draw_placements(algorithm, env, recorder, samples, graph_id)
-    times = {}
-    for one in map(tuple, drawn):
-        known = recorder.known(one)
-        times[one] = known.time_s if known is not None and known.valid else math.inf
-    best = min(times, key=times.__getitem__, default=())
-    return list(best) if times.get(best, math.inf) < math.inf else []
+    if not isinstance(mine, RecordingEvaluator):  # which evaluates nothing twice
+        mine = RecordingEvaluator(mine, len(mine.devices) + 1)
+    seen = [*evaluators[:graph_id], mine, *evaluators[graph_id + 1 :]]
+    best, best_s = list[int](), math.inf
+    for one in draw_placements(algorithm, card, seen, graph_id, samples):
+        found = mine.evaluate(one)
+        if found.valid and found.time_s < best_s:
+            best, best_s = one, found.time_s
+    return best
 
 
 def last_horizon(card: PolicyCard) -> int | None:
-    """Steps of an episode that ends with a placement to take; None: as in the training."""
+    """Steps of an episode that ends with a placement to take; None: the preset's."""
     return 1 if card.formulation == "assign" else None
 
 

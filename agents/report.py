@@ -65,7 +65,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
             "evaluated": {
                 "distinct": run.recorder.num_distinct,
                 "requests": run.recorder.num_requests,
-                "budget": run.config.budget,
+                "budget": run.recorder.budget,
             },
             "settings": dataclasses.asdict(run.config),
             "machine": describe_machine(),
@@ -108,14 +108,17 @@ def format_table(rows: list[Row], winner: str, measured: bool = True) -> str:
             lines.append((name, "-", f"invalid: {reason}", "-", "-"))
             continue
         low, high = row["interval_s"]
-        ratio_low, ratio_high = row["speedup_interval"]
+        speedup = "-"  # where no single is valid
+        if "speedup" in row:
+            ratio_low, ratio_high = row["speedup_interval"]
+            speedup = f"{row['speedup']:.3f}x ({ratio_low:.3f} - {ratio_high:.3f})"
         lines.append(
             (
                 name,
                 f"{1e3 * row['time_s']:.3f}",
                 f"{1e3 * low:.3f} - {1e3 * high:.3f}",
                 str(row["num_subgraphs"]),
-                f"{row['speedup']:.3f}x ({ratio_low:.3f} - {ratio_high:.3f})",
+                speedup,
             )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -47,19 +48,22 @@ class Run:
     Args:
         config: the settings; `out` and `resume` say which folder.
         label: begins the name of a new folder under ``runs/``.
+        besides: placements besides the singles, in place of the settings' budget.
 
     Raises:
         DevicePlacementError: when the folder exists and is not to be resumed, or is of other
             models, or when the models are to be placed on different devices.
     """
 
-    def __init__(self, config: SearchConfig, label: str) -> None:
+    def __init__(self, config: SearchConfig, label: str, besides: int | None = None) -> None:
         self.config = config
         self.names = short_names(config.models)
         made = [evaluator_of(dataclasses.replace(config, model=model)) for model in config.models]
         _check_same_devices(dict(zip(self.names, made, strict=True)))
-        check_budget(config.budget, sum(len(one.devices) for one in made), config.patience)
-        self.budget = Budget(config.budget, config.patience)
+        singles = sum(len(one.devices) for one in made)
+        limit = config.budget if besides is None else singles + besides
+        check_budget(limit, singles, config.patience)
+        self.budget = Budget(limit, config.patience)
         self.folder = self._open_folder(label, made)
         self._bar: tqdm[Any] | None = None
         alone = len(made) == 1
@@ -77,7 +81,7 @@ class Run:
 
     def __enter__(self) -> Run:
         self._bar = tqdm(
-            total=self.config.budget, initial=self.budget.num_distinct, unit="placement"
+            total=self.budget.limit, initial=self.budget.num_distinct, unit="placement"
         )
         return self
 
@@ -172,8 +176,9 @@ def short_names(models: Sequence[str]) -> list[str]:
     names: list[str] = []
     for model in models:
         stem = Path(model).stem
-        number = 1 + sum(Path(other).stem == stem for other in models[: len(names)])
-        names.append(stem if number == 1 else f"{stem}-{number}")
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        free = (name for name in itertools.chain([stem], numbered) if name not in names)
+        names.append(next(free))
     return names
 
 

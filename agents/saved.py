@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from device_placement.agents.algorithms import Env, make_algorithm
+from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.presets import preset
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError
@@ -68,16 +70,30 @@ class PolicyCard:
             evaluator: of a model, or one of each of several.
             horizon: steps of an episode; the preset's by default.
             reward: a name of `REWARDS`; the preset's by default.
+
+        Raises:
+            DevicePlacementError: on an unknown reward, or a horizon below 1.
         """
         chosen = preset(self.preset, self.formulation)
         several = evaluator if isinstance(evaluator, Sequence) else [evaluator]
+        most = max(one.coarse.num_groups for one in several)
         return DevicePlacementEnv(
             evaluator=several,
             formulation=self.formulation,
-            horizon=horizon or chosen.horizon or max(one.coarse.num_groups for one in several),
-            reward=reward or chosen.reward,
+            horizon=chosen.horizon or most if horizon is None else horizon,
+            reward=chosen.reward if reward is None else reward,
             features=self.features,
         )
+
+    def max_steps(self, max_groups: int, budget: int) -> int:
+        """Steps after which a training ends at the latest.
+
+        Args:
+            max_groups: of the largest model.
+            budget: distinct placements that it may ask for.
+        """
+        per_placement = max_groups if self.formulation == "construct" else 1
+        return REQUESTS_PER_BUDGET * budget * per_placement
 
 
 def save_policy(
@@ -169,8 +185,16 @@ def load_policy(
     )
     try:
         weights: Any = load_from_zip_file(Path(path), load_data=False, device=torch_device)[1]
-        algorithm.policy.load_state_dict(weights["policy"])
-    except (*UNREADABLE, RuntimeError) as error:
+        policy = weights["policy"]
+    except (*UNREADABLE, RuntimeError, pickle.UnpicklingError) as error:
+        reason = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
+        raise DevicePlacementError(
+            f"Can't read the weights in {str(path)!r} ({reason}); give the policy.zip of a run of "
+            "`device-placement train`."
+        ) from error
+    try:
+        algorithm.policy.load_state_dict(policy)
+    except RuntimeError as error:
         raise DevicePlacementError(
             f"The weights in {str(path)!r} do not fit this model and these devices. Presets whose "
             "weights fit any model are nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto and "

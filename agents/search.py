@@ -11,7 +11,7 @@ from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.result import Placer, PlacerResult
 from device_placement.agents.report import finish
 from device_placement.agents.runs import Run
-from device_placement.agents.settings import SearchConfig, resumed
+from device_placement.agents.settings import SearchConfig, check_going_on
 from device_placement.envs.errors import DevicePlacementError, choose
 
 
@@ -37,8 +37,11 @@ def search(config: SearchCommand) -> int:
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
-    config = resumed(config)
+    check_going_on(config)
     return run_placer(config, config.placer, placer_of(config))
 
 
@@ -47,8 +50,12 @@ def search_randomly(config: RandomConfig) -> int:
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
-    return run_placer(resumed(config), "random", make_placer("random"))
+    check_going_on(config)
+    return run_placer(config, "random", make_placer("random"))
 
 
 def placer_of(config: SearchCommand) -> Placer:
@@ -80,17 +87,22 @@ def run_placer(config: SearchConfig, name: str, placer: Placer) -> int:
     Placements made before, in a run that is resumed, are asked for again and cost nothing.
 
     Args:
-        config: the settings, resumed.
+        config: the settings.
         name: of the placer.
         placer: who searches.
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
     found: PlacerResult | None = None
     with Run(config, name) as run:
         model = run.models[0]
         with contextlib.suppress(KeyboardInterrupt):
+            if config.resume:
+                run.rewind()
             model.recorder.evaluate_singles()
             found = placer.place(model.recorder, config.budget, config.seed)
         print(run.summary(interrupted=found is None))

@@ -27,7 +27,7 @@ class SearchConfig(MeasureConfig):
     evaluator: str = "openvino"
     """openvino measures; simulator predicts, for devices that need not be here."""
     hardware: str = ""
-    """For the simulator: desktop (the default), paper, laptop or server."""
+    """For the simulator: desktop (the default), small_gpu, laptop, server or paper."""
     profile: str | None = None
     """For the simulator, in place of hardware: a file of `device-placement profile`."""
     schedule: str = "sequential"
@@ -54,35 +54,45 @@ class SearchConfig(MeasureConfig):
 
 
 Config = TypeVar("Config", bound=SearchConfig)
+FREE = ("out", "resume", "budget", "patience", "rounds")  # may differ when a run is gone on with
 
 
-def resumed(config: Config) -> Config:
-    """The settings of the run to go on with, or the given ones when it is a new run.
+def going_on(kind: type[Config], out: str, **changes: Any) -> Config:
+    """The settings with which an earlier run is gone on with.
+
+    Args:
+        kind: of the command that made it.
+        out: its folder.
+        changes: of budget, patience and rounds.
 
     Raises:
-        DevicePlacementError: when there is no such run, or it has other settings.
+        DevicePlacementError: when there is no such run, or it was made by another command.
     """
-    if not config.resume:
-        return config
-    saved = read_config(config.out)["settings"]
-    default = type(config)()
-    if saved.keys() != dataclasses.asdict(default).keys():
+    saved = read_config(out)["settings"]
+    if saved.keys() != {field.name for field in dataclasses.fields(kind)}:
         raise DevicePlacementError(
-            f"The run in {config.out!r} was made by another command or version; resume it with "
+            f"The run in {out!r} was made by another command or version; resume it with "
             "that, or begin a new run with another --out."
         )
-    for name in ("out", "resume", "budget", "patience", "rounds"):
-        given = getattr(config, name)
-        if given != getattr(default, name):
-            saved[name] = given
-    for name, value in saved.items():
-        given = getattr(config, name)
-        if given not in (getattr(default, name), value):
+    return kind(**{**saved, "out": out, "resume": True, **changes})
+
+
+def check_going_on(config: SearchConfig) -> None:
+    """Check that a run that is to be gone on with has these settings; a new one may have any.
+
+    Raises:
+        DevicePlacementError: when it has others, or as `going_on`.
+    """
+    if not config.resume:
+        return
+    saved = dataclasses.asdict(going_on(type(config), config.out))
+    for name, given in dataclasses.asdict(config).items():
+        if name not in FREE and given != saved[name]:
             raise DevicePlacementError(
-                f"The run in {config.out!r} has {name}={value!r}, not {given!r}; leave the setting "
-                "out, or begin a new run with another --out."
+                f"The run in {config.out!r} has {name}={saved[name]!r}, not {given!r}; leave the "
+                f"setting out (in Python: going_on({type(config).__name__}, {config.out!r})), or "
+                "begin a new run with another --out."
             )
-    return type(config)(**saved)
 
 
 def read_config(out: str) -> dict[str, Any]:

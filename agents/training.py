@@ -17,7 +17,6 @@ from device_placement.agents.algorithms import (
     load_algorithm,
     make_algorithm,
 )
-from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.checkpoints import Checkpoints, check_interval, restore_progress
 from device_placement.agents.presets import preset
@@ -25,7 +24,7 @@ from device_placement.agents.proposals import best_of_samples, check_counts
 from device_placement.agents.report import finish
 from device_placement.agents.runs import Run
 from device_placement.agents.saved import PolicyCard, read_progress
-from device_placement.agents.settings import SearchConfig, resumed
+from device_placement.agents.settings import SearchConfig, check_going_on
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.rewards import REWARDS
 
@@ -69,8 +68,11 @@ def train(config: TrainConfig) -> int:
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
-    config = resumed(config)
+    check_going_on(config)
     _check(config)
     with Run(config, config.preset) as run:
         algorithm, interrupted = _search(config, run)
@@ -108,8 +110,7 @@ def _search(config: TrainConfig, run: Run) -> tuple[BaseAlgorithm, bool]:
     algorithm = _load(config, run, env, path) if going_on else _make(config, run, env)
     checkpoints = Checkpoints(path, card, config.checkpoint_s, run.moment)
     callbacks = [SearchCallback(recorders, run.names), checkpoints]
-    steps = env.layout.max_groups if card.formulation == "construct" else 1
-    limit = REQUESTS_PER_BUDGET * config.budget * steps - algorithm.num_timesteps
+    limit = card.max_steps(env.layout.max_groups, config.budget) - algorithm.num_timesteps
     interrupted = False
     try:
         if not run.budget.spent:

@@ -18,10 +18,10 @@ from pathlib import Path
 import tyro
 
 from device_placement.agents.algorithms import greedy_assignment, make_algorithm
-from device_placement.agents.budget import REQUESTS_PER_BUDGET, Budget
+from device_placement.agents.budget import Budget
 from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.learner import named_search
-from device_placement.agents.proposals import draw_placements, last_horizon
+from device_placement.agents.proposals import best_of_samples, last_horizon
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard, load_policy, save_policy
 from device_placement.benchmarks.markup import gap_cell
@@ -74,9 +74,9 @@ def pretrain(preset: str, seed: int, path: Path, config: TransferConfig) -> None
     budget = Budget(config.budget)
     recorders = [RecordingEvaluator(one, budget) for one in evaluators]
     card = PolicyCard.of(preset, None, evaluators)
-    algorithm = make_algorithm(preset, card.make_env(recorders), seed=seed)
-    callback = SearchCallback(recorders, config.train)
-    algorithm.learn(REQUESTS_PER_BUDGET * config.budget, callback=callback)
+    env, callback = card.make_env(recorders), SearchCallback(recorders, config.train)
+    algorithm = make_algorithm(preset, env, seed=seed)
+    algorithm.learn(card.max_steps(env.layout.max_groups, config.budget), callback=callback)
     save_policy(algorithm, path, card)
 
 
@@ -84,19 +84,17 @@ def transferred(preset: str, seed: int, path: Path, config: TransferConfig) -> d
     """The seconds of what a saved policy makes of the model that it has not seen."""
     evaluator = simulator(config.test, config)
     card = PolicyCard.of(preset, None, [evaluator])
-    short = last_horizon(card)
     algorithm = load_policy(path, card.make_env(evaluator), seed)
-    greedy = greedy_assignment(algorithm, card.make_env(evaluator, horizon=short))
-    drawn = RecordingEvaluator(evaluator, len(evaluator.devices) + config.samples)
-    draw_placements(algorithm, card.make_env(drawn, horizon=short), drawn, config.samples)
+    greedy = greedy_assignment(algorithm, card.make_env(evaluator, horizon=last_horizon(card)))
+    drawn = best_of_samples(algorithm, card, [evaluator], 0, config.samples)
     recorder = RecordingEvaluator(evaluator, config.finetune)
     recorder.evaluate_singles()
     algorithm = load_policy(path, card.make_env(recorder), seed)
-    limit = REQUESTS_PER_BUDGET * config.finetune
+    limit = card.max_steps(evaluator.coarse.num_groups, config.finetune)
     algorithm.learn(limit, callback=SearchCallback([recorder]))
     return {
         "zero-shot, greedy": evaluator.evaluate(greedy).time_s,
-        f"zero-shot, best of {config.samples}": drawn.best_s,
+        f"zero-shot, best of {config.samples}": evaluator.evaluate(drawn or greedy).time_s,
         f"fine-tuned, best of {config.finetune}": recorder.best_s,
     }
 

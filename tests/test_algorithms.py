@@ -71,6 +71,11 @@ def test_unknown_names(name: str, formulation: str) -> None:
         make_algorithm(name, make_env("assign"), formulation=formulation, seed=0)
 
 
+def test_values_that_nothing_can_be_made_with() -> None:
+    with pytest.raises(DevicePlacementError, match=r"can't be made with extractor.hidden='two'"):
+        make_algorithm("ppo", make_env("assign"), overrides={"extractor.hidden": "two"})
+
+
 def test_load_unknown_name(tmp_path: Path) -> None:
     with pytest.raises(DevicePlacementError, match="Unknown preset 'dqn'; allowed: ppo, a2c"):
         load_algorithm("dqn", tmp_path / "policy.zip", make_env("assign"))

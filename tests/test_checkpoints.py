@@ -19,6 +19,7 @@ from device_placement.agents.algorithms import make_algorithm
 from device_placement.agents.checkpoints import Checkpoints, random_states, set_random_states
 from device_placement.agents.cli import main
 from device_placement.agents.saved import PolicyCard, read_progress
+from device_placement.agents.settings import going_on
 from device_placement.agents.training import TrainConfig, train
 from device_placement.envs import DevicePlacementError
 from runs import lines
@@ -115,7 +116,7 @@ def test_killed_and_resumed_it_ends_as_the_one_that_ran_through(
 ) -> None:
     case, out = KILLED[name], killed[name]
     before = {log: log.read_text() for log in out.rglob("evaluations.jsonl")}
-    assert train(TrainConfig(out=str(out), resume=True)) == 0
+    assert train(going_on(TrainConfig, str(out))) == 0
     assert train(case.config(tmp_path / "through")) == 0
     assert_same_run(out, tmp_path / "through")
     for log, text in before.items():  # nothing was evaluated or written twice
@@ -147,7 +148,7 @@ def test_a_raised_budget_ends_as_if_it_had_been_so_from_the_beginning(
     whole = run("whole", 26, **begun)
     run("twice", 18, **begun)
     twice = tmp_path / "twice"
-    assert train(TrainConfig(out=str(twice), budget=26, resume=True)) == 0
+    assert train(going_on(TrainConfig, str(twice), budget=26)) == 0
     assert_same_run(whole, twice)
 
 
@@ -158,7 +159,7 @@ def test_without_a_checkpoint_it_is_repeated_from_the_beginning(tmp_path: Path) 
         assert train(case.config(folder)) == 0
     (out / "policy.zip").unlink()
     for _ in range(2):  # and then nothing is left to do
-        assert train(TrainConfig(out=str(out), resume=True)) == 0
+        assert train(going_on(TrainConfig, str(out))) == 0
         assert_same_run(out, other)
 
 

@@ -31,6 +31,11 @@ def test_construct_has_steps_enough() -> None:
     assert len(found.evaluations) == 10
 
 
+def test_a_horizon_of_no_step_is_refused() -> None:
+    with pytest.raises(DevicePlacementError, match="Got horizon=0"):
+        Learner("ppo", horizon=0).place(diamond_evaluator(), 10, 0)
+
+
 def test_it_ends_when_the_policy_has_settled() -> None:
     recorder = RecordingEvaluator(diamond_evaluator(), 1000)
     Learner("ppo", settled=50).place(recorder, 1000, 0)  # there are 16 placements
@@ -43,6 +48,7 @@ def test_it_ends_when_the_policy_has_settled() -> None:
         ("nodewize_ppo", {}, "Unknown search 'nodewize_ppo'.*Did you mean 'nodewise_ppo'"),
         ("ppo", {"settled": 0}, "settled=0 for Learner; it must be 1 or more"),
         ("ppo", {"formulation": "asign"}, "asign"),
+        ("ppo", {"setled": 5}, "Unknown option of the placer 'ppo' 'setled'.*'settled'"),
         ("genetic", {"population": 1}, "population=1 for Genetic"),
     ],
 )

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from device_placement.agents.budget import REQUESTS_PER_BUDGET, Budget
-from device_placement.agents.placers.random_search import sample_placements
+from device_placement.agents.placers.random_search import RandomSearch
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError, make_evaluator
 from scripted import twelve_groups_evaluator
+
+
+def sample_placements(recorder: RecordingEvaluator, seed: int) -> None:
+    RandomSearch().place(recorder, recorder.budget, seed)
 
 
 def test_the_budget_counts_distinct_placements_and_bounds_requests() -> None:

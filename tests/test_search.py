@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from device_placement.agents.placers.random_search import random_assignment
 from device_placement.agents.report import format_table, make_rows
 from device_placement.agents.search import RandomConfig, search_randomly
+from device_placement.agents.settings import going_on
 from device_placement.agents.training import TrainConfig, train
 from device_placement.envs import DevicePlacementError, Evaluation, Placement
 from problems import TWO_CPUS
@@ -76,7 +78,7 @@ def test_training_ends_with_a_table_and_can_go_on(
     first = lines(out)
     assert len(first) <= 40
     assert list((out / "tensorboard").rglob("events*"))
-    assert train(TrainConfig(preset=preset, out=str(out), resume=True, budget=60)) == 0
+    assert train(going_on(TrainConfig, str(out), budget=60)) == 0
     second = lines(out)
     assert second[: len(first)] == first
     assert len({tuple(line["assignment"]) for line in second}) == len(second) <= 60
@@ -93,20 +95,20 @@ def test_resuming_needs_a_run_and_its_own_settings(tmp_path: Path) -> None:
     out = tmp_path / "run"
     search_randomly(RandomConfig(**SIMULATED, budget=5, out=str(out)))
     with pytest.raises(DevicePlacementError, match="has model='resnet50', not 'diamond'"):
-        search_randomly(RandomConfig(out=str(out), resume=True, model="diamond"))
+        search_randomly(replace(going_on(RandomConfig, str(out)), model="diamond"))
     with pytest.raises(DevicePlacementError, match="made by another command"):
         train(TrainConfig(out=str(out), resume=True))
-    assert search_randomly(RandomConfig(out=str(out), resume=True, budget=8)) == 0
+    assert search_randomly(going_on(RandomConfig, str(out), budget=8)) == 0
     assert len(lines(out)) == 8
     path = out / "config.json"
     content = json.loads(path.read_text())
     assert content["settings"]["budget"] == 8
     path.write_text(json.dumps({**content, "model_hash": "another"}))
     with pytest.raises(DevicePlacementError, match="model with the hash another"):
-        search_randomly(RandomConfig(out=str(out), resume=True))
+        search_randomly(RandomConfig(**SIMULATED, budget=5, out=str(out), resume=True))
     path.write_text("{")
     with pytest.raises(DevicePlacementError, match=r"Can't read .*config\.json"):
-        search_randomly(RandomConfig(out=str(out), resume=True))
+        search_randomly(RandomConfig(**SIMULATED, budget=5, out=str(out), resume=True))
 
 
 class NothingRuns(ScriptedEvaluator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from device_placement.agents.cli import main
 from device_placement.agents.placers import PLACERS, PlacerEntry
 from device_placement.agents.placers.result import PlacerResult, Trace
 from device_placement.agents.search import SearchCommand, describe_proof, search
+from device_placement.agents.settings import going_on
 from device_placement.envs import DevicePlacementError, Placement
 from device_placement.envs.execution.evaluation import Evaluator
 from runs import lines
@@ -117,12 +119,49 @@ def test_a_search_goes_on_as_if_it_had_not_ended(tmp_path: Path) -> None:
     assert search(SearchCommand(**settings, budget=30, rounds=0, out=str(whole))) == 0
     assert not (whole / "result.json").exists()
     assert search(SearchCommand(**settings, budget=12, out=str(parts))) == 0
-    assert search(SearchCommand(resume=True, budget=30, out=str(parts))) == 0
+    assert search(going_on(SearchCommand, str(parts), budget=30)) == 0
     assert [line["assignment"] for line in lines(parts)] == [
         line["assignment"] for line in lines(whole)
     ]
     with pytest.raises(DevicePlacementError, match="has placer='random', not 'genetic'"):
-        search(SearchCommand(resume=True, placer="genetic", out=str(parts)))
+        search(dataclasses.replace(going_on(SearchCommand, str(parts)), placer="genetic"))
+
+
+def test_what_was_asked_for_before_counts_once(tmp_path: Path) -> None:
+    """Annealing asks for the same placements again and again."""
+    settings: dict[str, Any] = {"evaluator": "simulator", "model": "diamond", "rounds": 0}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = SearchCommand(**settings, placer="annealing", budget=14, out=str(parts))
+    assert search(dataclasses.replace(config, budget=10)) == 0
+    assert search(going_on(SearchCommand, str(parts), budget=14)) == 0
+    assert search(dataclasses.replace(config, out=str(whole))) == 0
+    requests = [line["requests"] for line in lines(whole)]
+    assert [line["requests"] for line in lines(parts)][10:] == requests[10:]
+
+
+def test_settings_that_are_the_default_are_given_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "run")]
+    begun = ["--evaluator", "simulator", "--seed", "5", "--budget", "6", "--rounds", "0"]
+    assert main(["random", *begun, *out]) == 0
+    assert main(["random", "--resume", "--seed", "0", *out]) == 2
+    assert "has seed=5, not 0; leave the setting out" in capsys.readouterr().err
+    assert main(["random", "--resume", *out]) == 0
+    assert len(lines(tmp_path / "run")) == 6
+    assert main(["random", "--resume", "--budget", "300", *out]) == 0  # the default
+    assert len(lines(tmp_path / "run")) == 300
+
+
+def test_where_no_single_is_valid_there_is_nothing_to_compare_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hardware = ["--hardware", "small_gpu", "--devices", "GPU.0,GPU.1", "--model", "bert_base"]
+    words = ["--placer", "stages", "--evaluator", "simulator", *hardware, "--budget", "20"]
+    assert main(["search", *words, "--out", str(tmp_path / "run")]) == 0
+    (found,) = (line for line in capsys.readouterr().out.splitlines() if " *" in line)
+    assert found.startswith("best found *")
+    assert found.endswith(" -")
 
 
 def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:

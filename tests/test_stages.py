@@ -81,4 +81,6 @@ def test_the_best_of_all_orders_is_kept() -> None:
     assert found.time_s == 6.0
     few = make_placer("stages", max_orders=3).place(CostsEvaluator(costs, "pipelined"), 20, 0)
     assert [one for one, _ in few.evaluations] == [(1, 1, 1, 1), (1, 1, 1, 0)]
+    one = make_placer("stages", max_orders=1).place(CostsEvaluator(costs, "pipelined"), 20, 0)
+    assert [choice for choice, _ in one.evaluations] == [(1, 1, 1, 1)]
     assert len(make_placer("stages").place(CostsEvaluator(costs), 3, 0).evaluations) == 3

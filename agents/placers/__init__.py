@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from device_placement.envs.errors import DevicePlacementError, choose, unknown
+from device_placement.agents.placers.options import check_names
+from device_placement.envs.errors import choose
 
 if TYPE_CHECKING:
     from device_placement.agents.placers.result import Placer
@@ -73,9 +73,6 @@ def make_placer(name: str, **options: Any) -> Placer:
     20
     """
     loaded = choose("placer", name, PLACERS).load()
-    allowed = [field.name for field in dataclasses.fields(loaded)]
-    for option in options:
-        if option not in allowed:
-            raise DevicePlacementError(unknown(f"option of the placer {name!r}", option, allowed))
+    check_names(name, loaded, options)
     placer: Placer = loaded(**options)
     return placer

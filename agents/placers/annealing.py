@@ -24,6 +24,9 @@ class Annealing:
     probability `acceptance`. It falls geometrically, by `cooling` in all over the budget. Where
     nothing new is met any more, it goes on from a random placement.
 
+    Raises:
+        DevicePlacementError: when an option is out of range.
+
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
     >>> Annealing().place(evaluator, budget=10, seed=0).assignment
@@ -56,7 +59,8 @@ class Annealing:
             moved = space.neighbour(choice, generator)
             moved_s = trace.time_s(space.assignment(moved))
             stale = stale + 1 if trace.progress == progress else 0
-            slower_s, temperature = max(moved_s - time_s, 0.0), first * self.cooling**progress
+            slower_s = moved_s - time_s if moved_s > time_s else 0.0  # both may be inf
+            temperature = first * self.cooling**progress
             if generator.random() < math.exp(-slower_s / temperature):
                 choice, time_s = moved, moved_s
         return trace.result()

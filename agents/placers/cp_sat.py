@@ -46,6 +46,9 @@ class CpSat:
     hold. Where the optimum is proven its time is the same in every run; several placements may
     have it. Where it is not, how far the solver comes depends on the machine.
 
+    Raises:
+        DevicePlacementError: when an option is out of range.
+
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
     >>> found = CpSat(time_limit_s=10.0).place(evaluator, budget=5, seed=0)
@@ -54,7 +57,7 @@ class CpSat:
     """
 
     time_limit_s: float = 60.0
-    """For all that is done; 0 leaves the warm start alone."""
+    """For all that is done, but what has begun of the warm start is finished; 0: a start alone."""
     workers: int = 8
     """Threads. Each follows a strategy of its own, so more than there are cores can be faster."""
 

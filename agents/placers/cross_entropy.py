@@ -23,6 +23,9 @@ class CrossEntropy:
     Each unit draws its device on its own, evenly at first. The best so far, at first the best
     single, counts among each draw. Begins anew when the probabilities have collapsed.
 
+    Raises:
+        DevicePlacementError: when an option is out of range.
+
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
     >>> CrossEntropy().place(evaluator, budget=10, seed=0).assignment

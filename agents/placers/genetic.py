@@ -18,6 +18,9 @@ from device_placement.envs.graph import Float64
 class Genetic:
     """Breeds placements until the budget is spent; the first are the singles and random ones.
 
+    Raises:
+        DevicePlacementError: when an option is out of range.
+
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
     >>> Genetic(population=4, elite=1).place(evaluator, budget=10, seed=0).assignment

@@ -20,6 +20,9 @@ Descent = Callable[[Trace, Space, Choice, float, np.random.Generator], None]
 class LocalSearch:
     """Goes down from the best single, then from random placements, until the budget is spent.
 
+    Raises:
+        DevicePlacementError: when an option is out of range.
+
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
     >>> LocalSearch("steepest").place(evaluator, budget=10, seed=0).assignment

@@ -71,6 +71,11 @@ class Space:
         return len(self.allowed)
 
     @functools.cached_property
+    def first(self) -> Int:
+        """(num_units,) the first group of each unit."""
+        return np.unique(self.unit, return_index=True)[1]
+
+    @functools.cached_property
     def moves(self) -> Int:
         """(num_moves, 2) unit, device: all that may be chosen where there is a choice."""
         return np.argwhere(self.allowed & (self.allowed.sum(axis=1) > 1)[:, None])

@@ -1,10 +1,13 @@
-"""The check that placers make of their options."""
+"""The checks of what placers are told."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.errors import DevicePlacementError, unknown
 
 
 def check_options(placer: object, **allowed: tuple[float, float]) -> None:
@@ -30,3 +33,20 @@ or more.
             raise DevicePlacementError(
                 f"Got {name}={value!r} for {type(placer).__name__}; it must be {limits}."
             )
+
+
+def check_names(name: str, kind: type[Any], options: Mapping[str, Any]) -> None:
+    """Check that a placer has options of these names.
+
+    Args:
+        name: of the placer.
+        kind: its class.
+        options: what it is to be told, by name.
+
+    Raises:
+        DevicePlacementError: when it has not.
+    """
+    allowed = [field.name for field in dataclasses.fields(kind)]
+    for option in options:
+        if option not in allowed:
+            raise DevicePlacementError(unknown(f"option of the placer {name!r}", option, allowed))

@@ -38,6 +38,9 @@ class PosteriorSampling:
     a limit on the outputs' error it learns what each group adds to that. It ends before the
     budget is spent when rounds bring nothing better.
 
+    Raises:
+        DevicePlacementError: when an option is out of range.
+
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
     >>> PosteriorSampling().place(evaluator, budget=10, seed=0).assignment
@@ -79,7 +82,6 @@ class _Search:
         self.trace, self.space = Trace(evaluator, budget), Space.of(evaluator)
         self.generator = np.random.default_rng(seed)
         self.spans = windows(self.space.num_units)
-        _, self.first = np.unique(self.space.unit, return_index=True)
         self.costs = _frame(evaluator)
         self.idle = 0  # rounds without a better placement
 
@@ -111,6 +113,8 @@ class _Search:
         known = self._known()
         new = False
         for number in range(self.options.proposals):
+            if self.trace.spent:
+                break
             dream = beliefs.draw(self.generator) if number else beliefs.expect()
             rank = 0 if number % 2 == 0 else self.generator.integers(len(known))
             plan = self._plan(dream, known[rank])
@@ -141,7 +145,7 @@ class _Search:
         """The fastest choices so far, the best first."""
         times = {key: one.time_s for key, one in self.trace.evaluations.items() if one.valid}
         best = sorted(times, key=times.__getitem__)[:ELITE]
-        return [np.array(key)[self.first] for key in best]
+        return [np.array(key)[self.space.first] for key in best]
 
     def _best_s(self) -> float:
         """Of what was asked for: the recorder of a run that is repeated knows what comes later."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from device_placement.agents.placers.moves import Space
 from device_placement.agents.placers.result import PlacerResult, Trace
-from device_placement.agents.recording import RecordingEvaluator
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.execution.evaluation import Evaluator
 
@@ -31,14 +30,6 @@ class RandomSearch:
         while not trace.spent:
             trace.evaluate(space.assignment(space.sample(generator, 1)[0]))
         return trace.result()
-
-
-def sample_placements(recorder: RecordingEvaluator, seed: int) -> None:
-    """Evaluate the singles, then random placements, until the budget is spent.
-
-    Placements made before, in a run that is resumed, are drawn again and cost nothing.
-    """
-    RandomSearch().place(recorder, recorder.budget, seed)
 
 
 def random_assignment(coarse: CoarseGraph, generator: np.random.Generator) -> list[int]:

@@ -29,6 +29,9 @@ class Stages:
     is cut and evaluated, a single device among them; where that would be more than `max_orders`,
     only the fastest device, the fastest two, and so on, the fastest first. Nothing is random.
 
+    Raises:
+        DevicePlacementError: when an option is out of range.
+
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator(
     ...     "resnet50", "CPU,GPU", evaluator="simulator", hardware="paper", schedule="pipelined"
@@ -71,7 +74,7 @@ class Stages:
                 for order in itertools.permutations(range(devices), length)
             ]
         fastest = np.argsort(costs.compute_s.sum(axis=0), kind="stable").tolist()
-        return [tuple(fastest[:length]) for length in lengths]
+        return [tuple(fastest[:length]) for length in lengths][: self.max_orders]
 
 
 def cut(

@@ -26,7 +26,7 @@ def warm_start(costs: Costs, space: Space, schedule: str, seconds: float) -> tup
         costs: of the groups.
         space: of the same groups.
         schedule: a name of `SCHEDULES`.
-        seconds: after which no descent goes on.
+        seconds: after which no descent goes on, and nothing else is begun.
 
     Returns:
         (num_units,) devices, and the time in seconds, which is inf when no valid one was found.
@@ -42,22 +42,21 @@ def warm_start(costs: Costs, space: Space, schedule: str, seconds: float) -> tup
         return schedule_times(costs, choices[:, space.unit], schedule)
 
     best, best_s = np.zeros(space.num_units, dtype=np.int64), math.inf
-    for start in _starts(costs, space, schedule):
+    for start in _starts(costs, space, schedule, deadline):
         choice, time_s = descend(times, start, space.allowed, deadline)
         if time_s < best_s:
             best, best_s = choice, time_s
     return best, best_s
 
 
-def _starts(costs: Costs, space: Space, schedule: str) -> Iterator[Choice]:
+def _starts(costs: Costs, space: Space, schedule: str, deadline: float) -> Iterator[Choice]:
     """Every single, with units it can't run elsewhere, and exact solutions of simpler problems."""
-    _, first = np.unique(space.unit, return_index=True)
     for device in range(costs.num_devices):
         yield np.where(space.allowed[:, device], device, space.allowed.argmax(axis=1))
-    if costs.num_devices == 2:
+    if costs.num_devices == 2 and time.perf_counter() < deadline:
         yield minimum_cut(costs, space)[0]
-    if schedule == "max_load":
+    if schedule == "max_load" and time.perf_counter() < deadline:
         with contextlib.suppress(DevicePlacementError):  # links differ, or too many ideals
             assignment = best_contiguous(costs, space)
             if assignment is not None:
-                yield assignment[first].astype(np.int64)
+                yield assignment[space.first].astype(np.int64)

@@ -82,7 +82,8 @@ class Beliefs:
         Where groups form a chain, for instance, concurrent is no different from sequential.
         """
         enough = min(one.surprise for one in self._schedules.values()) + SIMPLER
-        return next(name for name, one in self._schedules.items() if one.surprise <= enough)
+        likely = {name for name, one in self._schedules.items() if one.surprise <= enough}
+        return next(name for name in SCHEDULES if name in likely)
 
     def learn(self, evaluations: Evaluations) -> None:
         """Believe what these evaluations tell; at least one of them is valid."""
@@ -130,7 +131,7 @@ class Beliefs:
 
     def _learn_errors(self, evaluations: Evaluations) -> None:
         """Where evaluations tell output errors, and some were too large."""
-        known = {key: one for key, one in evaluations.items() if one.output_error > 0}
+        known = _with_error(evaluations)
         refused = [one.output_error for one in known.values() if not one.valid]
         if not refused:
             return
@@ -145,16 +146,21 @@ class Beliefs:
         )
 
     def _error_prior(self, evaluations: Evaluations) -> CostPrior:
-        largest = max(one.output_error for one in evaluations.values() if one.output_error > 0)
+        largest = max(one.output_error for one in _with_error(evaluations).values())
         squares = np.full(self._costs.num_devices, largest**2)
         for device in range(squares.size):
             single = evaluations.get((device,) * self._costs.num_groups)
-            if single is not None and not math.isnan(single.output_error):
+            if single is not None and math.isfinite(single.output_error):
                 squares[device] = single.output_error**2
         least = NEGLIGIBLE * float(squares.max())
         moved = max(float(self._costs.tensor_bytes.mean()), 1.0)
         scale = Scale(np.maximum(squares, least), least, least / moved)
         return make_prior(self._coarse, self._costs, scale)
+
+
+def _with_error(evaluations: Evaluations) -> Evaluations:
+    """Those whose outputs differ by a number; where they are not finite it is infinite."""
+    return {key: one for key, one in evaluations.items() if 0 < one.output_error < math.inf}
 
 
 def _times_of(evaluations: Evaluations, most: int) -> Observations:

@@ -133,10 +133,6 @@ class CostPosterior:
         found, _, _ = scipy.optimize.fmin_l_bfgs_b(loss, start, maxiter=CORRECTIONS)
         return self._as_costs(self._white + known.solve(found, trans=1))
 
-    def predict(self, placements: NDArray[np.integer]) -> Float64:
-        """(batch,) the logarithm of the time by the most probable costs."""
-        return np.asarray(np.log(self._parts(self._white, placements).sum(axis=1)))
-
     def fit(self, seen: Observations) -> None:
         """Believe in what was seen, and in nothing else besides the prior."""
         deviation = np.sqrt(self.noise**2 + seen.variance)
