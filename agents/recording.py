@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from device_placement.agents.budget import Budget, check_budget
@@ -83,6 +83,11 @@ class RecordingEvaluator:
     def budget(self) -> int:
         """Distinct placements that may be asked for, by all who share the budget."""
         return self.shared.limit
+
+    @property
+    def record(self) -> Mapping[Key, Evaluation]:
+        """What was asked for so far, in order."""
+        return self._known
 
     @property
     def num_distinct(self) -> int:

@@ -48,11 +48,11 @@ class RunRow:
     bound_s: float = NAN
     """No placement is faster, as it proved; NaN where it proved nothing."""
     evaluations: int = 0
-    """Distinct placements that it asked for."""
+    """Distinct placements of its trace, singles included."""
     wall_s: float = NAN
     """NaN where it was killed and gone on with."""
     improvements: tuple[tuple[int, float], ...] = ()
-    """Number of the evaluation and seconds of each new best."""
+    """Line of the trace and seconds of each new best, of what it asked for itself."""
     assignment: tuple[int, ...] = ()
     """(groups,) device numbers of the best."""
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from device_placement.agents.placers import PLACERS
 from device_placement.benchmarks.aggregates import check_rliable
-from device_placement.benchmarks.entrants import DETERMINISTIC, EVERYONE, find_entrant
+from device_placement.benchmarks.entrants import DETERMINISTIC, EVERYONE, SCHEDULE_OF, find_entrant
 from device_placement.benchmarks.problems import problems_of
 from device_placement.benchmarks.records import (
     ROWS,
@@ -48,11 +48,12 @@ class BenchmarkConfig(MeasureConfig):
     suite: str = "quick"
     """Suites, comma-separated: paper, hard, local, local_accuracy, workloads, scale, quick."""
     placers: str = ALL
-    """Placers, presets and MODULE:FUNCTION of your own, comma-separated; all: every one of ours."""
+    """Placers, presets and MODULE:FUNCTION of your own, comma-separated; all: every one of ours
+    that applies."""
     seeds: int = 5
     """Runs of each on each problem, with the seeds 0, 1, ...; one where nothing is random."""
     jobs: int = 1
-    """Runs at the same time, each on one core; those that measure take turns anyway."""
+    """Runs at the same time, each on one core (cp_sat on all); those that measure take turns."""
     budget: int | None = None
     """Distinct placements of each run, singles included; the suite's by default."""
     devices: str = ""
@@ -74,6 +75,7 @@ def benchmark(config: BenchmarkConfig) -> int:
         The exit status: 0, or 130 after Ctrl-C.
     """
     check_rliable()
+    _check_numbers(config)
     folder = Path(config.out or f"runs/benchmark-{time.strftime('%Y%m%d-%H%M%S')}")
     path = str(folder / ROWS)
     problems = chosen_problems(config)
@@ -86,9 +88,11 @@ def benchmark(config: BenchmarkConfig) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         session = begin_session(folder, config, problems)
         try:
-            run_missing(
-                [dataclasses.replace(one, session=session) for one in missing], rows, path, config
-            )
+            tried = {row.key for row in rows}
+            begun = [
+                dataclasses.replace(one, session=session, anew=one.key in tried) for one in missing
+            ]
+            run_missing(begun, rows, path, config)
         except KeyboardInterrupt:
             interrupted = True
     known = read_rows(path)
@@ -120,8 +124,9 @@ def all_tasks(
     Raises:
         DevicePlacementError: on an unknown placer.
     """
-    everyone = config.placers == ALL
-    placers = EVERYONE if everyone else tuple(config.placers.split(","))
+    given = dict.fromkeys(config.placers.split(","))
+    placers = tuple(dict.fromkeys([*(EVERYONE if ALL in given else ()), *given]))
+    placers = tuple(name for name in placers if name != ALL)
     for name in placers:
         find_entrant(name)
     measuring = make_measure_config(measure_options(config))
@@ -132,7 +137,7 @@ def all_tasks(
             problem,
             placer,
             seed,
-            config.budget or SUITES[suite].budget,
+            SUITES[suite].budget if config.budget is None else config.budget,
             trace_path(folder, suite, label, placer, seed),
             measuring,
         )
@@ -140,12 +145,21 @@ def all_tasks(
         for placer in placers
         if seed == 0 or placer not in DETERMINISTIC
         for (suite, label), problem in problems.items()
-        if not (everyone and problem.evaluator == MEASURED and _needs_costs(placer))
+        if placer in given or _applies(placer, problem)
     ]
 
 
-def _needs_costs(placer: str) -> bool:
-    return placer in PLACERS and PLACERS[placer].needs_costs
+def _applies(placer: str, problem: Problem) -> bool:
+    """Whether one of ours can do anything on a problem."""
+    if problem.evaluator == MEASURED:
+        return placer not in PLACERS or not PLACERS[placer].needs_costs
+    return SCHEDULE_OF.get(placer, problem.schedule) == problem.schedule
+
+
+def _check_numbers(config: BenchmarkConfig) -> None:
+    for name in ("seeds", "jobs"):
+        if getattr(config, name) < 1:
+            raise DevicePlacementError(f"Got --{name} {getattr(config, name)}; give 1 or more.")
 
 
 def _check_budgets(tasks: Sequence[Task], made: Mapping[Any, RunRow], path: str) -> None:

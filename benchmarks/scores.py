@@ -104,7 +104,11 @@ class Scores:
             (num_seeds, num_problems) of each placer that has a result of every problem. A run that
             failed beside others that did not counts 0.
         """
-        problems = [one for one in self.problems if one[0] in suites]
+        problems = [
+            one
+            for one in self.problems
+            if one[0] in suites and not math.isnan(self.floor_s(one))  # else nobody found anything
+        ]
         matrices = {}
         for placer in self.placers:
             columns = []

@@ -19,6 +19,7 @@ from device_placement.benchmarks.suites import Problem
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.evaluation import NAN, single_assignments
 from device_placement.envs.execution.settings import MeasureConfig
+from device_placement.envs.files import replaced
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Task:
     trace: Path  # its trace file, while it is not packed yet
     measuring: MeasureConfig
     session: int = 0
+    anew: bool = False  # whether what is left of an earlier run is removed
 
     @property
     def key(self) -> Key:
@@ -53,12 +55,15 @@ def run_task(task: Task) -> RunRow:
     path = task.trace
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if task.anew:
+            for one in (path, _packed(path), _reason(path)):
+                one.unlink(missing_ok=True)
         _unpack(path)
         row = _run(task)
         _pack(path)
         return row
     except Exception as error:  # whatever a placer raises is its result
-        path.with_suffix(".error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        _reason(path).write_text(traceback.format_exc(), encoding="utf-8")
         kind = "" if isinstance(error, DevicePlacementError) else f"{type(error).__name__}: "
         return task.failed(f"{kind}{error}")
 
@@ -83,6 +88,7 @@ def _row_of(task: Task, recorder: RecordingEvaluator, found: PlacerResult) -> Ru
     valid = {name: one for name, one in singles.items() if one is not None and one.valid}
     name = min(valid, key=lambda one: valid[one].time_s, default="")
     assert best is not None
+    asked = dict(found.evaluations)
     row = RunRow(
         *task.key,
         task.budget,
@@ -92,9 +98,9 @@ def _row_of(task: Task, recorder: RecordingEvaluator, found: PlacerResult) -> Ru
         time_s=found.time_s,
         interval_s=best.interval_s,
         bound_s=found.bound_s,
-        evaluations=len(found.evaluations),
+        evaluations=recorder.num_distinct,
         wall_s=found.wall_s,
-        improvements=improvements_of([time_s for _, time_s in found.evaluations]),
+        improvements=improvements_of([asked.get(one, NAN) for one in recorder.record]),
         assignment=found.assignment,
     )
     if not name:
@@ -107,17 +113,26 @@ def _row_of(task: Task, recorder: RecordingEvaluator, found: PlacerResult) -> Ru
 
 def _unpack(path: Path) -> None:
     """Have the trace as text, where a run that was ended left it packed."""
-    packed = Path(f"{path}.gz")
-    if packed.exists():
-        with gzip.open(packed) as source, path.open("wb") as target:
+    packed = _packed(path)
+    if packed.exists() and not path.exists():
+        with gzip.open(packed) as source, replaced(path) as draft, draft.open("wb") as target:
             shutil.copyfileobj(source, target)
-        packed.unlink()
+    packed.unlink(missing_ok=True)
 
 
 def _pack(path: Path) -> None:
-    with path.open("rb") as source, gzip.open(f"{path}.gz", "wb") as target:
+    packed = _packed(path)
+    with path.open("rb") as source, replaced(packed) as draft, gzip.open(draft, "wb") as target:
         shutil.copyfileobj(source, target)
     path.unlink()
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
+
+
+def _reason(path: Path) -> Path:
+    return path.with_suffix(".error.txt")
 
 
 def trace_path(folder: Path, suite: str, problem: str, placer: str, seed: int) -> Path:

@@ -38,7 +38,12 @@ def test_what_it_returns_is_evaluated() -> None:
 
 def test_a_file_will_do(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
-    path.write_text(inspect.getsource(own_algorithms))
+    (tmp_path / "helpers_of_mine.py").write_text("DEVICE = 1\n")
+    path.write_text(
+        inspect.getsource(own_algorithms)
+        + "\nimport dataclasses\nfrom helpers_of_mine import DEVICE\n"
+        + "@dataclasses.dataclass\nclass Settings:\n    device: int = DEVICE\n"
+    )
     assert run(f"{path}:answer").assignment == (1, 1, 1, 1)
 
 
