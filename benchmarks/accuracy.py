@@ -140,7 +140,7 @@ def _print_table(
         numbers = f"{1e3 * one.time_s:>10.2f}{interval:>20}{one.num_subgraphs:>11}"
         print(f"{entry.name:<46}{numbers}{errors[entry.name]:>10.2e}")
     for name in dict.fromkeys(label.partition(",")[0] for label in anew if ", seed" in label):
-        times = [one.time_s for label, one in anew.items() if label.startswith(name)]
+        times = [one.time_s for label, one in anew.items() if label.startswith(f"{name}, seed")]
         print(f"{name}, median over the seeds: {1e3 * statistics.median(times):.2f} ms")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,12 +50,13 @@ def draw_curves(scores: Scores, problem: ProblemKey, placers: Sequence[str]) -> 
         axes.fill_between(steps, low, high, step="post", color=colour, alpha=0.2, linewidth=0)
         axes.step(steps, middle, where="post", color=colour, linewidth=1.6, label=placer)
         axes.plot(steps[-1], middle[-1], "o", color=colour, markersize=3.5)
-    single = 100 * (scores.single_s(problem) / floor_s - 1)
+    single = 100 * scores.single_gap(problem)
     axes.axhline(single, color="black", linestyle=":", linewidth=1.0, label="best single")
     axes.set(xscale="log", xlabel="evaluations", title=problem[1])
     axes.set_yscale("symlog", linthresh=1.0, linscale=0.5)
     axes.set_ylim(bottom=0.0)
-    known = "optimum" if scores.proven(problem) else "best bound"
+    known = "best known" if math.isnan(scores.bound_s(problem)) else "best bound"
+    known = "optimum" if scores.proven(problem) else known
     axes.set_ylabel(f"gap to the {known} in %")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_formatter("{x:g}")
@@ -85,7 +87,9 @@ def draw_placement(definition: Problem, row: RunRow) -> Any:
         DeviceError: when it was measured on devices that are not here.
     """
     simulated = definition.evaluator == SIMULATED
-    with opened(dataclasses.replace(definition, share=None)) as evaluator:
+    devices = definition.devices if simulated else row.devices  # "auto" may be others here
+    plain = dataclasses.replace(definition, share=None, devices=devices)
+    with opened(plain) as evaluator:
         subgraphs = evaluator.evaluate(row.assignment).num_subgraphs if simulated else 0
         names = [device.name for device in evaluator.devices]
         return render_picture(evaluator.coarse, names, row.assignment, row.time_s, subgraphs)

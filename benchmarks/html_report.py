@@ -27,7 +27,7 @@ from device_placement.benchmarks.sessions import read_problems, read_sessions
 from device_placement.benchmarks.suites import SIMULATED, Problem
 from device_placement.benchmarks.tables import NOTE, failures, suite_tables, suite_title
 from device_placement.envs.drawing import new_figure
-from device_placement.envs.errors import DeviceError, DevicePlacementError
+from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.files import replaced
 
 DPI = 90
@@ -118,10 +118,10 @@ def _placement(winner: RunRow, definition: Problem) -> list[str]:
     parts = [f"<p>{html.escape(text)}</p>"]
     try:
         parts.append(_picture(draw_placement(definition, winner)))
-    except DeviceError as error:
+        if definition.evaluator == SIMULATED:
+            parts.append(_image(draw_run_timeline(definition, winner), "timeline"))
+    except DevicePlacementError as error:  # of devices or files that are not here, say
         parts.append(f"<p>It can't be drawn here: {html.escape(str(error))}</p>")
-    if definition.evaluator == SIMULATED:
-        parts.append(_image(draw_run_timeline(definition, winner), "timeline"))
     return parts
 
 

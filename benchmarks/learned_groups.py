@@ -141,6 +141,7 @@ def main(config: LearnedGroupsConfig) -> int:
     rows, runs = [tuple(HEAD.split(","))], list[list[Part]]()
     for name in config.presets:
         choose("preset that learns groups", name, known)
+    for name in config.presets:
         for label, problem in problems_of(config.suite).items():
             mine = [train(name, label, problem, s, config.budget) for s in range(config.seeds)]
             print(f"{name}, {label}: trained", file=sys.stderr, flush=True)

@@ -96,6 +96,15 @@ def gap_cell(gaps: Sequence[float]) -> str:
     return quartiles_cell(percents, ".1f") if differ else number_cell(statistics.median(percents))
 
 
+def failed_note(number: int) -> str:
+    """What follows in a cell when some of the runs failed.
+
+    >>> failed_note(0), failed_note(2)
+    ('', ', 2 failed')
+    """
+    return f", {number} failed" if number else ""
+
+
 def _inline(cell: str) -> str:
     """Escaped; what stands in backticks is code."""
     parts = html.escape(cell).split("`")

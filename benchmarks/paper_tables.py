@@ -18,11 +18,14 @@ import tyro
 from device_placement.benchmarks.aggregates import check_rliable, interquartile_means
 from device_placement.benchmarks.csv_file import write_lines
 from device_placement.benchmarks.entrants import VARIANTS
+from device_placement.benchmarks.folders import read_folders
 from device_placement.benchmarks.markup import NOTHING, Table, interval_cell, number_cell
-from device_placement.benchmarks.records import ROWS, ProblemKey, latest, read_rows
+from device_placement.benchmarks.problems import open_problem
+from device_placement.benchmarks.records import ProblemKey
 from device_placement.benchmarks.scores import Scores, median
 from device_placement.benchmarks.suites import PAPER
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.evaluation import single_assignments
 from device_placement.envs.execution.hardware import PAPER_SINGLES_S
 from device_placement.envs.graph import read_graph
 from device_placement.envs.models import load_model
@@ -73,7 +76,8 @@ class PaperTablesConfig:
     """What to show."""
 
     folders: tyro.conf.Positional[tuple[str, ...]]
-    """Folders of benchmarks with runs of the suite paper, the variants of hsdag included."""
+    """Folders of benchmarks with runs of the suite paper, the variants of hsdag included; they must
+    have been replayed."""
     out: str = ""
     """Folder to write Markdown and CSV files to; by default they are only printed."""
 
@@ -81,8 +85,8 @@ class PaperTablesConfig:
 def paper_tables(config: PaperTablesConfig) -> int:
     """Print the tables, and write them where that was asked for."""
     check_rliable()
-    rows = [row for one in config.folders for row in read_rows(str(Path(one) / ROWS))]
-    scores = Scores([row for row in latest(rows) if row.suite == SUITE])
+    rows = read_folders(config.folders, replayed=True)
+    scores = Scores([row for row in rows if row.suite == SUITE])
     if not scores.rows:
         raise DevicePlacementError(
             f"There are no runs of the suite {SUITE!r} in {', '.join(config.folders)}; make some: "
@@ -124,7 +128,7 @@ def latencies(scores: Scores) -> Table:
 
     def ours(name: str, model: str) -> str:
         if name in SINGLES:
-            return _latency(PAPER_SINGLES_S[model][SINGLES[name]], model)
+            return _latency(single_s(model, SINGLES[name]), model)
         return _found(scores, COUNTERPARTS[name], model) if name in COUNTERPARTS else NOTHING
 
     lines = [
@@ -172,15 +176,22 @@ def search_costs(scores: Scores) -> Table:
     def theirs(seconds: float | None) -> str:
         return NO_MEMORY if seconds is None else f"{seconds:g}"
 
+    budget = " or ".join(map(str, sorted({row.budget for row in scores.rows})))
     lines = [
         _line(name, [theirs(by_model[m]) for m in SIZES], [ours(name, m) for m in SIZES])
         for name, by_model in COSTS.items()
     ]
     caption = (
-        f"Table 5: what a search of 2000 placements takes, median over the seeds. {CAPTION}, so "
-        "that nothing is measured meanwhile: the agent alone."
+        f"Table 5: what a search of {budget} placements takes, median over the seeds; it may end "
+        f"earlier. {CAPTION}, so that nothing is measured meanwhile: the agent alone."
     )
     return _beside("seconds", lines, caption)
+
+
+def single_s(model: str, device: str) -> float:
+    """The simulated seconds of a model of the suite on one device."""
+    evaluator = open_problem(PAPER[_problem(model)[1]])
+    return evaluator.evaluate(single_assignments(evaluator)[f"all on {device}"]).time_s
 
 
 def _beside(
@@ -211,7 +222,8 @@ def _latency(time_s: float | None, model: str) -> str:
         return NO_MEMORY
     if math.isnan(time_s):
         return NOTHING
-    return f"{1e3 * time_s:.2f} ({100 * _speedup(time_s, model):.1f} %)"
+    percent = round(100 * _speedup(time_s, model), 1) + 0.0  # which makes 0.0 of -0.0
+    return f"{1e3 * time_s:.2f} ({percent:.1f} %)"
 
 
 def _found(scores: Scores, placer: str, model: str) -> str:

@@ -67,7 +67,8 @@ def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Ev
     """
     if problem.evaluator != MEASURED:
         return _simulator(problem)
-    chosen = dataclasses.replace(measuring or MeasureConfig(), reference=problem.reference)
+    chosen = measuring or MeasureConfig()
+    chosen = dataclasses.replace(chosen, reference=problem.reference or chosen.reference)
     if problem.share is not None:
         chosen = dataclasses.replace(chosen, verify=True)
         with contextlib.closing(_measuring(problem, chosen)) as evaluator:
@@ -84,7 +85,11 @@ def _workloads(data: str) -> dict[str, Problem]:
             f"The suite {WORKLOADS!r} needs --data with a folder of workloads (dnn-partitioning "
             f".json, PipeDream .txt); got {data!r}."
         )
-    return {path.stem: Problem(str(path), schedule="max_load") for path in paths}
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    return {
+        name: Problem(str(path), schedule="max_load")
+        for name, path in zip(names, paths, strict=True)
+    }
 
 
 @functools.lru_cache(maxsize=16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from device_placement.benchmarks.markup import Table, percent_cell
+from device_placement.benchmarks.markup import Table, failed_note, percent_cell
 from device_placement.benchmarks.scores import Scores, median
 from device_placement.envs.errors import DevicePlacementError
 
@@ -16,11 +16,14 @@ def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
     """Median gaps in percent: a row a placer, a column a problem; †: the optimum is not known."""
     problems = [one for one in scores.problems if one[0] in suites]
     heads = ["", *(name + ("" if scores.proven((s, name)) else " †") for s, name in problems)]
-    singles = [scores.single_s(one) / scores.floor_s(one) - 1 for one in problems]
-    lines = [["best single", *map(percent_cell, singles)]]
+    lines = [["best single", *(percent_cell(scores.single_gap(one)) for one in problems)]]
     for placer in scores.placers:
-        gaps = [median(scores.gaps(one, placer)) for one in problems]
-        lines.append([f"`{placer}`", *map(percent_cell, gaps)])
+        cells = [
+            percent_cell(median(scores.gaps(one, placer)))
+            + failed_note(scores.num_failed(one, placer))
+            for one in problems
+        ]
+        lines.append([f"`{placer}`", *cells])
     return Table(heads, lines)
 
 

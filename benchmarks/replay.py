@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +13,10 @@ import tyro
 from tqdm import tqdm
 
 from device_placement.benchmarks.csv_file import append_lines, read_lines
+from device_placement.benchmarks.folders import REPLAYS, read_replays
 from device_placement.benchmarks.problems import opened
-from device_placement.benchmarks.records import (
-    ROWS,
-    Key,
-    ProblemKey,
-    RunRow,
-    Span,
-    latest,
-    read_rows,
-)
-from device_placement.benchmarks.sessions import read_problems
+from device_placement.benchmarks.records import ROWS, RunRow, Span, latest, read_rows
+from device_placement.benchmarks.sessions import read_measuring, read_problems
 from device_placement.benchmarks.suites import MEASURED, Problem
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.compare import compare, paired_ratio, placed
@@ -30,8 +24,8 @@ from device_placement.envs.execution.evaluation import NAN, Evaluator, single_as
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.execution.settings import MeasureConfig
 
-REPLAYS = "replay.csv"
 SAME = 1e-7  # relative: how near a simulated time is to itself, as it is written down
+NO_SINGLE = "no single is valid, so there is nothing to compare with"
 FIELDS = (
     *("suite", "problem", "placer", "seed", "reproduces", "claimed", "claimed_low"),
     *("claimed_high", "speedup", "speedup_low", "speedup_high", "failure"),
@@ -60,6 +54,8 @@ class Replay:
     @property
     def claimed(self) -> Span:
         """What the run's intervals of both say that the speed-up is between."""
+        if not self.row.single:
+            return 1.0, 1.0  # as fast as it was
         (low_s, high_s), (single_low_s, single_high_s) = (
             self.row.interval_s,
             self.row.single_interval_s,
@@ -86,10 +82,15 @@ def replay(config: ReplayConfig) -> int:
     path = str(folder / REPLAYS)
     known = read_replays(path)
     missing = [row for row in rows if row.key not in known]
-    problems = read_problems(folder)
-    for (suite, name), some in tqdm(by_problem(missing).items(), unit="problem"):
-        for one in replay_problem(problems[suite, name], some, config.rounds):
-            append_lines(path, FIELDS, [_to_fields(one)])
+    problems, measuring = read_problems(folder), read_measuring(folder)
+    with tqdm(total=len(missing), unit="run") as bar:
+        for (suite, name, devices), some in by_problem(missing).items():
+            problem = problems[suite, name]
+            if problem.evaluator == MEASURED:  # as "auto" may be something else here
+                problem = dataclasses.replace(problem, devices=devices)
+            for one in replay_problem(problem, some, measuring, config.rounds):
+                append_lines(path, FIELDS, [_to_fields(one)])
+                bar.update()
     outcome = read_replays(path)
     wrong = [row for row in rows if not outcome[row.key]]
     for line in read_lines(path):
@@ -99,37 +100,37 @@ def replay(config: ReplayConfig) -> int:
     return 1 if wrong else 0
 
 
-def by_problem(rows: Sequence[RunRow]) -> dict[ProblemKey, list[RunRow]]:
-    """The rows of each problem."""
-    found: dict[ProblemKey, list[RunRow]] = {}
+def by_problem(rows: Sequence[RunRow]) -> dict[tuple[str, str, str], list[RunRow]]:
+    """The rows of each suite, problem and set of devices."""
+    found: dict[tuple[str, str, str], list[RunRow]] = {}
     for row in rows:
-        found.setdefault((row.suite, row.problem), []).append(row)
+        found.setdefault((row.suite, row.problem, row.devices), []).append(row)
     return found
 
 
-def replay_problem(problem: Problem, rows: Sequence[RunRow], rounds: int) -> list[Replay]:
+def replay_problem(
+    problem: Problem, rows: Sequence[RunRow], measuring: MeasureConfig, rounds: int
+) -> Iterator[Replay]:
     """Replay the rows of one problem; the same placement only once."""
-    measuring = MeasureConfig(store=None, confirmations=0)
-    with opened(problem, measuring) as evaluator:
+    with opened(problem, dataclasses.replace(measuring, store=None, confirmations=0)) as evaluator:
         again = _measured if problem.evaluator == MEASURED else _simulated
         made: dict[tuple[str, tuple[int, ...]], Replay] = {}
         for row in rows:
             if (key := (row.single, row.assignment)) not in made:
                 made[key] = again(evaluator, row, rounds)
-    return [
-        Replay(row, one.speedup, one.interval, one.failure)
-        for row in rows
-        for one in [made[row.single, row.assignment]]
-    ]
+            one = made[key]
+            yield Replay(row, one.speedup, one.interval, one.failure)
 
 
 def _simulated(evaluator: Evaluator, row: RunRow, rounds: int) -> Replay:
     del rounds  # it is the same each time
     found = evaluator.evaluate(row.assignment)
-    single = evaluator.evaluate(single_assignments(evaluator)[row.single])
-    if not (found.valid and single.valid):
-        return Replay(row, failure=found.error or single.error)
-    speedup = single.time_s / found.time_s
+    if not found.valid:
+        return Replay(row, failure=found.error)
+    single_s = row.time_s
+    if row.single:
+        single_s = evaluator.evaluate(single_assignments(evaluator)[row.single]).time_s
+    speedup = single_s / found.time_s
     return Replay(row, speedup, (speedup * (1 - SAME), speedup * (1 + SAME)))
 
 
@@ -139,6 +140,8 @@ def _measured(evaluator: Evaluator, row: RunRow, rounds: int) -> Replay:
         found = evaluator.evaluate(row.assignment)
         if not found.valid:
             return Replay(row, failure=found.error)
+    if not row.single:
+        return Replay(row, failure=NO_SINGLE)
     single = single_assignments(evaluator)[row.single]
     if list(row.assignment) == single:
         return Replay(row, 1.0, (1.0, 1.0))
@@ -147,16 +150,6 @@ def _measured(evaluator: Evaluator, row: RunRow, rounds: int) -> Replay:
     timed = compare(evaluator, entries, rounds)
     speedup, interval = paired_ratio(timed["single"], timed["found"])
     return Replay(row, speedup, interval, timed["found"].error or timed["single"].error)
-
-
-def read_replays(path: str) -> dict[Key, bool]:
-    """Whether each row that was replayed reproduces."""
-    return {
-        (line["suite"], line["problem"], line["placer"], int(line["seed"])): (
-            line["reproduces"] == "yes"
-        )
-        for line in read_lines(path)
-    }
 
 
 def _to_fields(one: Replay) -> tuple[object, ...]:

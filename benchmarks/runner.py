@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from device_placement.agents.placers import PLACERS
 from device_placement.benchmarks.aggregates import check_rliable
 from device_placement.benchmarks.entrants import DETERMINISTIC, EVERYONE, SCHEDULE_OF, find_entrant
+from device_placement.benchmarks.folders import check_budgets
 from device_placement.benchmarks.problems import problems_of
 from device_placement.benchmarks.records import (
     ROWS,
@@ -81,7 +81,7 @@ def benchmark(config: BenchmarkConfig) -> int:
     problems = chosen_problems(config)
     tasks, rows = all_tasks(config, problems, folder), read_rows(path)
     made = {row.key: row for row in rows if not (config.retry_failed and row.failure)}
-    _check_budgets(tasks, made, path)
+    check_budgets({task.key[:2]: task.budget for task in tasks}, rows)
     missing = [task for task in tasks if task.key not in made]
     interrupted = False
     if missing:
@@ -160,16 +160,6 @@ def _check_numbers(config: BenchmarkConfig) -> None:
     for name in ("seeds", "jobs"):
         if getattr(config, name) < 1:
             raise DevicePlacementError(f"Got --{name} {getattr(config, name)}; give 1 or more.")
-
-
-def _check_budgets(tasks: Sequence[Task], made: Mapping[Any, RunRow], path: str) -> None:
-    for task in tasks:
-        row = made.get(task.key)
-        if row is not None and row.budget != task.budget:
-            raise DevicePlacementError(
-                f"{path!r} has {task.placer} on {task.name} with a budget of {row.budget}; now it "
-                f"is {task.budget}. Give the same --budget, or another --out."
-            )
 
 
 def run_missing(

@@ -75,6 +75,16 @@ class Scores:
         singles = [row.single_s for row in self._by_problem[problem]]
         return min((time_s for time_s in singles if not math.isnan(time_s)), default=NAN)
 
+    def single_gap(self, problem: ProblemKey) -> float:
+        """The gap of the best single; NaN where none is valid."""
+        return self.single_s(problem) / self.floor_s(problem) - 1
+
+    def num_failed(self, problem: ProblemKey, placer: str) -> int:
+        """How many runs of a placer gave nothing, where others did."""
+        rows = [row for row in self._by_problem[problem] if row.placer == placer]
+        failed = sum(bool(row.failure) for row in rows)
+        return failed if failed < len(rows) else 0
+
     def gaps(self, problem: ProblemKey, placer: str, evaluations: float = math.inf) -> list[float]:
         """The gap of each run after so many evaluations; NaN where it had nothing yet."""
         floor_s = self.floor_s(problem)
@@ -85,9 +95,10 @@ class Scores:
         return [row.speedup for row in self.of(problem, placer)]
 
     def evaluations_within(self, problem: ProblemKey, placer: str, gap: float) -> float:
-        """The median number of evaluations until the gap is so small; inf: more than half fail."""
+        """The median number of evaluations until the gap is so small; inf: half or more fail."""
         near_s = self.floor_s(problem) * (1 + gap)
-        return median([row.within(near_s) for row in self.of(problem, placer)])
+        rows = [row for row in self._by_problem[problem] if row.placer == placer]
+        return median([row.within(near_s) for row in rows])
 
     def wall_s(self, problem: ProblemKey, placer: str) -> float:
         """The median wall time of the runs that were made in one go."""

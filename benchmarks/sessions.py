@@ -8,17 +8,23 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from device_placement.agents.model_run import write_json
 from device_placement.benchmarks.records import ProblemKey
-from device_placement.benchmarks.suites import Problem
+from device_placement.benchmarks.suites import MEASURED, Problem
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.machine import describe_machine
+from device_placement.envs.execution.settings import MeasureConfig
 
 NAME = "benchmark.json"
+# Settings that measured times depend on.
+MEASURING = (
+    *("objective", "requests", "timing", "warmup", "max_samples", "max_seconds", "tolerance"),
+    *("confirmations", "verify", "max_output_error"),
+)
 
 
 def read_sessions(folder: Path) -> list[dict[str, Any]]:
@@ -48,6 +54,49 @@ def read_problems(folder: Path) -> dict[ProblemKey, Problem]:
     }
 
 
+def read_measuring(folder: Path) -> MeasureConfig:
+    """How a folder's runs were measured."""
+    sessions = read_sessions(folder)
+    settings = sessions[-1]["settings"] if sessions else {}
+    known = {field.name for field in dataclasses.fields(MeasureConfig)}
+    return MeasureConfig(**{name: value for name, value in settings.items() if name in known})
+
+
+def check_comparable(sessions: Sequence[Mapping[str, Any]]) -> None:
+    """Check that what several calls made can stand in one table.
+
+    Raises:
+        DevicePlacementError: when they have other problems of the same names, or measured on
+            different machines or in different ways.
+    """
+    problems: dict[ProblemKey, Problem] = {}
+    ways: dict[str, tuple[str, object]] = {}  # of what is measured: when and what it was
+    for session in sessions:
+        for suite, name, fields in session["problems"]:
+            problem = Problem(**fields)
+            if (earlier := problems.setdefault((suite, name), problem)) != problem:
+                raise DevicePlacementError(
+                    f"The runs are of another problem {name!r}: {earlier}, now {problem}. Give "
+                    "another --out."
+                )
+        if any(fields["evaluator"] == MEASURED for _, _, fields in session["problems"]):
+            for name, value in _way(session).items():
+                when, earlier_value = ways.setdefault(name, (session["started"], value))
+                if value != earlier_value:
+                    raise DevicePlacementError(
+                        f"What was measured on {when} had {name}={earlier_value!r}, on "
+                        f"{session['started']} {value!r}, so it can't be compared; give another "
+                        "--out."
+                    )
+
+
+def _way(session: Mapping[str, Any]) -> dict[str, object]:
+    """What times depend on."""
+    fixed = {name: session["machine"].get(name) for name in ("processor", "cores", "openvino")}
+    chosen = {name: session["settings"].get(name) for name in MEASURING}
+    return {**fixed, **chosen}
+
+
 def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Problem]) -> int:
     """Write down what this call is, and return its number.
 
@@ -57,15 +106,8 @@ def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Probl
         problems: by suite and name.
 
     Raises:
-        DevicePlacementError: when an earlier call has other problems of the same names.
+        DevicePlacementError: when it can't be compared with earlier calls.
     """
-    known = read_problems(folder)
-    for (suite, name), problem in problems.items():
-        if (earlier := known.get((suite, name), problem)) != problem:
-            raise DevicePlacementError(
-                f"The runs in {str(folder)!r} are of another problem {name!r}: {earlier}, now "
-                f"{problem}. Give another --out."
-            )
     sessions = read_sessions(folder)
     session = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -77,6 +119,7 @@ def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Probl
             [suite, name, dataclasses.asdict(one)] for (suite, name), one in problems.items()
         ],
     }
+    check_comparable([*sessions, session])
     write_json(folder / NAME, {"sessions": [*sessions, session]})
     return len(sessions)
 

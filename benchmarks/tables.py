@@ -14,19 +14,22 @@ from device_placement.benchmarks.aggregates import (
     interquartile_means,
     probabilities_of_improvement,
 )
+from device_placement.benchmarks.folders import read_folders
 from device_placement.benchmarks.markup import (
     NOTHING,
     Table,
+    failed_note,
     gap_cell,
     interval_cell,
     number_cell,
+    percent_cell,
     quartiles_cell,
 )
 from device_placement.benchmarks.readme import compact_table, with_table
-from device_placement.benchmarks.records import ROWS, ProblemKey, RunRow, latest, read_rows
+from device_placement.benchmarks.records import ProblemKey, RunRow
 from device_placement.benchmarks.scores import Scores, median
 from device_placement.benchmarks.suites import MEASURED, SUITES
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.files import replaced
 from device_placement.envs.rendering import count
 
 BEST_SINGLE = "best single"
@@ -37,8 +40,8 @@ NOTE = """\
 Efficiency: the optimum's time over that of the placement, as interquartile mean over problems and
 seeds with its 95 % interval (stratified bootstrap; rliable). Better than random: the probability
 that a run is. Evaluations: until the gap is so small, on the median problem, and on how many
-problems more than half of the runs get there; `-` where they do on less than half. Seconds: of a
-run on the median problem."""
+problems more than half of the runs get there; `-` where they do on half of them or fewer.
+Seconds: of a run on the median problem."""
 
 
 def report(rows: Sequence[RunRow]) -> str:
@@ -84,15 +87,17 @@ def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> Ta
     ]
     singles = ["1.000"] * len(problems)
     if not measured:
-        gaps = [scores.single_s(one) / scores.floor_s(one) - 1 for one in problems]
-        singles = [gap_cell([gap]) for gap in gaps]
+        singles = [percent_cell(scores.single_gap(one)) for one in problems]
     lines = [[BEST_SINGLE, *singles]]
     present = {row.placer for row in scores.rows if row.suite == suite}
     for placer in (one for one in scores.placers if one in present):
         cells = [
-            quartiles_cell(scores.speedups(one, placer))
-            if measured
-            else gap_cell(scores.gaps(one, placer, evaluations))
+            (
+                quartiles_cell(scores.speedups(one, placer))
+                if measured
+                else gap_cell(scores.gaps(one, placer, evaluations))
+            )
+            + failed_note(scores.num_failed(one, placer))
             for one in problems
         ]
         lines.append([f"`{placer}`", *cells])
@@ -149,21 +154,19 @@ class ScoresConfig:
     folders: tyro.conf.Positional[tuple[str, ...]]
     """Folders of benchmarks."""
     readme: str = ""
-    """Markdown file to write a small table of the simulated suites into, between its marks."""
+    """Markdown file to write a small table of the simulated suites into, between its marks; only of
+    what was replayed."""
 
 
 def show_scores(config: ScoresConfig) -> int:
     """Print the tables of the runs in some folders."""
     check_rliable()
-    rows = [row for folder in config.folders for row in read_rows(str(Path(folder) / ROWS))]
-    if not rows:
-        raise DevicePlacementError(
-            f"There are no runs in {', '.join(config.folders)}; give the --out of a benchmark."
-        )
-    print(report(latest(rows)))
+    rows = read_folders(config.folders, replayed=bool(config.readme))
+    print(report(rows))
     if config.readme:
-        simulated = [one for one in dict.fromkeys(row.suite for row in rows) if not _measured(one)]
-        text = Path(config.readme).read_text(encoding="utf-8")
-        table = compact_table(Scores(latest(rows)), simulated)
-        Path(config.readme).write_text(with_table(text, table), encoding="utf-8")
+        suites = [one for one in dict.fromkeys(row.suite for row in rows) if not _measured(one)]
+        path = Path(config.readme)
+        text = with_table(path.read_text(encoding="utf-8"), compact_table(Scores(rows), suites))
+        with replaced(path) as draft:
+            draft.write_text(text, encoding="utf-8")
     return 0

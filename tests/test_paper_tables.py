@@ -12,6 +12,7 @@ from device_placement.benchmarks.paper_tables import ABLATION, COUNTERPARTS, SIN
 from device_placement.benchmarks.records import RunRow, append_rows
 from device_placement.benchmarks.suites import PAPER
 from device_placement.envs.execution.hardware import PAPER_SINGLES_S
+from tiny_benchmark import write_replays
 
 
 def rows() -> list[RunRow]:
@@ -33,6 +34,9 @@ def test_the_tables_are_printed_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     append_rows(str(tmp_path / "runs.csv"), rows())
+    assert main(["paper-tables", str(tmp_path)]) == 2
+    assert f"do that first: device-placement replay {tmp_path}" in capsys.readouterr().err
+    write_replays(tmp_path, rows())
     assert main(["paper-tables", str(tmp_path), "--out", str(tmp_path / "tables")]) == 0
     text = capsys.readouterr().out
     assert text.count("derived profile") == 3  # tables 2, 3 and 5
@@ -59,5 +63,10 @@ def test_the_tables_are_printed_and_written(
 def test_without_runs_it_says_how_to_make_some(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["paper-tables", str(tmp_path)]) == 2
+    assert "give the --out of a benchmark" in capsys.readouterr().err
+    other = [RunRow("quick", "diamond", "random", 0, 9, 0, time_s=1.0)]
+    append_rows(str(tmp_path / "runs.csv"), other)
+    write_replays(tmp_path, other)
     assert main(["paper-tables", str(tmp_path)]) == 2
     assert "device-placement benchmark --suite paper" in capsys.readouterr().err

@@ -122,7 +122,7 @@ def test_the_best_of_the_samples_is_a_sample(
     assert min(found[-3:]) > min(found)
     capsys.readouterr()
     assert main([*words, "--samples", "0", "--out", str(tmp_path / "none")]) == 0
-    assert "samples" not in capsys.readouterr().out
+    assert "best of" not in capsys.readouterr().out
 
 
 def test_in_refine_a_sample_is_what_an_episode_ends_with(tmp_path: Path) -> None:

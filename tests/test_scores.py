@@ -89,6 +89,20 @@ def test_a_failure_counts_nothing_and_nobody_is_scored_on_half_of_the_problems()
     np.testing.assert_allclose(found["cp_sat"], [[1.0, 0.8]])
 
 
+def test_a_problem_that_nobody_solved_does_not_count() -> None:
+    failed = [RunRow("s", "r", name, 0, 9, 0, failure="no") for name in ("random", "cp_sat")]
+    found = Scores([*ROWS, *failed]).efficiencies(["s"])
+    assert str(found) == str(Scores(ROWS).efficiencies(["s"]))
+
+
+def test_half_of_the_runs_is_not_most_of_them() -> None:
+    some = [row("random", 0, (3, 2.0)), row("random", 1, (5, 2.0)), row("cp_sat", 0, (1, 2.0))]
+    failed = [RunRow("s", "p", "random", seed, 9, 0, failure="no") for seed in (2, 3)]
+    assert Scores(some).evaluations_within(P, "random", 0.01) == 4.0
+    assert Scores([*some, failed[0]]).evaluations_within(P, "random", 0.01) == 5.0
+    assert math.isinf(Scores([*some, *failed]).evaluations_within(P, "random", 0.01))
+
+
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = str(tmp_path / "runs.csv")
     placed = row("random", 2, (1, 1.0), assignment=(0, 11, 1), devices="CPU,A:K=1;L=2")
@@ -128,7 +142,7 @@ def test_aggregates_are_those_of_the_paper_and_the_same_each_time() -> None:
 def test_the_report_says_what_failed_and_what_is_not_proven() -> None:
     text = report(ROWS)
     assert "| gap in % | p | q † |" in text
-    assert "| `random` | 5.0 (2.5-7.5) | 100.0 |" in text
+    assert "| `random` | 5.0 (2.5-7.5) | 100.0, 1 failed |" in text
     assert "| `cp_sat` | 0.900 (0.900-0.900) | 0.8" in text
     assert "- `heft` (1 run; q): found no\nvalid placement" in text
     assert "| gap in % after 4 | p | q † |" in suite_table(Scores(ROWS), "s", 4).markdown()
@@ -144,7 +158,7 @@ def test_the_small_table_goes_between_its_marks(tmp_path: Path) -> None:
     table = compact_table(Scores(ROWS), ["s"])
     assert list(table.heads) == ["", "p", "q †"]
     assert table.lines[0] == ["best single", "50.0", "275.0"]
-    assert table.lines[1] == ["`random`", "5.0", "100.0"]
+    assert table.lines[1] == ["`random`", "5.0", "100.0, 1 failed"]
     assert table.lines[-1] == ["`heft`", "25.0", "-"]
     text = f"before\n{BEGIN}\nold\n{END}\nafter"
     path = tmp_path / "README.md"

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from device_placement.benchmarks.csv_file import append_lines
+from device_placement.benchmarks.folders import REPLAYS
 from device_placement.benchmarks.records import RunRow, read_rows
 from device_placement.benchmarks.runner import BenchmarkConfig
 from device_placement.benchmarks.suites import Problem, Suite
@@ -38,3 +40,9 @@ def rows_of(out: Path) -> dict[tuple[Any, ...], RunRow]:
 
 def lines_of(trace: Path) -> list[dict[str, Any]]:
     return [*map(json.loads, gzip.decompress(trace.read_bytes()).splitlines())]
+
+
+def write_replays(out: Path, rows: Sequence[RunRow], reproduces: str = "yes") -> None:
+    """What a replay leaves behind, in short."""
+    names = ("suite", "problem", "placer", "seed", "reproduces")
+    append_lines(str(out / REPLAYS), names, [(*row.key, reproduces) for row in rows])
