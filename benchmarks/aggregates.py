@@ -49,10 +49,14 @@ def probabilities_of_improvement(
         efficiencies: (num_seeds, num_problems) of each placer, the other one's included.
         over: the other placer.
     """
-    probability = _rliable("metrics").probability_of_improvement
+
+    def probability(one: Float64, two: Float64) -> Any:
+        """As ``rliable.metrics.probability_of_improvement``, but a hundred times as fast."""
+        return np.mean((one[:, None] > two) + 0.5 * (one[:, None] == two))
+
     other = efficiencies[over]
     pairs = {name: [one, other] for name, one in efficiencies.items() if name != over}
-    return _estimate(pairs, lambda one, two: probability(one, two))
+    return _estimate(pairs, probability)
 
 
 def profiles(efficiencies: Mapping[str, Float64], least: Float64) -> dict[str, Float64]:

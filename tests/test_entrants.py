@@ -90,7 +90,7 @@ def test_a_variant_leaves_features_out(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(KeyboardInterrupt):
             run(name)
     whole, *parts = seen
-    left_out = [num_features(one.without) for one in VARIANTS.values()]
+    left_out = [num_features(blocks) for blocks in VARIANTS.values()]
     assert [whole - part for part in parts] == left_out
     with pytest.raises(DevicePlacementError, match=r"feature block of hsdag 'shape'.*output_shape"):
         Learner("hsdag", without=("shape",))

@@ -70,7 +70,8 @@ def test_the_profile_is_a_share_that_only_grows(finished: Path) -> None:
 
 
 def test_no_more_placers_are_shown_than_there_are_colours() -> None:
-    means = {f"p{number}": interquartile_means({"p": np.ones((1, 1))})["p"] for number in range(20)}
+    mean = interquartile_means({"p": np.ones((1, 1))})["p"]
+    means = {f"p{number}": mean for number in range(20)}
     means["random"] = means["p0"]
     shown = shown_placers(means)
     assert len(shown) == 7

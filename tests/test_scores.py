@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rliable.metrics import probability_of_improvement
 
 from device_placement.benchmarks.aggregates import (
     interquartile_means,
@@ -135,6 +136,13 @@ def test_aggregates_are_those_of_the_paper_and_the_same_each_time() -> None:
     better = probabilities_of_improvement(scores, "two")
     assert better.keys() == {"one"}
     assert better["one"].value == pytest.approx((1.0 + 0.75) / 2)
+    generator = np.random.default_rng(0)
+    pair = {
+        "a": generator.integers(4, size=(5, 3)) / 4,
+        "b": generator.integers(4, size=(4, 3)) / 4,
+    }
+    expected = probability_of_improvement(pair["a"], pair["b"])
+    assert probabilities_of_improvement(pair, "b")["a"].value == pytest.approx(expected)
     after = np.random.get_state()[1]  # type: ignore[index] # noqa: NPY002
     assert (before == after).all()  # nobody else's draws are changed
 
