@@ -67,6 +67,7 @@ def place(config: PlaceConfig) -> int:
                 found[f"best of {config.samples} samples"] = drawn
             if config.finetune:
                 run.budget.limit = run.budget.num_distinct + config.finetune
+                run.budget.num_requests = 0  # draws may have been asked for again and again
                 _finetune(algorithm, card, model, config.finetune)
                 found["fine-tuned, greedy"] = _greedy(algorithm, card, model)
             done = True
