@@ -13,7 +13,7 @@ from device_placement.envs import OpenVINOEvaluator
 from problems import TWO_CPUS, measured
 
 QUICK = {"max_samples": 6, "store": None, "confirmations": 0}
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 def isolated(**options: Any) -> OpenVINOEvaluator:
