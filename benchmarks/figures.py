@@ -54,7 +54,7 @@ def draw_curves(scores: Scores, problem: ProblemKey, placers: Sequence[str]) -> 
     axes.axhline(single, color="black", linestyle=":", linewidth=1.0, label="best single")
     axes.set(xscale="log", xlabel="evaluations", title=problem[1])
     axes.set_yscale("symlog", linthresh=1.0, linscale=0.5)
-    axes.set_ylim(bottom=0.0)
+    axes.set_ylim(0.0, max(1.0, axes.get_ylim()[1]))  # of nothing but zeros, too
     known = "best known" if math.isnan(scores.bound_s(problem)) else "best bound"
     known = "optimum" if scores.proven(problem) else known
     axes.set_ylabel(f"gap to the {known} in %")
