@@ -12,18 +12,14 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from device_placement.envs.baseline import Baseline, read_baseline
+from device_placement.envs.baseline import Baseline
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.episode import Episode
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
-from device_placement.envs.execution.evaluation import (
-    NAN,
-    Evaluation,
-    Evaluator,
-    single_assignments,
-)
+from device_placement.envs.execution.evaluation import NAN, Evaluation, Evaluator
 from device_placement.envs.execution.validation import Validation, claim_of, validate_placement
 from device_placement.envs.features import DEFAULT_BLOCKS
+from device_placement.envs.findings import Findings
 from device_placement.envs.formulations import Assignment, unplaced
 from device_placement.envs.graph_picture import render_picture
 from device_placement.envs.normalisation import Shapes
@@ -182,8 +178,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         self._formulation = self._parts.formulation
         self._owns_evaluators = isinstance(evaluator, str)
         self._start = start
-        self._baselines: dict[int, Baseline] = {}
-        self._best: dict[int, tuple[float, list[int]]] = {}
+        self._findings = Findings(self.evaluators)
         self._episode = self._begin(0)
 
     @property
@@ -206,7 +201,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         self._episode.time_s = self.baseline().reference_s
         if self._formulation.starts_placed:
             start = self._start_assignment()
-            evaluation = self._evaluate(start)
+            evaluation = self._findings.evaluate(self._episode.graph_id, start)
             if not evaluation.valid:
                 raise PlacementError(f"The start placement is invalid: {evaluation.error}")
             self._episode.assignment, self._episode.evaluation = start, evaluation
@@ -221,7 +216,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         episode.evaluation, reward = None, 0.0
         undone = False
         if self._formulation.is_due(num_groups, episode.step):
-            episode.evaluation = self._evaluate(proposal)
+            episode.evaluation = self._findings.evaluate(episode.graph_id, proposal)
             time_s = episode.evaluation.time_s
             if not episode.evaluation.valid:
                 time_s = self.baseline().penalty_s
@@ -250,7 +245,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         """
         return {
             "episode": self._episode.to_json(),
-            "best": [[graph_id, *best] for graph_id, best in self._best.items()],
+            "best": self._findings.to_json(),
             "np_random": self.np_random.bit_generator.state,
         }
 
@@ -263,9 +258,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         Returns:
             The observation at that moment.
         """
-        best = {graph_id: (time_s, found) for graph_id, time_s, found in snapshot["best"]}
-        self._baselines = {graph_id: self._baseline_of(graph_id) for graph_id in best}
-        self._best = best  # after the baselines, which evaluate
+        self._findings.restore(snapshot["best"])
         self._episode = Episode.from_json(snapshot["episode"])
         self.np_random.bit_generator.state = snapshot["np_random"]
         return self._observe()
@@ -278,9 +271,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         """
         if assignment is not None:
             return Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
-        if self._episode.graph_id not in self._best:
-            raise PlacementError("No placement was evaluated yet; call reset() first.")
-        best_s, assignment = self._best[self._episode.graph_id]
+        best_s, assignment = self._findings.best(self._episode.graph_id)
         best = Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
         baseline = self.baseline()
         claim = claim_of(self.evaluator, baseline.reference, baseline.reference_s / best_s)
@@ -321,27 +312,10 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     def baseline(self) -> Baseline:
         """What the singles of the current model say; evaluates them on the first call."""
-        return self._baseline_of(self._episode.graph_id)
-
-    def _baseline_of(self, graph_id: int) -> Baseline:
-        if graph_id not in self._baselines:
-            evaluator = self.evaluators[graph_id]
-            assignments = single_assignments(evaluator).values()
-            singles = [self._evaluate(np.array(single), graph_id) for single in assignments]
-            self._baselines[graph_id] = read_baseline(evaluator, singles)
-        return self._baselines[graph_id]
+        return self._findings.baseline(self._episode.graph_id)
 
     def _begin(self, graph_id: int) -> Episode:
         return Episode(graph_id, unplaced(self.evaluators[graph_id].coarse.num_groups))
-
-    def _evaluate(self, assignment: Assignment, graph_id: int | None = None) -> Evaluation:
-        """Evaluate a placement of the current model, or of another one."""
-        number = self._episode.graph_id if graph_id is None else graph_id
-        evaluation = self.evaluators[number].evaluate(assignment.tolist())
-        best_s, _ = self._best.get(number, (math.inf, []))
-        if evaluation.valid and evaluation.time_s < best_s:
-            self._best[number] = (evaluation.time_s, assignment.tolist())
-        return evaluation
 
     def _start_assignment(self) -> Assignment:
         if self._start is None:
@@ -364,5 +338,5 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         )
 
     def _info(self) -> dict[str, Any]:
-        best = self._best[self._episode.graph_id]
+        best = self._findings.best(self._episode.graph_id)
         return self._episode.information(self.baseline().reference_s, *best)

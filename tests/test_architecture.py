@@ -79,6 +79,7 @@ ORDER = [
     "observation",
     "baseline",
     "formulations",
+    "findings",
     "episode",
     "parts",
     "layout",
