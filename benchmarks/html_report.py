@@ -20,7 +20,7 @@ from device_placement.benchmarks.figures import (
     draw_run_timeline,
     shown_placers,
 )
-from device_placement.benchmarks.markup import Table
+from device_placement.benchmarks.markup import inline
 from device_placement.benchmarks.records import ROWS, ProblemKey, RunRow, latest, read_rows
 from device_placement.benchmarks.scores import Scores
 from device_placement.benchmarks.sessions import read_problems, read_sessions
@@ -38,6 +38,7 @@ th, td { border-bottom: 1px solid #ddd; padding: .25em .6em; text-align: right; 
 th:first-child, td:first-child { text-align: left; white-space: nowrap; }
 img { height: auto; max-width: 100%; }
 caption { text-align: left; }
+pre { margin: 0; white-space: pre-wrap; }
 """
 
 
@@ -68,11 +69,11 @@ def report(config: ReportConfig) -> int:
 def page(folder: Path, rows: Sequence[RunRow]) -> str:
     """The whole page."""
     scores, problems = Scores(rows), read_problems(folder)
-    parts = [f"<h1>Benchmark {html.escape(folder.name)}</h1>", _sessions(folder).html()]
+    parts = [f"<h1>Benchmark {html.escape(folder.name)}</h1>", *_sessions(folder)]
     for suite in dict.fromkeys(row.suite for row in rows):
         parts.append(f"<h2>{html.escape(suite_title(suite))}</h2>")
         parts += [table.html() for table in suite_tables(scores, suite)]
-        parts.append(f"<p>{html.escape(NOTE)}</p>")
+        parts.append(f"<p>{inline(NOTE)}</p>")
         means = interquartile_means(scores.efficiencies([suite]))
         placers = shown_placers(means)
         if placers:
@@ -85,7 +86,7 @@ def page(folder: Path, rows: Sequence[RunRow]) -> str:
                 parts += _placement(winner, problems[problem])
     if failed := failures(rows):
         parts.append("<h2>Failed</h2><ul>")
-        parts += [f"<li>{html.escape(line.removeprefix('- '))}</li>" for line in failed]
+        parts += [f"<li>{inline(line.removeprefix('- '))}</li>" for line in failed]
         parts.append("</ul>")
     body = "\n".join(parts)
     title = html.escape(folder.name)
@@ -95,13 +96,15 @@ def page(folder: Path, rows: Sequence[RunRow]) -> str:
     )
 
 
-def _sessions(folder: Path) -> Table:
-    lines = []
+def _sessions(folder: Path) -> list[str]:
+    """Each call: its command, when it began, of what revision, and the machine."""
+    parts = []
     for session in read_sessions(folder):
         machine = ", ".join(f"{name} {value}" for name, value in session["machine"].items())
-        cells = (session["started"], f"`{session['command']}`", session["revision"], machine)
-        lines.append([str(cell) for cell in cells])
-    return Table(["begun", "command", "revision", "machine"], lines)
+        text = f"Begun {session['started']}, revision {session['revision']}; {machine}."
+        command = html.escape(str(session["command"]))
+        parts.append(f"<pre>{command}</pre>\n<p>{html.escape(text)}</p>")
+    return parts
 
 
 def _winner(scores: Scores, problem: ProblemKey) -> RunRow | None:

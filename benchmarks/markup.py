@@ -36,9 +36,9 @@ class Table:
     def html(self) -> str:
         """As HTML."""
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        head = "".join(f"<th>{_inline(one)}</th>" for one in self.heads)
+        head = "".join(f"<th>{inline(one)}</th>" for one in self.heads)
         body = "".join(
-            "<tr>" + "".join(f"<td>{_inline(cell)}</td>" for cell in line) + "</tr>"
+            "<tr>" + "".join(f"<td>{inline(cell)}</td>" for cell in line) + "</tr>"
             for line in self.lines
         )
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -105,7 +105,11 @@ def failed_note(number: int) -> str:
     return f", {number} failed" if number else ""
 
 
-def _inline(cell: str) -> str:
-    """Escaped; what stands in backticks is code."""
-    parts = html.escape(cell).split("`")
+def inline(text: str) -> str:
+    """As HTML: escaped, what stands in backticks as code.
+
+    >>> inline("`a` < b")
+    '<code>a</code> &lt; b'
+    """
+    parts = html.escape(text).split("`")
     return "".join(f"<code>{part}</code>" if odd % 2 else part for odd, part in enumerate(parts))

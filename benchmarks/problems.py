@@ -72,7 +72,13 @@ def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Ev
     if problem.share is not None:
         chosen = dataclasses.replace(chosen, verify=True)
         with contextlib.closing(_measuring(problem, chosen)) as evaluator:
-            limit = problem.share * max(single_errors(evaluator).values())
+            errors = single_errors(evaluator)
+        limit = problem.share * max(errors.values())
+        if not limit:
+            raise DevicePlacementError(
+                f"All on any of {', '.join(errors)} gives the outputs of the reference: no limit "
+                "tells them apart. This problem needs a CPU that computes in bf16 by default."
+            )
         chosen = dataclasses.replace(chosen, max_output_error=limit)
     return _measuring(problem, chosen)
 

@@ -25,6 +25,7 @@ from device_placement.envs.rendering import (
 
 CROSSING_COLOUR, EDGE_COLOUR = "#1A1A1A", "#A8B0B8"
 MAX_LABELLED = 20  # groups whose op types are written into the picture
+LEGIBLE = 6.5  # points: smaller numbers are left out
 WIDTH, HEIGHT, DPI = 12.8, 7.2, 100  # of a picture, in inches and pixels per inch
 FRAME = (0.02, 0.09, 0.96, 0.82)  # left, bottom, width, height of the graph, as shares
 
@@ -99,7 +100,7 @@ def _draw_groups(
     text = {"ha": "center", "va": "center", "zorder": 3}
     for group, ((x, y), width) in enumerate(zip(xy.tolist(), size.tolist(), strict=True)):
         font = min(0.42 * width * points, 13)
-        if font >= 5.5:
+        if font >= LEGIBLE:
             ink = "black" if colours[group] in LIGHT else "white"
             axes.text(x, y, str(group), size=font, color=ink, **text)
         if coarse.num_groups <= MAX_LABELLED:

@@ -10,12 +10,13 @@ import pytest
 
 from device_placement.agents.cli import main
 from device_placement.benchmarks.csv_file import read_lines
-from device_placement.benchmarks.problems import problems_of
+from device_placement.benchmarks.problems import open_problem, problems_of
 from device_placement.benchmarks.records import append_rows, read_rows
 from device_placement.benchmarks.replay import ReplayConfig, replay
 from device_placement.benchmarks.runner import benchmark
-from device_placement.benchmarks.suites import SUITES, Suite
+from device_placement.benchmarks.suites import SUITES, Problem, Suite
 from device_placement.envs import DevicePlacementError
+from device_placement.envs.devices import FURTHER_CPU
 from tiny_benchmark import OWN, config_of, lines_of, rows_of
 
 pytestmark = pytest.mark.usefixtures("tiny_suite")
@@ -46,10 +47,22 @@ def test_replay_flags_what_does_not_reproduce(
         replay(ReplayConfig(str(tmp_path / "none")))
 
 
-def test_a_measured_problem_keeps_its_outputs_near(tmp_path: Path) -> None:
-    problem = dataclasses.replace(
-        problems_of("local_accuracy")["resnet50 here, outputs near f32"], model="diamond"
+def near_f32(precision: str) -> Problem:
+    """A small problem of limited errors, its first device in some precision."""
+    return dataclasses.replace(
+        problems_of("local_accuracy")["resnet50 here, outputs near f32"],
+        model="diamond",
+        devices=f"CPU:INFERENCE_PRECISION_HINT={precision},{FURTHER_CPU}",
     )
+
+
+def test_a_limit_of_errors_needs_devices_that_differ() -> None:
+    with pytest.raises(DevicePlacementError, match="needs a CPU that computes in bf16"):
+        open_problem(near_f32("f32"))
+
+
+def test_a_measured_problem_keeps_its_outputs_near(tmp_path: Path) -> None:
+    problem = near_f32("bf16")
     near = {"near": Suite("measured here", {"diamond": problem}, budget=6)}
     quick: dict[str, Any] = {"max_samples": 2, "confirmations": 0, "seeds": 1}
     with pytest.MonkeyPatch.context() as patch:
@@ -58,7 +71,7 @@ def test_a_measured_problem_keeps_its_outputs_near(tmp_path: Path) -> None:
         assert benchmark(config) == 0
     (row,) = rows_of(tmp_path).values()
     assert not row.failure
-    assert row.devices == "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+    assert row.devices == problem.devices
     assert row.interval_s[0] <= row.time_s <= row.interval_s[1]
     (trace,) = tmp_path.rglob("random-0.jsonl.gz")
     found = [one["evaluation"] for one in lines_of(trace)]
