@@ -15,7 +15,11 @@ from pathlib import Path
 
 import tyro
 
-from device_placement.benchmarks.aggregates import check_rliable, interquartile_means
+from device_placement.benchmarks.aggregates import (
+    check_rliable,
+    interquartile_means,
+    probabilities_of_improvement,
+)
 from device_placement.benchmarks.csv_file import write_lines
 from device_placement.benchmarks.entrants import VARIANTS
 from device_placement.benchmarks.folders import read_folders
@@ -152,19 +156,23 @@ def latencies(scores: Scores) -> Table:
 
 def ablation(scores: Scores) -> Table:
     """Table 3: what leaving out features does."""
-    means = interquartile_means(
-        {k: v for k, v in scores.efficiencies([SUITE]).items() if k in ABLATION}
-    )
+    efficiencies = {k: v for k, v in scores.efficiencies([SUITE]).items() if k in ABLATION}
+    means = interquartile_means(efficiencies)
+    whole = next(iter(ABLATION))
+    better = probabilities_of_improvement(efficiencies, whole) if whole in efficiencies else {}
     lines = []
     for name, by_model in ABLATION.items():
         found = [_spread(scores, name, model) for model in SIZES]
         line = _line(f"`{name}`", [f"{by_model[model]:g}" for model in SIZES], found)
-        lines.append([*line, interval_cell(*means[name]) if name in means else NOTHING])
+        more = [interval_cell(*of[name]) if name in of else NOTHING for of in (means, better)]
+        lines.append([*line, *more])
     caption = (
         f"Table 3: which features matter; median and range over the seeds. {CAPTION}. Efficiency: "
-        "optimum over time, interquartile mean of models and seeds with its 95 % interval."
+        "optimum over time, interquartile mean of models and seeds with its 95 % interval; better: "
+        f"the probability that a run is better than one of `{whole}`, where 0.5 is as good."
     )
-    return _beside("speed-up over the CPU in %", lines, caption, ["efficiency, ours"])
+    more = ["efficiency, ours", f"better than {whole}, ours"]
+    return _beside("speed-up over the CPU in %", lines, caption, more)
 
 
 def search_costs(scores: Scores) -> Table:

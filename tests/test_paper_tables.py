@@ -57,6 +57,8 @@ def test_the_tables_are_printed_and_written(
     assert tables["table_2"]["`cp_sat`"][:2] == ["-", "9.00 (29.7 %)"]
     assert tables["table_2"]["optimum, or its bound"][1] == "6.00 (53.1 %)"
     assert tables["table_3"]["`hsdag_without_position`"][:2] == ["8.59", "29.7 (6.2-53.1)"]
+    assert tables["table_3"]["`hsdag`"][-1] == "-"
+    assert tables["table_3"]["`hsdag_without_position`"][-1].startswith("0.500 (")
     assert tables["table_5"]["RNN-based"][-2:] == ["out of memory", "10"]
 
 
