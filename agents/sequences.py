@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
+from torch.nn.functional import embedding, linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from device_placement.agents.distributions import MASKED
@@ -91,6 +92,15 @@ class SequenceEncoder(BaseFeaturesExtractor):
         )
 
 
+class Memory(NamedTuple):
+    """What a decoder attends to, as far as it is the same in every step."""
+
+    keys: Tensor  # (batch, hidden, num_groups)
+    padding: Tensor  # (batch, 1, num_groups) 0, or far below where there is no group
+    context: Tensor  # (batch, num_groups, num_devices) what attending to each adds to the logits
+    of_seen: Tensor  # (num_devices, hidden) weights of what the decoder's own state adds
+
+
 class AttentionDecoder(nn.Module):
     """An LSTM that reads the device chosen before and attends to the groups.
 
@@ -119,30 +129,43 @@ class AttentionDecoder(nn.Module):
         start = torch.full_like(devices[:, :1], self.start)
         before = self.embed(torch.cat([start, devices[:, :-1]], dim=1))
         seen, _ = self.lstm(before, (encoded.hidden[None], encoded.cell[None]))
-        return self._attend(seen, self._keys(encoded), encoded, slice(None))
+        return _log_probs(self._attend(seen, self._remember(encoded)), encoded)
 
     def choose(self, encoded: Encoded, deterministic: bool) -> tuple[Tensor, Tensor]:
         """(batch, num_groups) devices, drawn or the likeliest, and their log-probabilities."""
-        keys, (hidden, cell) = self._keys(encoded), (encoded.hidden, encoded.cell)
-        device = torch.full_like(encoded.padding[:, :1], self.start, dtype=torch.long)
-        chosen, log_probs = [], []
-        for group in range(encoded.padding.shape[1]):
-            before = self.embed(device[:, 0])
-            hidden, cell = torch.lstm_cell(before, (hidden, cell), *self.lstm.all_weights[0])
-            each = self._attend(hidden[:, None], keys, encoded, slice(group, group + 1))[:, 0]
-            likeliest = each.argmax(dim=1, keepdim=True)
-            device = likeliest if deterministic else torch.multinomial(each.exp(), 1)
+        memory, weights = self._remember(encoded), self.lstm.all_weights[0]
+        hidden, cell = encoded.hidden, encoded.cell
+        favours = torch.zeros_like(memory.context)
+        if not deterministic:  # the largest of logits with Gumbel noise is a draw
+            favours = -favours.exponential_().log()
+        favours = favours.masked_fill(encoded.forbidden, MASKED)
+        device = torch.full_like(encoded.padding[:, 0], self.start, dtype=torch.long)
+        chosen, logits = [], []
+        for favour in favours.unbind(dim=1):
+            state = hidden, cell
+            hidden, cell = torch.lstm_cell(embedding(device, self.embed.weight), state, *weights)
+            each = self._attend(hidden[:, None], memory)[:, 0]
+            device = (each + favour).argmax(dim=1)
             chosen.append(device)
-            log_probs.append(each.gather(1, device))
-        return torch.cat(chosen, dim=1), torch.cat(log_probs, dim=1)
+            logits.append(each)
+        devices = torch.stack(chosen, dim=1)
+        log_probs = _log_probs(torch.stack(logits, dim=1), encoded)
+        return devices, log_probs.gather(2, devices[:, :, None]).squeeze(2)
 
-    def _keys(self, encoded: Encoded) -> Tensor:
-        """(batch, hidden, num_groups)."""
-        keys: Tensor = self.key(encoded.groups) / math.sqrt(encoded.groups.shape[2])
-        return keys.transpose(1, 2)
+    def _remember(self, encoded: Encoded) -> Memory:
+        """What does not change from step to step."""
+        hidden = encoded.groups.shape[2]
+        keys = self.key(encoded.groups).transpose(1, 2) / math.sqrt(hidden)
+        of_seen, of_groups = self.read.weight[:, :hidden], self.read.weight[:, hidden:]
+        padding = torch.zeros_like(keys[:, :1]).masked_fill(encoded.padding[:, None], MASKED)
+        return Memory(keys, padding, encoded.groups @ of_groups.T, of_seen)
 
-    def _attend(self, seen: Tensor, keys: Tensor, encoded: Encoded, steps: slice) -> Tensor:
-        """(batch, num_steps, num_devices) log-probabilities, of (batch, num_steps, hidden)."""
-        weights = (seen @ keys).masked_fill(encoded.padding[:, None], MASKED).softmax(dim=2)
-        logits: Tensor = self.read(torch.cat([seen, weights @ encoded.groups], dim=2))
-        return logits.masked_fill(encoded.forbidden[:, steps], MASKED).log_softmax(dim=2)
+    def _attend(self, seen: Tensor, memory: Memory) -> Tensor:
+        """(batch, num_steps, num_devices) logits, of (batch, num_steps, hidden)."""
+        weights = torch.baddbmm(memory.padding, seen, memory.keys).softmax(dim=2)
+        return torch.baddbmm(linear(seen, memory.of_seen, self.read.bias), weights, memory.context)
+
+
+def _log_probs(logits: Tensor, encoded: Encoded) -> Tensor:
+    """(batch, num_groups, num_devices)."""
+    return logits.masked_fill(encoded.forbidden, MASKED).log_softmax(dim=2)

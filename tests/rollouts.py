@@ -44,9 +44,11 @@ def both(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, and of one type; two NaNs are."""
+    """Equal, and of one type or its subclass; two NaNs are."""
     if isinstance(one, (tuple, list)):
-        return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
+        return (
+            isinstance(other, type(one)) and len(one) == len(other) and all(map(same, one, other))
+        )
     if isinstance(one, float) and isinstance(other, float):
         return one == other or (math.isnan(one) and math.isnan(other))
     return type(one) is type(other) and bool(one == other)
