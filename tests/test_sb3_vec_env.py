@@ -119,7 +119,13 @@ def test_ppo_learns_the_optimum_on_native_copies(formulation: str, seed: int) ->
         "reward": preset("ppo", formulation).reward,
     }
     envs = DevicePlacementVectorEnv(4, autoreset_mode="SameStep", **settings)
-    algorithm = make_algorithm("ppo", SB3VecEnv(envs), formulation=formulation, seed=seed)
+    algorithm = make_algorithm(
+        "ppo",
+        SB3VecEnv(envs),
+        formulation=formulation,
+        seed=seed,
+        overrides={"n_steps": {"assign": 4, "construct": 16}[formulation]},  # as many as from one
+    )
     algorithm.learn(STEPS[formulation])
     assert greedy_assignment(algorithm, DevicePlacementEnv(**settings)) == best
 

@@ -92,11 +92,11 @@ PUBLISHED: Mapping[str, Preset] = {
                 "refine",
                 reward="log_improvement",
                 algorithm={
-                    "gamma": 0.9,
+                    "gamma": 0.97,
                     "gae_lambda": 0.95,
                     "vf_coef": 0.5,
                     "ent_coef": 0.07,
-                    "learning_rate": 2e-3,
+                    "learning_rate": 1e-3,
                     "n_epochs": 6,
                     "clip_range": 0.2,
                 },
