@@ -117,6 +117,7 @@ def compare(config: TransferConfig) -> dict[str, list[float]]:
             scratch = named_search(preset).place(target, config.finetune, seed)
             found[f"from scratch, best of {config.finetune}"] = scratch.time_s
             add({f"{preset}, {label}": time_s for label, time_s in found.items()})
+            print(f"seed {seed}: {preset} has learned", file=sys.stderr, flush=True)
         for name in config.beside:
             found_s = named_search(name).place(target, config.finetune, seed).time_s
             add({f"{name}, best of {config.finetune}": found_s})
