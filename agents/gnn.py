@@ -8,15 +8,22 @@ from typing import Any, NamedTuple
 import torch
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv, GCNConv, GINEConv, SAGEConv
 
 from device_placement.envs.errors import choose
 
+
+def _library() -> Any:
+    """PyTorch Geometric, which takes seconds to import, when it is needed."""
+    import torch_geometric.nn
+
+    return torch_geometric.nn
+
+
 CONVS: Mapping[str, Callable[[int, int], nn.Module]] = {
-    "gcn": lambda hidden, _: GCNConv(hidden, hidden),
-    "gat": lambda hidden, edges: GATv2Conv(hidden, hidden, edge_dim=edges),
-    "gin": lambda hidden, edges: GINEConv(nn.Linear(hidden, hidden), edge_dim=edges),
-    "sage": lambda hidden, _: SAGEConv(hidden, hidden),
+    "gcn": lambda hidden, _: _library().GCNConv(hidden, hidden),
+    "gat": lambda hidden, edges: _library().GATv2Conv(hidden, hidden, edge_dim=edges),
+    "gin": lambda hidden, edges: _library().GINEConv(nn.Linear(hidden, hidden), edge_dim=edges),
+    "sage": lambda hidden, _: _library().SAGEConv(hidden, hidden),
 }
 """Name -> layer for embeddings of a size and edges with so many features, which ``gcn`` (Kipf and
 Welling 2017, arXiv 1609.02907) and ``sage`` (Hamilton et al. 2017, arXiv 1706.02216) leave unread,
