@@ -18,11 +18,6 @@ class Numbers(list[int]):
 
     SB3's `DummyVecEnv` copies all information deeply in each step, which for hundreds of groups
     took a quarter of a training.
-
-    >>> import copy
-    >>> numbers = Numbers([0, 1])
-    >>> copy.deepcopy({"placement": numbers})
-    {'placement': [0, 1]}
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Numbers:

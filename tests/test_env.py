@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import math
 import warnings
@@ -69,6 +70,24 @@ def test_info_has_every_key_at_reset_and_at_each_step(name: str) -> None:
         assert not any(isinstance(value, np.ndarray) for value in info.values())
         if terminated or truncated:
             env.reset()
+
+
+class Uncopyable(int):
+    """What a deep copy should not look at."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Uncopyable:
+        raise AssertionError("copied one by one")
+
+
+@pytest.mark.parametrize("key", ["placement", "best_placement"])
+def test_placements_in_info_are_lists_that_deep_copies_take_as_a_whole(key: str) -> None:
+    _, info = scripted().reset(seed=0)
+    assert isinstance(info[key], list)
+    kept = type(info[key])([Uncopyable(number) for number in info[key]])
+    copied = copy.deepcopy(kept)
+    assert copied == kept
+    copied[0] += 1
+    assert copied != kept
 
 
 @pytest.mark.parametrize("suffix", ["", "Construct", "Refine"])
