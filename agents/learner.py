@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 
 from device_placement.agents.algorithms import make_algorithm
 from device_placement.agents.callbacks import SearchCallback
@@ -65,6 +66,7 @@ class Learner:
         card = dataclasses.replace(card, features=features)
         env = card.make_env(Traced(trace), self.horizon)
         algorithm = make_algorithm(self.preset, env, formulation=self.formulation, seed=seed)
+        algorithm.set_logger(Logger(folder=None, output_formats=[]))  # else there is a folder
         limit = card.max_steps(env.layout.max_groups, trace.recorder.budget)
         until_settled = _Settled(trace.recorder, self.settled)
         algorithm.learn(limit, callback=[SearchCallback([trace.recorder]), until_settled])

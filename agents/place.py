@@ -95,4 +95,5 @@ def _finetune(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun, numbe
     """Train on as many further placements."""
     checkpoints = Checkpoints(model.folder / "policy.zip", card)
     limit = card.max_steps(model.evaluator.coarse.num_groups, number)
+    algorithm.tensorboard_log = str(model.folder / "tensorboard")
     algorithm.learn(limit, callback=[SearchCallback([model.recorder]), checkpoints])

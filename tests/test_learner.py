@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,12 @@ def test_a_learner_keeps_the_budget_and_is_the_same_again(name: str) -> None:
 def test_construct_has_steps_enough() -> None:
     found = Learner("ppo", formulation="construct").place(diamond_evaluator(), 10, 0)
     assert len(found.evaluations) == 10
+
+
+def test_it_leaves_no_folder_for_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SB3_LOGDIR", str(tmp_path / "log"))
+    Learner("ppo").place(diamond_evaluator(), 10, 0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_horizon_of_no_step_is_refused() -> None:

@@ -50,6 +50,7 @@ def test_weights_place_a_model_they_have_not_seen(
     assert "best found" in text
     assert 3 <= len(lines(out)) <= 2 + 1 + 4 + 10
     assert read_card(out / "policy.zip") == read_card(policies[preset])
+    assert list(out.glob("tensorboard/*/events*"))
     result = json.loads((out / "result.json").read_text())
     times = {row["name"]: row["time_s"] for row in result["rows"]}
     assert times[result["result"]] == min(times.values())

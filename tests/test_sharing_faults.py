@@ -31,7 +31,7 @@ def test_a_training_goes_on_while_its_workers_are_killed(
     config = TrainConfig(
         model=chain(tmp_path, length=16),
         devices=TWO_CPUS,
-        budget=203,
+        budget=103,
         rounds=0,
         store=str(store),
         out=str(out),
@@ -40,12 +40,12 @@ def test_a_training_goes_on_while_its_workers_are_killed(
     assert train(config) == 0
     found = lines(out)
     keys = Counter(tuple(line["assignment"]) for line in found)
-    assert len(found) == 203
+    assert len(found) == 103
     assert set(keys.values()) == {1}
     killed = [line for line in found if line["evaluation"]["error"]]
-    assert len(killed) == 50
+    assert len(killed) == 25
     stages = Counter(line["evaluation"]["error"].rpartition(" while ")[2] for line in killed)
-    assert stages == {"compiling.": 25, "timing.": 25}
+    assert stages == {"compiling.": 12, "timing.": 13}
     assert all("SIGKILL" in line["evaluation"]["error"] for line in killed)
     # All but those that were killed, and the reference, which is kept apart.
     assert len(rows(store)) == len(found) - len(killed) - 1
