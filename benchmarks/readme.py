@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -9,19 +10,25 @@ from device_placement.benchmarks.markup import Table, failed_note, percent_cell
 from device_placement.benchmarks.scores import Scores, median
 from device_placement.envs.errors import DevicePlacementError
 
+SINGLE = "single"  # the placer, which finds the best single
 BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
 
 
 def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
-    """Median gaps in percent: a row a placer, a column a problem; †: the optimum is not known."""
+    """Median gaps in percent: a row a placer, a column a problem; †: the optimum is not known.
+
+    Placers that found nothing valid anywhere are left out; `report` tells why.
+    """
     problems = [one for one in scores.problems if one[0] in suites]
     heads = ["", *(name + ("" if scores.proven((s, name)) else " †") for s, name in problems)]
     lines = [["best single", *(percent_cell(scores.single_gap(one)) for one in problems)]]
     for placer in scores.placers:
+        gaps = {one: median(scores.gaps(one, placer)) for one in problems}
+        if placer == SINGLE or all(map(math.isnan, gaps.values())):
+            continue
         cells = [
-            percent_cell(median(scores.gaps(one, placer)))
-            + failed_note(scores.num_failed(one, placer))
-            for one in problems
+            percent_cell(gap) + failed_note(scores.num_failed(one, placer))
+            for one, gap in gaps.items()
         ]
         lines.append([f"`{placer}`", *cells])
     return Table(heads, lines)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+from device_placement.benchmarks.folders import read_folders
+from device_placement.benchmarks.readme import compact_table, with_table
+from device_placement.benchmarks.scores import Scores
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 RUNNABLE = [block for block in BLOCKS if "my_model" not in block]
 
@@ -22,3 +28,10 @@ def test_names_in_the_readme_are_there() -> None:
     assert len(RUNNABLE) == 5
     for path in re.findall(r"\]\(([^):#]+)\)", text):
         assert (README.parent / path).exists(), path
+
+
+def test_the_table_in_the_readme_is_that_of_the_results() -> None:
+    """Else: device-placement scores benchmarks/results/paper_hard --readme README.md."""
+    text = README.read_text(encoding="utf-8")
+    scores = Scores(read_folders([str(RESULTS / "paper_hard")], replayed=True))
+    assert with_table(text, compact_table(scores, ["paper", "hard"])) == text

@@ -162,6 +162,13 @@ def test_measured_suites_show_speed_ups() -> None:
     assert "| `random` | 1.500 (1.500-1.500) |" in report(rows)
 
 
+def test_the_small_table_leaves_out_what_found_nothing_and_the_single_that_it_begins_with() -> None:
+    more = [row("single", 0, (1, 3.0)), row("genetic", 0, failure="out of memory")]
+    names = [line[0] for line in compact_table(Scores([*ROWS, *more]), ["s"]).lines]
+    assert names == [line[0] for line in compact_table(Scores(ROWS), ["s"]).lines]
+    assert "genetic" in report([*ROWS, *more])
+
+
 def test_the_small_table_goes_between_its_marks(tmp_path: Path) -> None:
     table = compact_table(Scores(ROWS), ["s"])
     assert list(table.heads) == ["", "p", "q †"]
