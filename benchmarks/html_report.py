@@ -29,16 +29,18 @@ from device_placement.benchmarks.tables import NOTE, failures, suite_tables, sui
 from device_placement.envs.drawing import new_figure
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.files import replaced
+from device_placement.envs.rendering import count
 
 DPI = 90
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 84em; padding: 0 1em; }
 table { border-collapse: collapse; display: block; margin: 1em 0; overflow-x: auto; }
 th, td { border-bottom: 1px solid #ddd; padding: .25em .6em; text-align: right; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+td { white-space: nowrap; }
 img { height: auto; max-width: 100%; }
 caption { text-align: left; }
-pre { margin: 0; white-space: pre-wrap; }
+pre { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
 """
 
 
@@ -69,7 +71,10 @@ def report(config: ReportConfig) -> int:
 def page(folder: Path, rows: Sequence[RunRow]) -> str:
     """The whole page."""
     scores, problems = Scores(rows), read_problems(folder)
-    parts = [f"<h1>Benchmark {html.escape(folder.name)}</h1>", *_sessions(folder)]
+    parts = [
+        f"<h1>Benchmark {html.escape(folder.name)}</h1>",
+        f'<p>{count(len(rows), "run")}. <a href="#made">How they were made.</a></p>',
+    ]
     for suite in dict.fromkeys(row.suite for row in rows):
         parts.append(f"<h2>{html.escape(suite_title(suite))}</h2>")
         parts += [table.html() for table in suite_tables(scores, suite)]
@@ -88,6 +93,7 @@ def page(folder: Path, rows: Sequence[RunRow]) -> str:
         parts.append("<h2>Failed</h2><ul>")
         parts += [f"<li>{inline(line.removeprefix('- '))}</li>" for line in failed]
         parts.append("</ul>")
+    parts += ['<h2 id="made">How the runs were made</h2>', *_sessions(folder)]
     body = "\n".join(parts)
     title = html.escape(folder.name)
     return (

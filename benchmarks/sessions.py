@@ -111,7 +111,7 @@ def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Probl
     sessions = read_sessions(folder)
     session = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([_program(), *sys.argv[1:]]),
         "revision": git_revision(),
         "machine": describe_machine(),
         "settings": dataclasses.asdict(config),
@@ -122,6 +122,12 @@ def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Probl
     check_comparable([*sessions, session])
     write_json(folder / NAME, {"sessions": [*sessions, session]})
     return len(sessions)
+
+
+def _program() -> str:
+    """What was called; by its command's name, also where that was run as a module."""
+    name = Path(sys.argv[0]).name
+    return "device-placement" if name == "cli.py" else name
 
 
 def git_revision() -> str:

@@ -160,6 +160,7 @@ def test_killed_twice_and_gone_on_with_it_has_the_same_rows(tmp_path: Path) -> N
     assert main(["benchmark", *words, "--out", str(killed)]) == 0
     assert main(["benchmark", *words, "--out", str(whole)]) == 0
     assert str(rows_of(killed)) == str(rows_of(whole))
+    assert read_sessions(killed)[0]["command"].startswith("device-placement benchmark --suite")
     traces = sorted(path.relative_to(whole) for path in whole.rglob("*.gz"))
     assert len(traces) == 9
     for trace in traces:
