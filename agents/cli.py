@@ -116,8 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(_version())
         return 0
+    from device_placement.agents.memory import keep_freed_memory
     from device_placement.envs.errors import DevicePlacementError, choose
 
+    if arguments is None:  # the process is this command's alone
+        keep_freed_memory()
     try:
         return _run(choose("command", words[0], COMMANDS), words[0], words[1:])
     except DevicePlacementError as error:

@@ -107,14 +107,14 @@ def draw(lines: Sequence[Line], path: str) -> None:
     figure = new_figure(7.5, 4.8)
     axes = figure.add_subplot()
     for colour, step in zip(OTHERS, STEPS, strict=False):
-        for style, whole in (("-", True), ("--", False)):
-            mine = [one for one in lines if one.step == step and (one.groups == one.ops) == whole]
-            label = f"{step}, every op a group" if whole else f"{step}, few groups"
-            if mine:
-                sizes, seconds = [one.ops for one in mine], [one.seconds for one in mine]
-                axes.plot(
-                    sizes, seconds, style, color=colour, marker="o", markersize=4, label=label
-                )
+        mine = [one for one in lines if one.step == step]
+        few = list({one.ops: one for one in sorted(mine, key=lambda one: -one.groups)}.values())
+        whole = [one for one in mine if one.groups == one.ops]
+        for style, label, some in (("-", "every op a group", whole), ("--", "few groups", few)):
+            if style == "--" or set(some) - set(few):  # small graphs are both
+                sizes, seconds = zip(*sorted((one.ops, one.seconds) for one in some), strict=True)
+                options = {"color": colour, "marker": "o", "markersize": 4}
+                axes.plot(sizes, seconds, style, label=f"{step}, {label}", **options)
     axes.set(xscale="log", yscale="log", xlabel="ops of the graph", ylabel="seconds")
     plain_axes(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)

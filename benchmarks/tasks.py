@@ -10,6 +10,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_placement.agents.memory import keep_freed_memory
 from device_placement.agents.placers.result import PlacerResult
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.benchmarks.entrants import find_entrant
@@ -52,6 +53,7 @@ def run_task(task: Task) -> RunRow:
     import torch
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     path = task.trace
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
