@@ -102,23 +102,26 @@ def time_size(ops: int, config: ScaleConfig) -> list[Line]:
     return lines
 
 
-def draw(lines: Sequence[Line], path: str) -> None:
+def draw(lines: Sequence[Line]) -> Any:
     """Seconds against ops, both as logarithms; dashed: of few groups."""
     figure = new_figure(7.5, 4.8)
     axes = figure.add_subplot()
     for colour, step in zip(OTHERS, STEPS, strict=False):
         mine = [one for one in lines if one.step == step]
-        few = list({one.ops: one for one in sorted(mine, key=lambda one: -one.groups)}.values())
+        fewest = {ops: min(o.groups for o in mine if o.ops == ops) for ops in {o.ops for o in mine}}
+        few = [one for one in mine if one.groups == fewest[one.ops]]
         whole = [one for one in mine if one.groups == one.ops]
+        if not set(whole) - set(few):
+            whole = []  # small graphs are both
         for style, label, some in (("-", "every op a group", whole), ("--", "few groups", few)):
-            if style == "--" or set(some) - set(few):  # small graphs are both
-                sizes, seconds = zip(*sorted((one.ops, one.seconds) for one in some), strict=True)
+            if some:
+                sizes, seconds = [one.ops for one in some], [one.seconds for one in some]
                 options = {"color": colour, "marker": "o", "markersize": 4}
                 axes.plot(sizes, seconds, style, label=f"{step}, {label}", **options)
     axes.set(xscale="log", yscale="log", xlabel="ops of the graph", ylabel="seconds")
     plain_axes(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-    figure.savefig(path, dpi=100)
+    return figure
 
 
 def main(config: ScaleConfig) -> int:
@@ -139,7 +142,7 @@ def main(config: ScaleConfig) -> int:
     if config.out:
         write_lines(config.out, [field.name for field in fields(Line)], map(astuple, lines))
     if config.figure:
-        draw(lines, config.figure)
+        draw(lines).savefig(config.figure, dpi=100)
     return 0
 
 

@@ -1,4 +1,8 @@
-"""The environment: an agent proposes a placement, OpenVINO executes it, the clock rewards."""
+"""The environment: an agent proposes a placement, OpenVINO executes it, the clock rewards.
+
+A third of this file is the environment's contract, which `help(DevicePlacementEnv)` shows; what the
+steps of Gymnasium's interface are made of lies in files of their own.
+"""
 
 from __future__ import annotations
 

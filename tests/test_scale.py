@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device_placement.benchmarks.scale import STEPS, ScaleConfig, main, median_s
+from device_placement.benchmarks.scale import STEPS, Line, ScaleConfig, draw, main, median_s
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,6 +28,16 @@ def test_it_times_every_step_of_every_size(
     assert len(rows) == 4 + 1 + 2 + 3
     assert all(float(row["seconds"]) > 0 for row in rows)
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_small_graphs_are_on_both_lines_and_none_is_drawn_twice() -> None:
+    sizes = {"coarsening": [(20, 20), (60, 20)], "features": [(20, 20), (60, 60), (60, 20)]}
+    (axes,) = draw([Line(*size, step, 1.0) for step in sizes for size in sizes[step]]).axes
+    assert [(line.get_label(), list(line.get_xdata())) for line in axes.lines] == [
+        ("coarsening, few groups", [20, 60]),
+        ("features, every op a group", [20, 60]),
+        ("features, few groups", [20, 60]),
+    ]
 
 
 def test_the_first_call_does_not_count() -> None:
