@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,8 +108,28 @@ COMMANDS = {
 }
 
 
+READER_GONE = 141  # what a shell calls the end by SIGPIPE
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status is 2 for a wrong input, 130 after Ctrl-C."""
+    """Run a command.
+
+    Returns:
+        The exit status: that of the command, 2 for a wrong input, 130 after Ctrl-C, 141 when who
+        reads the output has gone, as ``head`` does.
+    """
+    try:
+        try:
+            return _main(arguments)
+        finally:
+            if sys.stdout:  # there is none where it was closed
+                sys.stdout.flush()
+    except BrokenPipeError:  # those of the workers are seen to where they are
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
+        return READER_GONE
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_help())

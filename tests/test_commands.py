@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -62,3 +63,17 @@ def test_the_command_imports_nothing_heavy_to_answer_help() -> None:
         "sys.exit(bool({'torch', 'openvino', 'gymnasium', 'tyro'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("words", [["--help"], ["benchmark", "--help"]])
+def test_a_reader_that_goes_is_no_error(
+    words: list[str], buffered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "" if buffered else "1")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "device_placement.agents.cli", *words]
+    with open(writing, "wb") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
