@@ -14,6 +14,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from device_placement.agents.gnn import MessageLayer
@@ -67,7 +68,7 @@ POLICIES: Mapping[str, Any] = {
 
 def make_algorithm(
     name: str,
-    env: Env,
+    env: Env | VecEnv,
     *,
     formulation: str | None = None,
     seed: int = 0,
@@ -79,8 +80,8 @@ def make_algorithm(
 
     Args:
         name: a name of `PRESETS`.
-        env: a `DevicePlacementEnv`, wrapped or not, or an `SB3VecEnv`; the preset names the
-            reward and the features that it should have.
+        env: a `DevicePlacementEnv`, wrapped or not, or a `VecEnv` of some; the preset names the
+            reward and the features that they should have.
         formulation: that of the environment; by default the one that the preset is meant for.
         seed: of the weights, the sampled actions and the environment.
         torch_device: where the network lives.
@@ -215,10 +216,13 @@ def _arguments(made: type[Any]) -> list[str]:
     return [name for name in dict.fromkeys(named) if name != "options"]
 
 
-def _in_steps(chosen: Settings, env: Env) -> dict[str, int]:
+def _in_steps(chosen: Settings, env: Env | VecEnv) -> dict[str, int]:
     """Arguments counted in episodes of one step a group, in steps."""
-    groups = env.get_wrapper_attr("layout").max_groups
-    return {argument: count * groups for argument, count in chosen.episodes.items()}
+    if isinstance(env, VecEnv):
+        layout = env.get_attr("layout")[0]
+    else:
+        layout = env.get_wrapper_attr("layout")
+    return {argument: count * layout.max_groups for argument, count in chosen.episodes.items()}
 
 
 def _masks(algorithm: BaseAlgorithm, env: Env) -> dict[str, Any]:

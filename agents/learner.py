@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from device_placement.agents.algorithms import make_algorithm
 from device_placement.agents.callbacks import SearchCallback
@@ -19,7 +22,7 @@ from device_placement.agents.presets import PRESETS, preset
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
 from device_placement.envs.errors import choose
-from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.envs.execution.evaluation import Evaluation, Evaluator
 
 NEW = 0.01  # share of a settled policy's requests that are of new placements, at most
 
@@ -64,13 +67,37 @@ class Learner:
         card = PolicyCard.of(self.preset, self.formulation, [evaluator])
         features = tuple(block for block in card.features if block not in self.without)
         card = dataclasses.replace(card, features=features)
-        env = card.make_env(Traced(trace), self.horizon)
-        algorithm = make_algorithm(self.preset, env, formulation=self.formulation, seed=seed)
+        groups = trace.recorder.coarse.num_groups
+        chosen = preset(self.preset, self.formulation)
+        copies = DummyVecEnv(
+            [lambda: card.make_env(_UntilSpent(trace), self.horizon)] * chosen.copies
+        )
+        algorithm = make_algorithm(
+            self.preset,
+            copies,
+            formulation=self.formulation,
+            seed=seed,
+            overrides={"n_steps": chosen.steps_of_update(groups) // chosen.copies},
+        )
         algorithm.set_logger(Logger(folder=None, output_formats=[]))  # else there is a folder
-        limit = card.max_steps(env.layout.max_groups, trace.recorder.budget)
-        until_settled = _Settled(trace.recorder, self.settled)
-        algorithm.learn(limit, callback=[SearchCallback([trace.recorder]), until_settled])
+        limit = card.max_steps(groups, trace.recorder.budget)
+        callbacks = [SearchCallback([trace.recorder]), _Settled(trace.recorder, self.settled)]
+        with contextlib.suppress(_SpentError):
+            algorithm.learn(limit, callback=callbacks)
         return trace.result()
+
+
+class _SpentError(Exception):
+    """Ends a training amidst the steps of several environments."""
+
+
+class _UntilSpent(Traced):
+    """Evaluates until the budget is spent."""
+
+    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
+        if self.spent:
+            raise _SpentError
+        return super().evaluate(assignment)
 
 
 class _Settled(BaseCallback):

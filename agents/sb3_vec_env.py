@@ -98,10 +98,6 @@ class SB3VecEnv(VecEnv):
         value = getattr(self.env, attr_name)
         return [value for _ in self._get_indices(indices)]
 
-    def get_wrapper_attr(self, name: str) -> Any:
-        """The attribute of the vector env, as of a Gymnasium environment."""
-        return getattr(self.env, name)
-
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of the vector env, for all copies.
 

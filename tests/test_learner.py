@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from device_placement.agents import learner
+from device_placement.agents.algorithms import make_algorithm
 from device_placement.agents.learner import Learner, named_search
 from device_placement.agents.recording import RecordingEvaluator
+from device_placement.agents.saved import PolicyCard
 from device_placement.envs import DevicePlacementError
 from scripted import diamond_evaluator, twelve_groups_evaluator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("name", ["ppo", "hsdag", "placeto"])
+@pytest.mark.parametrize("name", ["ppo", "hsdag", "placeto", "rnn"])
 def test_a_learner_keeps_the_budget_and_is_the_same_again(name: str) -> None:
     found = [Learner(name).place(twelve_groups_evaluator(), 60, 1) for _ in range(2)]
     assert found[0].evaluations == found[1].evaluations
@@ -25,6 +29,24 @@ def test_a_learner_keeps_the_budget_and_is_the_same_again(name: str) -> None:
     assert len(asked) == 60 or name == "hsdag"  # which may propose little that is new
     assert found[0].time_s == min(time_s for _, time_s in found[0].evaluations)
     assert math.isnan(found[0].bound_s)
+
+
+@pytest.mark.parametrize(("name", "copies"), [("ppo", 1), ("rnn", 16), ("placeto", 8)])
+def test_copies_share_the_steps_of_an_update(
+    name: str, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        made.append(make_algorithm(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(learner, "make_algorithm", make)
+    Learner(name).place(twelve_groups_evaluator(), 10, 0)
+    evaluator = twelve_groups_evaluator()
+    alone: Any = make_algorithm(name, PolicyCard.of(name, None, [evaluator]).make_env(evaluator))
+    assert made[0].n_envs == copies
+    assert made[0].n_envs * made[0].n_steps == alone.n_steps
 
 
 def test_construct_has_steps_enough() -> None:

@@ -87,8 +87,6 @@ def test_rollouts_are_those_of_dummy_vec_env(formulation: str, horizon: int, mod
 def test_training_is_the_same_as_on_dummy_vec_env(name: str, formulation: str) -> None:
     weights = []
     for env in both(formulation=formulation, reward="log_speedup"):
-        # What `make_algorithm` asks of an environment, and DummyVecEnv lacks.
-        env.get_wrapper_attr = lambda attribute, env=env: env.get_attr(attribute)[0]
         algorithm = make_algorithm(name, env, formulation=formulation, seed=1)
         algorithm.learn(200)
         weights.append(torch.nn.utils.parameters_to_vector(algorithm.policy.parameters()))
@@ -134,7 +132,6 @@ def test_attributes_and_methods_are_reached() -> None:
     envs, _ = both()
     envs.reset()
     assert envs.get_attr("layout", [0, 2]) == [envs.env.layout] * 2
-    assert envs.get_wrapper_attr("layout") is envs.env.layout
     assert envs.has_attr("action_masks")
     assert not envs.has_attr("no_such_name")
     assert envs.env_is_wrapped(Monitor) == [False] * COPIES

@@ -104,6 +104,7 @@ PUBLISHED: Mapping[str, Preset] = {
                 episodes={"n_steps": 8, "batch_size": 4},
                 features=_EVERY_FEATURE,
                 horizon=None,
+                copies=8,
             )
         ),
     ),
@@ -153,6 +154,7 @@ PUBLISHED: Mapping[str, Preset] = {
                 },
                 extractor={"hidden": 64},
                 features=_EVERY_FEATURE,
+                copies=16,
             )
         ),
     ),

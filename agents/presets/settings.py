@@ -30,6 +30,18 @@ class Settings:
     """Names of `FEATURE_BLOCKS`."""
     horizon: int | None = 20
     """Steps of an episode; None: one a group."""
+    copies: int = 1
+    """Environments that a `Learner` steps together; they share the steps of an update."""
+
+    def steps_of_update(self, max_groups: int) -> int:
+        """How many steps an update learns from.
+
+        Args:
+            max_groups: of the largest model.
+        """
+        if "n_steps" in self.episodes:
+            return self.episodes["n_steps"] * max_groups
+        return int(self.algorithm["n_steps"])
 
 
 @dataclass(frozen=True)
