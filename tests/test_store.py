@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from device_placement.envs.errors import StoreError
 from device_placement.envs.execution.evaluation import NAN, Measurement
+from device_placement.envs.execution.recall import Recall
 from device_placement.envs.execution.store import PATH_VARIABLE, EvaluationStore, default_path
 from stores import EXAMPLES, OPS, OTHER, PROBLEM, REFERENCE, SAMPLES, exact, fill
 
@@ -157,3 +158,12 @@ def test_the_file_can_be_read_by_people(store: EvaluationStore) -> None:
     assert [text.startswith('{"devices":["CPU","GPU.') for (text,) in descriptions] == [True] * 2
     assert ("[[0.5,0.25]]",) in pairs
     assert [entry.name for entry in store.path.parent.iterdir()] == [store.path.name]
+
+
+@pytest.mark.parametrize("path", [None, "none"])
+def test_none_is_no_store(
+    path: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Recall(path).path == ""
+    assert not list(tmp_path.iterdir())

@@ -19,14 +19,14 @@ class Recall:
     """What is known of the placements of one problem.
 
     Args:
-        path: of the store; ``auto`` is the user's, None is no store.
+        path: of the store; ``auto`` is the user's; None or ``none`` is no store.
         max_age_s: what is older is not recalled; None: nothing is too old.
     """
 
     def __init__(self, path: str | None, max_age_s: float | None = None) -> None:
         self._store: EvaluationStore | None = None
         self._complained: set[str] = set()
-        if path is not None:
+        if path not in (None, "none"):
             location = None if path == "auto" else path
             age_s = math.inf if max_age_s is None else max_age_s
             self._store = self._try(

@@ -55,7 +55,7 @@ class MeasureConfig:
     max_evaluations_per_worker: int = 500
     """Evaluations after which the worker is replaced by a fresh one."""
     store: str | None = "auto"
-    """File that remembers evaluations; auto: in the user's cache folder, None: nothing kept."""
+    """File that remembers evaluations; auto: in the user's cache folder, none: nothing kept."""
     max_age_s: float | None = None
     """Stored evaluations older than this are made again; None: none is too old."""
     remeasure: bool = False
