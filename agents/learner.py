@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -67,24 +68,39 @@ class Learner:
         card = PolicyCard.of(self.preset, self.formulation, [evaluator])
         features = tuple(block for block in card.features if block not in self.without)
         card = dataclasses.replace(card, features=features)
-        groups = trace.recorder.coarse.num_groups
-        chosen = preset(self.preset, self.formulation)
-        copies = DummyVecEnv(
-            [lambda: card.make_env(_UntilSpent(trace), self.horizon)] * chosen.copies
-        )
-        algorithm = make_algorithm(
-            self.preset,
-            copies,
-            formulation=self.formulation,
-            seed=seed,
-            overrides={"n_steps": chosen.steps_of_update(groups) // chosen.copies},
-        )
+        algorithm = algorithm_on_copies(card, _UntilSpent(trace), self.horizon, seed)
         algorithm.set_logger(Logger(folder=None, output_formats=[]))  # else there is a folder
-        limit = card.max_steps(groups, trace.recorder.budget)
+        limit = card.max_steps(trace.recorder.coarse.num_groups, trace.recorder.budget)
         callbacks = [SearchCallback([trace.recorder]), _Settled(trace.recorder, self.settled)]
         with contextlib.suppress(_SpentError):
             algorithm.learn(limit, callback=callbacks)
         return trace.result()
+
+
+def algorithm_on_copies(
+    card: PolicyCard, evaluator: Evaluator, horizon: int | None = None, seed: int = 0
+) -> BaseAlgorithm:
+    """An untrained algorithm on as many environments as its preset steps together.
+
+    Args:
+        card: of its policy.
+        evaluator: of the model, used by all environments.
+        horizon: steps of an episode; the preset's by default.
+        seed: as that of `make_algorithm`.
+
+    Raises:
+        DevicePlacementError: on a horizon below 1, or an unknown override of the card.
+    """
+    chosen = preset(card.preset, card.formulation)
+    copies = DummyVecEnv([lambda: card.make_env(evaluator, horizon)] * chosen.copies)
+    steps = chosen.steps_of_update(evaluator.coarse.num_groups) // chosen.copies
+    return make_algorithm(
+        card.preset,
+        copies,
+        formulation=card.formulation,
+        seed=seed,
+        overrides={"n_steps": steps, **card.overrides},
+    )
 
 
 class _SpentError(Exception):

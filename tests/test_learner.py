@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from device_placement.agents import learner
 from device_placement.agents.algorithms import make_algorithm
-from device_placement.agents.learner import Learner, named_search
+from device_placement.agents.learner import Learner, algorithm_on_copies, named_search
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
 from device_placement.envs import DevicePlacementError
@@ -32,21 +31,13 @@ def test_a_learner_keeps_the_budget_and_is_the_same_again(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "copies"), [("ppo", 1), ("rnn", 16), ("placeto", 8)])
-def test_copies_share_the_steps_of_an_update(
-    name: str, copies: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[Any] = []
-
-    def make(*arguments: Any, **options: Any) -> Any:
-        made.append(make_algorithm(*arguments, **options))
-        return made[-1]
-
-    monkeypatch.setattr(learner, "make_algorithm", make)
-    Learner(name).place(twelve_groups_evaluator(), 10, 0)
+def test_copies_share_the_steps_of_an_update(name: str, copies: int) -> None:
     evaluator = twelve_groups_evaluator()
-    alone: Any = make_algorithm(name, PolicyCard.of(name, None, [evaluator]).make_env(evaluator))
-    assert made[0].n_envs == copies
-    assert made[0].n_envs * made[0].n_steps == alone.n_steps
+    card = PolicyCard.of(name, None, [evaluator])
+    together: Any = algorithm_on_copies(card, evaluator)
+    alone: Any = make_algorithm(name, card.make_env(evaluator))
+    assert together.n_envs == copies
+    assert together.n_envs * together.n_steps == alone.n_steps
 
 
 def test_construct_has_steps_enough() -> None:
