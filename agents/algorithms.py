@@ -26,7 +26,6 @@ from device_placement.agents.policies import (
     NodewisePolicy,
 )
 from device_placement.agents.presets import PRESETS, preset
-from device_placement.agents.presets.settings import Settings
 from device_placement.agents.reinforce import Reinforce
 from device_placement.agents.rnn import RnnPolicy
 from device_placement.envs.errors import DevicePlacementError, choose, unknown
@@ -111,7 +110,7 @@ def make_algorithm(
             seed=seed,
             device=torch_device,
             tensorboard_log=tensorboard_log,
-            **{**_in_steps(chosen, env), **chosen.algorithm, **own},
+            **{**chosen.arguments(_max_groups(env)), **own},
         )
     except (TypeError, ValueError, AssertionError) as error:
         if not overrides or isinstance(error, DevicePlacementError):
@@ -216,13 +215,11 @@ def _arguments(made: type[Any]) -> list[str]:
     return [name for name in dict.fromkeys(named) if name != "options"]
 
 
-def _in_steps(chosen: Settings, env: Env | VecEnv) -> dict[str, int]:
-    """Arguments counted in episodes of one step a group, in steps."""
+def _max_groups(env: Env | VecEnv) -> int:
+    """Groups of the largest model."""
     if isinstance(env, VecEnv):
-        layout = env.get_attr("layout")[0]
-    else:
-        layout = env.get_wrapper_attr("layout")
-    return {argument: count * layout.max_groups for argument, count in chosen.episodes.items()}
+        return int(env.get_attr("layout")[0].max_groups)
+    return int(env.get_wrapper_attr("layout").max_groups)
 
 
 def _masks(algorithm: BaseAlgorithm, env: Env) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from device_placement.envs.errors import DevicePlacementError
 REQUESTS_PER_BUDGET = 10
 
 
+class BudgetError(DevicePlacementError):
+    """More evaluations than the budget has."""
+
+
 @dataclass
 class Budget:
     """Counts what a run asks for, of one model or of several together.

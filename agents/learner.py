@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from device_placement.agents.algorithms import make_algorithm
+from device_placement.agents.budget import BudgetError
 from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.options import check_names, check_options
@@ -23,7 +23,7 @@ from device_placement.agents.presets import PRESETS, preset
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.agents.saved import PolicyCard
 from device_placement.envs.errors import choose
-from device_placement.envs.execution.evaluation import Evaluation, Evaluator
+from device_placement.envs.execution.evaluation import Evaluator
 
 NEW = 0.01  # share of a settled policy's requests that are of new placements, at most
 
@@ -68,11 +68,11 @@ class Learner:
         card = PolicyCard.of(self.preset, self.formulation, [evaluator])
         features = tuple(block for block in card.features if block not in self.without)
         card = dataclasses.replace(card, features=features)
-        algorithm = algorithm_on_copies(card, _UntilSpent(trace), self.horizon, seed)
+        algorithm = algorithm_on_copies(card, Traced(trace), self.horizon, seed)
         algorithm.set_logger(Logger(folder=None, output_formats=[]))  # else there is a folder
         limit = card.max_steps(trace.recorder.coarse.num_groups, trace.recorder.budget)
         callbacks = [SearchCallback([trace.recorder]), _Settled(trace.recorder, self.settled)]
-        with contextlib.suppress(_SpentError):
+        with contextlib.suppress(BudgetError):  # amidst the steps of several environments
             algorithm.learn(limit, callback=callbacks)
         return trace.result()
 
@@ -93,7 +93,7 @@ def algorithm_on_copies(
     """
     chosen = preset(card.preset, card.formulation)
     copies = DummyVecEnv([lambda: card.make_env(evaluator, horizon)] * chosen.copies)
-    steps = chosen.steps_of_update(evaluator.coarse.num_groups) // chosen.copies
+    steps = chosen.arguments(evaluator.coarse.num_groups)["n_steps"] // chosen.copies
     return make_algorithm(
         card.preset,
         copies,
@@ -101,19 +101,6 @@ def algorithm_on_copies(
         seed=seed,
         overrides={"n_steps": steps, **card.overrides},
     )
-
-
-class _SpentError(Exception):
-    """Ends a training amidst the steps of several environments."""
-
-
-class _UntilSpent(Traced):
-    """Evaluates until the budget is spent."""
-
-    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        if self.spent:
-            raise _SpentError
-        return super().evaluate(assignment)
 
 
 class _Settled(BaseCallback):

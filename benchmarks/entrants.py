@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from device_placement.agents.budget import REQUESTS_PER_BUDGET
 from device_placement.agents.placers import PLACERS
 from device_placement.agents.placers.result import Placer, PlacerResult, Trace, Traced
 from device_placement.agents.presets import PRESETS
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError, unknown
-from device_placement.envs.execution.evaluation import Evaluation, Evaluator
+from device_placement.envs.execution.evaluation import Evaluator
 from device_placement.envs.placement import check_assignment
 
 # Nothing in these is random, so one run says all.
@@ -43,10 +42,6 @@ ADVICE = (
 )
 
 
-class BudgetError(DevicePlacementError):
-    """More evaluations than the budget has."""
-
-
 @dataclass(frozen=True)
 class OwnAlgorithm:
     """A user's function as a placer.
@@ -67,7 +62,7 @@ class OwnAlgorithm:
             PlacementError: when it returns what is no placement.
         """
         trace = Trace(evaluator, budget)
-        limited = _Limited(trace)
+        limited = Traced(trace)
         takes_env = first_parameter(self.function) == "env"
         world = DevicePlacementEnv(evaluator=limited) if takes_env else limited
         found = self.function(world, budget=budget, seed=seed)
@@ -75,21 +70,6 @@ class OwnAlgorithm:
             check_assignment(trace.recorder.coarse, np.asarray(found), len(trace.recorder.devices))
             limited.evaluate(found)
         return trace.result()
-
-
-class _Limited(Traced):
-    """Refuses what the budget does not cover; `spent` tells beforehand."""
-
-    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        recorder = self.trace.recorder
-        endless = recorder.num_requests >= REQUESTS_PER_BUDGET * recorder.budget
-        if endless or (recorder.spent and recorder.known(assignment) is None):
-            raise BudgetError(
-                f"Asked for more than the budget of {recorder.budget} placements, or "
-                f"{REQUESTS_PER_BUDGET} times as often; stop when evaluator.spent "
-                "(env.unwrapped.evaluator.spent) is true."
-            )
-        return super().evaluate(assignment)
 
 
 def find_entrant(name: str) -> Placer:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from device_placement.agents.budget import REQUESTS_PER_BUDGET, BudgetError
 from device_placement.agents.recording import RecordingEvaluator
 from device_placement.envs.execution.evaluation import NAN, Evaluation, Evaluator
 
@@ -109,7 +110,7 @@ class Trace:
 
 
 class Traced:
-    """A trace as an evaluator, for an environment.
+    """A trace as an evaluator, for an environment, that refuses what the budget does not cover.
 
     Args:
         trace: what evaluates and writes down.
@@ -126,5 +127,17 @@ class Traced:
         return self.trace.spent
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        """Evaluate one device per group, (num_groups,)."""
+        """Evaluate one device per group, (num_groups,).
+
+        Raises:
+            BudgetError: when the budget is spent and this is new, or there were too many requests.
+        """
+        recorder = self.trace.recorder
+        endless = recorder.num_requests >= REQUESTS_PER_BUDGET * recorder.budget
+        if endless or (recorder.spent and recorder.known(assignment) is None):
+            raise BudgetError(
+                f"Asked for more than the budget of {recorder.budget} placements, or "
+                f"{REQUESTS_PER_BUDGET} times as often; stop when evaluator.spent "
+                "(env.unwrapped.evaluator.spent) is true."
+            )
         return self.trace.evaluate(assignment)

@@ -33,15 +33,14 @@ class Settings:
     copies: int = 1
     """Environments that a `Learner` steps together; they share the steps of an update."""
 
-    def steps_of_update(self, max_groups: int) -> int:
-        """How many steps an update learns from.
+    def arguments(self, max_groups: int) -> dict[str, Any]:
+        """Arguments of the algorithm's class, with those in episodes as steps.
 
         Args:
-            max_groups: of the largest model.
+            max_groups: of the largest model, which are the steps of an episode.
         """
-        if "n_steps" in self.episodes:
-            return self.episodes["n_steps"] * max_groups
-        return int(self.algorithm["n_steps"])
+        steps = {name: count * max_groups for name, count in self.episodes.items()}
+        return {**steps, **self.algorithm}
 
 
 @dataclass(frozen=True)
