@@ -14,7 +14,7 @@ from torch.nn import functional
 from device_placement.agents.distributions import MASKED
 from device_placement.agents.gnn import Graphs, masked_mean, read_graphs
 from device_placement.agents.nodewise import PairHead
-from device_placement.agents.parsing import ParsingLayer, make_convex, parse, pool
+from device_placement.agents.parsing import ParsingLayer, find_leaders, make_convex, parse, pool
 from device_placement.agents.static_graphs import StaticEncoder, distinct_graphs
 from device_placement.envs.errors import DevicePlacementError
 
@@ -146,28 +146,46 @@ class GroupingExtractor(BaseFeaturesExtractor):
         nodes, edges = _normal(state, graphs.node_mask).flatten(0, 1), graphs.edge_index
         labels, embedded = torch.arange(len(nodes), device=nodes.device), nodes
         scores = nodes.new_zeros(edges.shape[1])
-        for number, parser in enumerate(self.parsers):
-            if number:
+        known = self._kept if self.training else {}
+        kept = [known.get(key) for key in keys]
+        for number, parser in enumerate(self.parsers, start=1):
+            if number > 1:
                 embedded = pool(nodes, labels, edges, scores)
             ends = labels[edges]
             outer = ends[0] != ends[1]
             ends = ends[:, outer]
             scores = scores.index_put((outer.nonzero().squeeze(1),), parser(embedded, ends))
-            joined = parse(len(embedded), ends, scores[outer].detach(), self.min_score)
-            labels = joined[labels]
-        if self.convex:
-            labels = torch.as_tensor(make_convex(edges.cpu().numpy(), labels.cpu().numpy()))
-        leader = _first(labels.to(nodes.device)).reshape(allowed.shape[:2])
+            if number < len(self.parsers) or any(one is None for one in kept):
+                joined = parse(len(embedded), ends, scores[outer], self.min_score)
+                labels = joined[labels]
+        leader = self._leaders(labels, edges, allowed, keys, kept)
         first = torch.arange(len(allowed), device=nodes.device)[:, None] * allowed.shape[1]
-        leader = _apart(leader - first, allowed)
-        for row, key in enumerate(keys):
-            if self.training:
-                leader[row] = self._kept.get(key, leader[row])
-            else:
-                self._kept[key] = leader[row].clone()
         labels = (leader + first).flatten()
         embedded = pool(nodes, labels, edges, scores)
         return leader, embedded[labels].reshape(state.shape)
+
+    def _leaders(
+        self,
+        labels: Tensor,  # (num_graphs * max_groups,)
+        edges: Tensor,
+        allowed: Tensor,
+        keys: list[tuple[int, int]],
+        kept: list[Tensor | None],
+    ) -> Tensor:
+        """(num_graphs, max_groups) the first group of each one: as kept, or else by the labels."""
+        known = [one for one in kept if one is not None]
+        if len(known) == len(keys):
+            return torch.stack(known)
+        if self.convex:
+            convex = make_convex(edges.cpu().numpy(), labels.cpu().numpy())
+            labels = torch.as_tensor(convex, device=labels.device)
+        leader = find_leaders(labels, allowed)
+        for row, (key, one) in enumerate(zip(keys, kept, strict=True)):
+            if one is not None:
+                leader[row] = one
+            elif not self.training:
+                self._kept[key] = leader[row].clone()
+        return leader
 
     def _place(self, embedded: Tensor, graph: Tensor, leader: Tensor, static: TensorDict) -> Tensor:
         """(num_graphs, max_groups, num_devices) the logits of each group's learned group."""
@@ -186,22 +204,9 @@ def _normal(state: Tensor, node_mask: Tensor) -> Tensor:
     return functional.layer_norm(centred, centred.shape[2:])
 
 
-def _first(labels: Tensor) -> Tensor:
-    """(num_nodes,) the first node of each one's group."""
-    itself = torch.arange(len(labels), device=labels.device)
-    first = torch.full_like(itself, len(labels)).scatter_reduce_(0, labels, itself, "amin")
-    return first[labels]
-
-
 def _in_common(leader: Tensor, allowed: Tensor) -> Tensor:
     """(num_graphs, max_groups, num_devices) the devices that all of a learned group may use."""
     index = leader[:, :, None].expand_as(allowed)
     common = torch.ones_like(allowed, dtype=torch.uint8)
     common.scatter_reduce_(1, index, allowed.to(torch.uint8), "amin")
     return common.gather(1, index).bool()
-
-
-def _apart(leader: Tensor, allowed: Tensor) -> Tensor:
-    """The learned groups, but for those without a device in common: their groups stay alone."""
-    itself = torch.arange(leader.shape[1], device=leader.device)
-    return torch.where(_in_common(leader, allowed).any(dim=2), leader, itself)

@@ -17,6 +17,7 @@ from device_placement.envs.compiled import compiled
 from device_placement.envs.quotient import components
 
 Int = NDArray[np.int64]
+Float32 = NDArray[np.float32]
 SHARPNESS = 10.0  # of scores that begin with a cosine
 
 
@@ -83,29 +84,73 @@ def parse(num_nodes: int, edge_index: Tensor, scores: Tensor, min_score: float =
     >>> parse(4, torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([0.9, 0.1, 0.5]))
     tensor([0, 0, 1, 1])
     """
-    eligible = scores >= min_score
-    edge_index, scores = edge_index[:, eligible], scores[eligible]
-    num_edges = scores.numel()
-    order = torch.argsort(scores, descending=True, stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(num_edges, device=order.device)
-    ends, ranks = edge_index.flatten(), rank.repeat(2)
-    best = torch.full((num_nodes,), num_edges, device=order.device)
-    best.scatter_reduce_(0, ends, ranks, "amin")
-    itself = torch.arange(num_nodes, device=order.device)
-    parent = itself.clone()
-    voting = best < num_edges
-    chosen = edge_index[:, order[best[voting]]]
-    parent[voting] = chosen.sum(dim=0) - itself[voting]  # the other end
-    # All votes are by one order of the edges, so they end in two nodes that choose each other.
-    mutual = parent[parent] == itself
-    root = torch.where(mutual, torch.minimum(parent, itself), parent)
-    while not torch.equal(further := root[root], root):
-        root = further
-    first = torch.full_like(itself, num_nodes).scatter_reduce_(0, root, itself, "amin")
-    _, labels = torch.unique(first[root], return_inverse=True)
-    result: Tensor = labels
-    return result
+    ends, values = edge_index.cpu().numpy(), scores.detach().cpu().numpy()
+    return torch.from_numpy(_join_best(num_nodes, ends, values, min_score)).to(edge_index.device)
+
+
+@compiled
+def _join_best(num_nodes: int, edge_index: Int, scores: Float32, min_score: float) -> Int:
+    """(num_nodes,) the labels that `parse` returns."""
+    best = np.full(num_nodes, -1)  # each node's best edge
+    for edge in range(scores.size):
+        if scores[edge] >= min_score:
+            for node in edge_index[:, edge]:
+                if best[node] < 0 or scores[edge] > scores[best[node]]:
+                    best[node] = edge
+    first = np.arange(num_nodes)  # a smaller node of the same group; of its first node, itself
+    for node in range(num_nodes):
+        if best[node] >= 0:
+            one, other = edge_index[0, best[node]], edge_index[1, best[node]]
+            while first[one] != one:
+                one = first[one]
+            while first[other] != other:
+                other = first[other]
+            first[max(one, other)] = min(one, other)
+    labels, num_groups = np.empty(num_nodes, dtype=np.int64), 0
+    for node in range(num_nodes):
+        if first[node] == node:
+            labels[node] = num_groups
+            num_groups += 1
+        else:
+            labels[node] = labels[first[node]]
+    return labels
+
+
+def find_leaders(labels: Tensor, allowed: Tensor) -> Tensor:
+    """Return the first node of each node's group, graph by graph.
+
+    The nodes of a group that have no device in common stay alone instead.
+
+    Args:
+        labels: (num_graphs * num_nodes,) groups, each within one graph.
+        allowed: (num_graphs, num_nodes, num_devices) bool, which devices a node may use.
+
+    Returns:
+        (num_graphs, num_nodes) long, numbers within the graph.
+
+    >>> find_leaders(torch.tensor([0, 1, 0]), torch.ones(1, 3, 1, dtype=torch.bool))
+    tensor([[0, 1, 0]])
+    """
+    return torch.from_numpy(_leaders(labels.cpu().numpy(), allowed.cpu().numpy())).to(labels.device)
+
+
+@compiled
+def _leaders(labels: Int, allowed: NDArray[np.bool_]) -> Int:
+    """(num_graphs, num_nodes) what `find_leaders` returns."""
+    num_graphs, num_nodes, num_devices = allowed.shape
+    num_labels = labels.max() + 1 if labels.size else 0
+    first = np.full(num_labels, -1)  # of each group
+    common = np.ones((num_labels, num_devices), dtype=np.bool_)  # devices that all of it may use
+    for node in range(labels.size):
+        label = labels[node]
+        if first[label] < 0:
+            first[label] = node
+        common[label] &= allowed[node // num_nodes, node % num_nodes]
+    leaders = np.empty((num_graphs, num_nodes), dtype=np.int64)
+    for node in range(labels.size):
+        leader = first[labels[node]] if common[labels[node]].any() else node
+        leaders[node // num_nodes, node % num_nodes] = leader % num_nodes
+    return leaders
 
 
 def pool(nodes: Tensor, labels: Tensor, edge_index: Tensor, scores: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from device_placement.envs import coarsen
-from device_placement.envs.execution.calibration import Agreement, calibrate
+from device_placement.envs.execution.calibration import MIN_FACTOR, Agreement, calibrate
 from device_placement.envs.execution.draws import draw_placements
 from given_profiles import given_costs, predict, without_costs
 from graphs import layered
@@ -49,6 +49,16 @@ def test_what_costs_nothing_is_fitted_as_free() -> None:
     assert np.isinf(fitted.bytes_per_s).all()
     assert not fitted.subgraph_s.any()
     np.testing.assert_allclose(fitted.op_s, free.op_s, rtol=1e-5)
+
+
+def test_no_fit_makes_work_free() -> None:
+    coarse = coarsen(layered(30, 3), "none")
+    told = without_costs(given_costs(coarse, 2), [1.0, 1.0])
+    placements = np.array(draw_placements(coarse, 20, np.random.default_rng(0)))
+    singles = np.arange(2)[:, None].repeat(coarse.num_groups, axis=1)
+    times_s = [*np.full(20, 1e-9), 1.0, 1.0]  # as if only the singles took any time
+    fitted = calibrate(told, coarse, np.concatenate([placements, singles]), times_s)
+    np.testing.assert_allclose(fitted.op_s, MIN_FACTOR * told.op_s)
 
 
 def test_a_device_that_no_placement_uses_keeps_its_op_times() -> None:

@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_placement.envs import DevicePlacementError, make_evaluator
-from device_placement.envs.execution.op_times import ExecutedNode, measure_op_times, share_out
+from device_placement.envs import make_evaluator
+from device_placement.envs.execution import op_times
+from device_placement.envs.execution.op_times import (
+    RESOLUTION_S,
+    ExecutedNode,
+    estimate_unseen,
+    measure_op_times,
+    share_out,
+)
 from graphs import make_graph
 from problems import QUICK, TWO_CPUS, chain, measured
 
@@ -60,13 +67,34 @@ def test_ops_that_a_device_does_not_support_have_no_time_there(tmp_path: Path) -
     assert np.nansum(found) > 0
 
 
-def test_a_device_that_tells_no_times_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluator = measured("diamond")
-    monkeypatch.setattr(
-        "device_placement.envs.execution.op_times.share_out",
-        lambda graph, nodes: np.zeros(graph.num_ops),
+def test_what_the_profiler_reads_as_nothing_is_estimated() -> None:
+    graph = make_graph(
+        [(0, 2), (1, 2), (2, 3), (3, 4)], constant=[1], flops=[0.0, 0.0, 9e9, 3e9, 3e3]
     )
-    with pytest.raises(DevicePlacementError, match="CPU tells no time of any op of 'diamond'"):
-        measure_op_times(
-            evaluator.core, evaluator.model, evaluator.coarse.graph, evaluator.devices, 0
-        )
+    nodes = [
+        node("weights", "op1", "large", 0.0),  # a constant
+        node("large", "op2", "middle", 6.0),
+        node("middle", "op3", "small", 0.0),  # by its FLOPs 2 s, which the profiler would have seen
+        node("small", "op4", "", 0.0),
+    ]
+    weights, large, middle, small = (one.time_s for one in estimate_unseen(graph, nodes))
+    assert (weights, large, middle) == (0.0, 6.0, RESOLUTION_S)
+    assert 0.0 < small <= RESOLUTION_S
+    unseen = [dataclasses.replace(one, time_s=0.0) for one in nodes]
+    weights, large, middle, small = (one.time_s for one in estimate_unseen(graph, unseen))
+    assert weights == 0.0 < small < middle < large
+    assert large == pytest.approx(3 * middle, rel=0.01)
+
+
+def test_a_device_without_a_profiler_has_op_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blind(*arguments: Any) -> list[ExecutedNode]:
+        return [dataclasses.replace(one, time_s=0.0) for one in run(*arguments)]
+
+    run = op_times._run
+    monkeypatch.setattr(op_times, "_run", blind)
+    evaluator = measured("diamond")
+    graph = evaluator.coarse.graph
+    found = measure_op_times(evaluator.core, evaluator.model, graph, evaluator.devices, 0)
+    products = np.array(graph.op_types) == "MatMul"
+    assert (found[products] > 0).all()
+    assert not found[graph.is_constant].any()

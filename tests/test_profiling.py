@@ -21,6 +21,7 @@ from device_placement.envs import (
     measure_profile,
 )
 from device_placement.envs.execution import profiling
+from device_placement.envs.execution.calibration import MIN_FACTOR
 from device_placement.envs.execution.evaluation import Evaluation
 from device_placement.envs.execution.simulator import SimulatedEvaluator
 from given_profiles import given_costs
@@ -102,6 +103,21 @@ def test_a_profile_is_put_together_and_its_error_told(clockless: Any) -> None:
     seen: list[int] = []
     profiling.profile_with(clockless(), 6, 1, lambda them: seen.append(len(them)) or them)
     assert seen == [8]
+
+
+def test_where_the_profiler_reads_too_little_the_single_is_shared_out(
+    clockless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = clockless()
+
+    def told(*arguments: Any) -> np.ndarray:
+        return np.where(evaluator.coarse.graph.is_constant, 0.0, 1e-9)  # next to nothing, and wrong
+
+    monkeypatch.setattr(profiling, "measure_op_times", told)
+    found = profiling.profile_with(evaluator, 32, seed=1)
+    for device, single in enumerate(found.provenance["singles"].values()):
+        assert single["predicted_s"] == pytest.approx(single["measured_s"], rel=0.5)
+        assert found.op_s[:, device].sum() >= MIN_FACTOR * single["measured_s"]
 
 
 def test_placements_that_do_not_run_are_left_out(clockless: Any, tmp_path: Path) -> None:

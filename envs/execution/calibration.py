@@ -19,6 +19,7 @@ FORMULA = (
     "time = sum over devices d of f(d) profiled(d) + s(d) subgraphs(d), and over pairs (a, b) of "
     "l(a, b) moves(a, b) + bytes(a, b) / w(a, b); f, s, l and w are fitted"
 )
+MIN_FACTOR = 0.1  # on op times, so that no fit makes a device's work free
 NEGLIGIBLE = 1e-6  # what takes a smaller share of the time than this costs nothing
 
 
@@ -56,9 +57,9 @@ def calibrate(
 ) -> HardwareProfile:
     """The profile whose `sequential` times are nearest to the measured ones.
 
-    What is fitted: a factor f on the op times of each device, latency l and bandwidth w of
-    each ordered pair of devices, and s, what each subgraph on a device costs besides. The
-    time is linear in f, s, l and 1 / w (`FORMULA`).
+    What is fitted: a factor f of at least `MIN_FACTOR` on the op times of each device, latency l
+    and bandwidth w of each ordered pair of devices, and s, what each subgraph on a device costs
+    besides. The time is linear in f, s, l and 1 / w (`FORMULA`).
 
     Non-negative least squares on the relative errors with the soft L1 loss (SciPy's
     ``least_squares``), so that a disturbed measurement counts for little. What the placements
@@ -76,7 +77,9 @@ def calibrate(
     costs = read_costs(coarse, profile)
     devices = np.ascontiguousarray(np.asarray(placements).T, dtype=np.uint8)
     columns = [sequential(unit, devices) for unit in _units(costs)]
-    return _with_costs(profile, _fit(np.stack(columns, axis=1), np.asarray(times_s)))
+    lowest = np.zeros(len(columns))
+    lowest[: costs.num_devices] = MIN_FACTOR
+    return _with_costs(profile, _fit(np.stack(columns, axis=1), np.asarray(times_s), lowest))
 
 
 def _pairs(num_devices: int) -> list[tuple[int, int]]:
@@ -115,10 +118,10 @@ def _column(values: Float64, device: int) -> Float64:
     return kept
 
 
-def _fit(columns: Float64, times_s: Float64) -> Float64:
+def _fit(columns: Float64, times_s: Float64, lowest: Float64) -> Float64:
     """(num_costs,) what each cost is, from (num_placements, num_costs) how often it is paid.
 
-    A cost that no placement pays is NaN.
+    No cost is below its (num_costs,) lowest; one that no placement pays is NaN.
     """
     from scipy.optimize import least_squares
 
@@ -133,11 +136,12 @@ def _fit(columns: Float64, times_s: Float64) -> Float64:
     def slopes(_: Float64) -> Float64:
         return matrix
 
+    low = lowest[paid] * mean
     found = least_squares(
         errors,
-        np.full(len(mean), 1 / len(mean)),
+        np.maximum(1 / len(mean), 2 * low),
         jac=slopes,
-        bounds=(0, np.inf),
+        bounds=(low, np.inf),
         loss="soft_l1",
         f_scale=OUTLIER,
         xtol=1e-12,

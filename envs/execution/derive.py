@@ -65,7 +65,7 @@ def derive_profile(
     parsed = parse_devices(list(machine.devices) if devices is None else devices)
     homes = {device.name: _home(device.name, machine, name) for device in parsed}
     sheets = [machine.devices[homes[device.name]] for device in parsed]
-    op_s = np.stack([_op_times(graph, sheet) for sheet in sheets], axis=1)
+    op_s = np.stack([roofline_times(graph, sheet) for sheet in sheets], axis=1)
     factors = _factors(graph, name, parsed, op_s)
     links = [[_link(machine, homes, a.name, b.name) for b in parsed] for a in parsed]
     return HardwareProfile(
@@ -86,8 +86,8 @@ def derive_profile(
     )
 
 
-def _op_times(graph: ComputationGraph, sheet: DeviceSheet) -> Float64:
-    """(num_ops,) seconds; NaN for what the device lacks."""
+def roofline_times(graph: ComputationGraph, sheet: DeviceSheet) -> Float64:
+    """Return (num_ops,) seconds by `FORMULA`; NaN for what the device lacks."""
     # What is in no class is limited by the bandwidth; its few FLOPs run at the products' rate.
     share = np.array([sheet.efficiency[CLASSES.get(kind, "product")] for kind in graph.op_types])
     compute_s = graph.flops / (share * sheet.flops_per_s)

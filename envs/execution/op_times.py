@@ -6,7 +6,7 @@ import re
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ import openvino as ov
 from device_placement.envs.coarsening import coarsen
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.execution.derive import roofline_times
+from device_placement.envs.execution.hardware import HARDWARE
 from device_placement.envs.execution.lock import machine_lock
 from device_placement.envs.execution.measure import seeded_inputs
 from device_placement.envs.graph import ComputationGraph, Float64
@@ -22,6 +24,7 @@ from device_placement.envs.placement import Placement
 
 WARMUP, MIN_RUNS, MAX_RUNS = 3, 5, 30
 MAX_SECONDS = 5.0  # no further run is begun after this long
+RESOLUTION_S = 1e-6  # the profiler counts whole microseconds, so a node that reads 0 took less
 PREFIX = re.compile(r"subgraph\d+: ")  # what HETERO puts before the name of an executed node
 
 
@@ -56,11 +59,12 @@ def measure_op_times(
         device: number of the one to look at.
 
     Returns:
-        (num_ops,) seconds of each op, as `share_out` gives them; NaN where the device does not
-        support it.
+        (num_ops,) seconds of each op, as `estimate_unseen` and `share_out` give them; NaN where
+        the device does not support it. A device whose profiler sees nothing at all gets times on
+        an arbitrary scale.
 
     Raises:
-        DevicePlacementError: when the device can't run its part, or does not tell any times.
+        DevicePlacementError: when the device can't run its part.
     """
     alone = coarsen(graph, "none")
     homes = np.where(alone.supported[:, device], device, alone.supported.argmax(axis=1))
@@ -76,14 +80,37 @@ def measure_op_times(
             "device out."
         ) from error
     here = np.array(placement.op_devices) == device
-    op_s = share_out(graph, nodes)
-    if not op_s[here].any():
-        raise DevicePlacementError(
-            f"{devices[device]} tells no time of any op of {graph.name!r}: it has no profiler, or "
-            "each op takes less than a microsecond. Take a larger model or another device."
-        )
+    op_s = share_out(graph, estimate_unseen(graph, nodes))
     known = graph.supported[:, device] & (here | graph.is_constant)
     return np.where(known, op_s, np.nan)
+
+
+def estimate_unseen(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> list[ExecutedNode]:
+    """Give nodes that the profiler read as 0 a time from their FLOPs and bytes.
+
+    Their roofline times on a generic CPU are scaled by what the nodes that the profiler did see
+    take of theirs, and are at most `RESOLUTION_S`, as more would have been seen. If it saw none,
+    they stay as they are: on the scale of that CPU.
+
+    Args:
+        graph: whose ops they are.
+        nodes: in a topological order.
+
+    Returns:
+        The nodes in the same order. Only nodes without ops that compute still take 0.
+    """
+    rooflines = roofline_times(graph, HARDWARE["desktop"].devices["CPU"])
+    expected_s = np.array([rooflines[ops].sum() for ops in _members(graph, nodes)])
+    taken_s = np.array([node.time_s for node in nodes])
+    seen = (taken_s > 0) & (expected_s > 0)
+    scale, limit_s = 1.0, np.inf
+    if seen.any():
+        scale, limit_s = taken_s[seen].sum() / expected_s[seen].sum(), RESOLUTION_S
+    estimated_s = np.minimum(scale * expected_s, limit_s).tolist()
+    return [
+        node if node.time_s else replace(node, time_s=time_s)
+        for node, time_s in zip(nodes, estimated_s, strict=True)
+    ]
 
 
 def share_out(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> Float64:

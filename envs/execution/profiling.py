@@ -47,9 +47,10 @@ def measure_profile(
 ) -> HardwareProfile:
     """Measure what the ops of a model and its transfers cost on devices of this machine.
 
-    OpenVINO's profiler tells the times of ops; all else is fitted, by `calibrate`, to the
-    measured times of the singles and of random placements. One in four of these is held out:
-    ``provenance`` says how well the profile predicts them.
+    OpenVINO's profiler tells the times of ops, which are scaled to the measured time of the
+    device's single; all else is fitted, by `calibrate`, to the measured times of the singles and
+    of random placements. One in four of these is held out: ``provenance`` says how well the
+    profile predicts them.
 
     Args:
         model: what `load_model` takes.
@@ -67,8 +68,7 @@ def measure_profile(
         A profile of the kind ``measured``.
 
     Raises:
-        DevicePlacementError: or a subclass, when one of them is wrong, a device tells no times,
-            or no placement runs.
+        DevicePlacementError: or a subclass, when one of them is wrong, or no placement runs.
 
     Example::
 
@@ -105,9 +105,8 @@ def profile_with(
     profiled = _profile_ops(evaluator)
     trials = _try_placements(evaluator, placements, seed, progress)
     chosen = trials.ran & ~trials.held_out
-    fitted = calibrate(
-        profiled, evaluator.coarse, trials.assignments[chosen], trials.times_s[chosen]
-    )
+    scaled = _scale_to_singles(profiled, trials.times_s[: trials.num_singles])
+    fitted = calibrate(scaled, evaluator.coarse, trials.assignments[chosen], trials.times_s[chosen])
     found = {
         "coarsening": evaluator.coarse.method,
         "num_groups": evaluator.coarse.num_groups,
@@ -186,9 +185,21 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
     )
 
 
+def _scale_to_singles(profiled: HardwareProfile, singles_s: Float64) -> HardwareProfile:
+    """Scale each device's op times so that they add up to its single, where that ran.
+
+    The profiler counts whole microseconds and slows what it watches, so its sum is off by a
+    multiple for small ops; those of a device whose single did not run stay as they are.
+    """
+    sums_s = np.nansum(profiled.op_s, axis=0)
+    scales = np.divide(singles_s, sums_s, out=np.full_like(sums_s, np.nan), where=sums_s > 0)
+    return replace(profiled, op_s=profiled.op_s * np.where(np.isnan(scales), 1.0, scales))
+
+
 def _factors(profiled: HardwareProfile, fitted: HardwareProfile) -> dict[str, float]:
     """What the profiler's times of each device were multiplied by."""
-    ratios = np.nansum(fitted.op_s, axis=0) / np.nansum(profiled.op_s, axis=0)
+    before_s, after_s = (np.nansum(one.op_s, axis=0) for one in (profiled, fitted))
+    ratios = np.divide(after_s, before_s, out=np.ones_like(after_s), where=before_s > 0)
     return {device.name: float(r) for device, r in zip(fitted.devices, ratios, strict=True)}
 
 
