@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import openvino as ov
 import pytest
 
 from device_placement.agents.cli import main
@@ -17,6 +19,7 @@ from device_placement.benchmarks.runner import benchmark
 from device_placement.benchmarks.suites import SUITES, Problem, Suite
 from device_placement.envs import DevicePlacementError
 from device_placement.envs.devices import FURTHER_CPU
+from problems import FLUSHING, fading
 from tiny_benchmark import OWN, config_of, lines_of, rows_of
 
 pytestmark = pytest.mark.usefixtures("tiny_suite")
@@ -47,23 +50,41 @@ def test_replay_flags_what_does_not_reproduce(
         replay(ReplayConfig(str(tmp_path / "none")))
 
 
-def near_f32(precision: str) -> Problem:
-    """A small problem of limited errors, its first device in some precision."""
+def near_f32(model: str, properties: str) -> Problem:
+    """A small problem of limited errors, its first device with some properties."""
     return dataclasses.replace(
         problems_of("local_accuracy")["resnet50 here, outputs near f32"],
-        model="diamond",
-        devices=f"CPU:INFERENCE_PRECISION_HINT={precision},{FURTHER_CPU}",
+        model=model,
+        devices=f"CPU:{properties},{FURTHER_CPU}",
     )
+
+
+def off_by_bf16(folder: Path) -> Problem:
+    """On a CPU that computes in bf16."""
+    del folder
+    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU does not compute in bf16")
+    return near_f32("diamond", "INFERENCE_PRECISION_HINT=bf16")
+
+
+def off_by_flushing(folder: Path) -> Problem:
+    """On any CPU that can take numbers next to 0 as 0."""
+    if FLUSHING not in ov.Core().get_property("CPU", "SUPPORTED_PROPERTIES"):
+        pytest.skip("this CPU plugin has no setting for denormal numbers")
+    return near_f32(fading(folder), f"{FLUSHING}=YES;INFERENCE_PRECISION_HINT=f32")
 
 
 def test_a_limit_of_errors_needs_devices_that_differ() -> None:
     with pytest.raises(DevicePlacementError, match="needs a CPU that computes in bf16"):
-        open_problem(near_f32("f32"))
+        open_problem(near_f32("diamond", "INFERENCE_PRECISION_HINT=f32"))
 
 
-def test_a_measured_problem_keeps_its_outputs_near(tmp_path: Path) -> None:
-    problem = near_f32("bf16")
-    near = {"near": Suite("measured here", {"diamond": problem}, budget=6)}
+@pytest.mark.parametrize("make_problem", [off_by_bf16, off_by_flushing])
+def test_a_measured_problem_keeps_its_outputs_near(
+    make_problem: Callable[[Path], Problem], tmp_path: Path
+) -> None:
+    problem = make_problem(tmp_path)
+    near = {"near": Suite("measured here", {"off": problem}, budget=6)}
     quick: dict[str, Any] = {"max_samples": 2, "confirmations": 0, "seeds": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(cast(dict[str, Suite], SUITES), "near", near["near"])
@@ -78,6 +99,7 @@ def test_a_measured_problem_keeps_its_outputs_near(tmp_path: Path) -> None:
     valid = [one for one in found if not one["error"]]
     assert 1 <= len(valid) <= len(found) == row.evaluations
     assert all(one["output_error"] is not None for one in valid)
+    assert any("outputs" in one["error"] for one in found if one["error"])  # some are too far off
     assert main(["replay", str(tmp_path), "--rounds", "3"]) in (0, 1)  # so small a model is noisy
     (line,) = read_lines(str(tmp_path / "replay.csv"))
     assert not line["failure"]
