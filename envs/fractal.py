@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.envs.compiled import compiled
+from device_placement.envs.graph import Float64, Int32
 
 Int = NDArray[np.int64]
-Int32 = NDArray[np.int32]
-Float64 = NDArray[np.float64]
 
 LARGEST_BALL = 10_000
 """Nodes at which a neighbourhood stops growing, so that large graphs stay quick."""

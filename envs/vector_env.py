@@ -119,7 +119,13 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self.single_action_space = self._parts.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._formulation = make_vector_formulation(formulation, self._parts, horizon)
+        self._formulation = make_vector_formulation(
+            formulation,
+            [one.coarse for one in self._parts.evaluators],
+            self._parts.layout,
+            self._parts.formulation,
+            horizon,
+        )
         self._ledger = Ledger(self.evaluators, self.layout, num_envs)
         self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
         self._static: Observation = {}  # empty until the first reset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from device_placement.envs.observation import UNPLACED
-from device_placement.envs.parts import EnvParts
+from device_placement.envs.coarsening import CoarseGraph
+from device_placement.envs.formulations import Formulation
+from device_placement.envs.observation import UNPLACED, Layout
 
 Numbers = NDArray[np.int64]  # (num_envs,)
 Assignments = NDArray[np.int64]  # (num_envs, max_groups) device of each group, or UNPLACED
@@ -47,13 +48,15 @@ class VectorFormulation(Protocol):
 class _PerModel(VectorFormulation):
     """What both have: sizes by model."""
 
-    parts: EnvParts
+    graphs: Sequence[CoarseGraph]  # one a model
+    layout: Layout
+    formulation: Formulation  # of one copy
     horizon: int
 
     @cached_property
     def _sizes(self) -> Numbers:
         """(num_graphs,) groups of each model."""
-        return np.array([one.coarse.num_groups for one in self.parts.evaluators])
+        return np.array([one.num_groups for one in self.graphs])
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,7 @@ class AssignMany(_PerModel):
     @cached_property
     def _masks(self) -> NDArray[np.bool_]:
         """(num_graphs, max_groups * num_devices)."""
-        one = self.parts.formulation
-        return np.stack([one.masks(each.coarse.supported, 0) for each in self.parts.evaluators])
+        return np.stack([self.formulation.masks(one.supported, 0) for one in self.graphs])
 
 
 @dataclass(frozen=True)
@@ -122,27 +124,32 @@ class ConstructMany(_PerModel):
     @cached_property
     def _masks(self) -> NDArray[np.bool_]:
         """(num_graphs, max_groups + 1, num_devices)."""
-        one, steps = self.parts.formulation, range(self.parts.layout.max_groups + 1)
+        steps = range(self.layout.max_groups + 1)
         return np.array(
-            [
-                [one.masks(each.coarse.supported, step) for step in steps]
-                for each in self.parts.evaluators
-            ]
+            [[self.formulation.masks(one.supported, step) for step in steps] for one in self.graphs]
         )
 
 
-_FORMULATIONS: dict[str, Callable[[EnvParts, int], VectorFormulation]] = {
+_MANY: dict[str, Callable[[Sequence[CoarseGraph], Layout, Formulation, int], VectorFormulation]] = {
     "assign": AssignMany,
     "construct": ConstructMany,
 }
 
 
-def make_vector_formulation(name: str, parts: EnvParts, horizon: int) -> VectorFormulation:
+def make_vector_formulation(
+    name: str,
+    graphs: Sequence[CoarseGraph],
+    layout: Layout,
+    formulation: Formulation,
+    horizon: int,
+) -> VectorFormulation:
     """Choose a formulation by name.
 
     Args:
         name: ``assign`` or ``construct``.
-        parts: made with that formulation and horizon.
+        graphs: of the models.
+        layout: the sizes that all of them are padded to.
+        formulation: the same of one copy.
         horizon: steps of an episode in ``assign``.
     """
-    return _FORMULATIONS[name](parts, horizon)
+    return _MANY[name](graphs, layout, formulation, horizon)

@@ -10,7 +10,7 @@ from device_placement.envs.compiled import compiled
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.graph import Bool, Int32
 
-MAX_CELLS = 30_000_000  # ideals times nodes, each in 5 bytes
+MAX_IDEAL_CELLS = 30_000_000  # ideals times nodes, each in 5 bytes
 NONE, LATER = -1, -2  # not available; available, and its ideal not known yet
 
 
@@ -24,7 +24,7 @@ class Ideals:
     step_to: Int32  # (num_steps,) the ideal that it makes
 
 
-def find_ideals(num_nodes: int, edges: Int32, max_cells: int = MAX_CELLS) -> Ideals:
+def find_ideals(num_nodes: int, edges: Int32, max_cells: int = MAX_IDEAL_CELLS) -> Ideals:
     """Every ideal of a DAG.
 
     Args:

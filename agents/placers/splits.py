@@ -13,7 +13,7 @@ from device_placement.envs.compiled import compiled
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.graph import Bool, Float64, Int32
 
-MAX_CELLS = 20_000_000  # ideals times ways to use devices, each in 16 bytes
+MAX_TABLE_CELLS = 20_000_000  # ideals times ways to use devices, each in 16 bytes
 SLACK = 1e-9  # relative: equal sums may be rounded differently
 
 
@@ -61,7 +61,7 @@ def best_split(
         DevicePlacementError: when there are too many ideals for so many devices.
     """
     ways = int(np.prod(kinds.count + 1))
-    if len(ideals.member) * ways > MAX_CELLS:
+    if len(ideals.member) * ways > MAX_TABLE_CELLS:
         raise DevicePlacementError(
             f"{len(ideals.member)} sets to cut after, times {ways} ways to use the devices, are "
             "too many; use cp_sat, or fewer groups: max_groups=..."
