@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/device-placement train --preset ppo --model resnet50 --budget 60
 
 test: .venv/tested lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/tested
 	$(BIN)/ruff check .

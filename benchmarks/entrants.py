@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from device_placement.agents.placers import PLACERS
+from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.result import Placer, PlacerResult, Trace, Traced
 from device_placement.agents.presets import PRESETS
 from device_placement.envs.env import DevicePlacementEnv
@@ -87,15 +87,17 @@ def find_entrant(name: str) -> Placer:
     Learner(preset='hsdag', ... without=('position_sinusoid',))
     """
     if ":" not in name:
-        from device_placement.agents.learner import Learner, named_search  # with torch
-
-        if name in VARIANTS:
-            return Learner("hsdag", without=VARIANTS[name])
-        if name not in EVERYONE:
+        if name in PLACERS:
+            return make_placer(name)
+        if name not in (*PRESETS, *VARIANTS):
             raise DevicePlacementError(
                 f"{unknown('placer', name, (*EVERYONE, *VARIANTS))} {ADVICE}"
             )
-        return named_search(name)
+        from device_placement.agents.learner import Learner  # with torch, which takes seconds
+
+        if name in VARIANTS:
+            return Learner("hsdag", without=VARIANTS[name])
+        return Learner(name)
     module, _, attribute = name.rpartition(":")
     function = getattr(_load(module), attribute, None)
     if not callable(function) or first_parameter(function) not in ("env", "evaluator"):

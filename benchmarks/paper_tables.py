@@ -31,8 +31,6 @@ from device_placement.benchmarks.suites import PAPER
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.execution.evaluation import single_assignments
 from device_placement.envs.execution.hardware import PAPER_SINGLES_S
-from device_placement.envs.graph import read_graph
-from device_placement.envs.models import load_model
 
 SUITE = "paper"
 NO_MEMORY = "out of memory"
@@ -117,7 +115,7 @@ def graph_sizes() -> Table:
     heads = ["", "nodes, paper", "nodes, ours", "edges, paper", "edges, ours"]
     lines = []
     for model, (nodes, edges) in SIZES.items():
-        graph = read_graph(load_model(model), "CPU", simulated=True)
+        graph = open_problem(PAPER[_problem(model)[1]]).coarse.graph
         numbers = (nodes, graph.num_ops, edges, graph.num_edges)
         lines.append([TITLES[model], *map(str, numbers)])
     caption = (

@@ -10,11 +10,20 @@ from pathlib import Path
 
 from device_placement.benchmarks.layered import PREFIX, layered_evaluator
 from device_placement.benchmarks.suites import MEASURED, SUITES, Problem
+from device_placement.envs.devices import parse_devices
 from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.execution.derive import derive_profile
 from device_placement.envs.execution.evaluation import Evaluator, single_assignments
-from device_placement.envs.execution.factory import make_evaluator
+from device_placement.envs.execution.factory import (
+    check_several,
+    make_evaluator,
+    simulate,
+    usual_devices,
+)
 from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.execution.settings import MeasureConfig, measure_options
+from device_placement.envs.graph import ComputationGraph, read_graph
+from device_placement.envs.models import load_model
 from device_placement.envs.workloads import is_workload
 
 WORKLOADS = "workloads"
@@ -104,14 +113,31 @@ def _simulator(problem: Problem) -> Evaluator:
         return layered_evaluator(
             problem.model, problem.hardware, problem.devices, problem.schedule, problem.max_groups
         )
-    return make_evaluator(
-        problem.model,
-        problem.devices,
-        max_groups=problem.max_groups,
-        evaluator="simulator",
-        hardware=problem.hardware,
-        schedule=problem.schedule,
+    if is_workload(problem.model):
+        return make_evaluator(
+            problem.model,
+            problem.devices,
+            max_groups=problem.max_groups,
+            evaluator="simulator",
+            hardware=problem.hardware,
+            schedule=problem.schedule,
+        )
+    hardware = problem.hardware or "desktop"
+    chosen = usual_devices(hardware) if problem.devices == "auto" else problem.devices
+    devices = check_several(parse_devices(chosen))
+    graph = dataclasses.replace(
+        _graph(problem.model), devices=tuple(device.name for device in devices)
     )
+    profile = derive_profile(graph, hardware, devices)
+    return simulate(
+        graph, devices, profile, max_groups=problem.max_groups, schedule=problem.schedule
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _graph(model: str) -> ComputationGraph:
+    """The graph of a model, on one device; `simulate` says which other devices support what."""
+    return read_graph(load_model(model), "CPU", simulated=True)
 
 
 def _measuring(problem: Problem, measuring: MeasureConfig) -> OpenVINOEvaluator:

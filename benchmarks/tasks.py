@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import os
 import re
 import shutil
+import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +52,6 @@ class Task:
 
 def run_task(task: Task) -> RunRow:
     """One run, with every evaluation written to its trace."""
-    import torch
-
-    torch.set_num_threads(1)
     keep_freed_memory()
     path = task.trace
     try:
@@ -72,6 +71,7 @@ def run_task(task: Task) -> RunRow:
 
 def _run(task: Task) -> RunRow:
     placer = find_entrant(task.placer)
+    _take_one_core()
     with opened(task.problem, task.measuring) as evaluator:
         recorder = RecordingEvaluator(evaluator, task.budget, task.trace)
         gone_on_with = recorder.num_distinct > 0
@@ -80,6 +80,13 @@ def _run(task: Task) -> RunRow:
         found = placer.place(recorder, task.budget, task.seed)
         row = _row_of(task, recorder, found)
     return dataclasses.replace(row, wall_s=NAN) if gone_on_with else row
+
+
+def _take_one_core() -> None:
+    """Let torch compute on one core, also where nothing but the placer imports it, and later."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _row_of(task: Task, recorder: RecordingEvaluator, found: PlacerResult) -> RunRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -31,7 +32,12 @@ class _Worker(Generic[Task]):
     connection: Connection[Any, Any]
     task: Task
     limit_s: float
-    deadline: float
+    started: bool = False  # whether the process is up
+    deadline: float = math.inf
+
+    def start(self) -> None:
+        """The time of the task runs from now on."""
+        self.started, self.deadline = True, time.monotonic() + self.limit_s
 
 
 def run_all(
@@ -49,21 +55,23 @@ def run_all(
         function: of a module, as it is looked up in the processes; it raises nothing.
         tasks: in the order they are begun; these and the results are pickled.
         jobs: processes at a time.
-        time_limit_s: what one task may take.
+        time_limit_s: what one task may take, once there is a process for it.
 
     Yields:
         The task and its result, in the order the tasks end.
     """
     waiting, idle, busy = deque(tasks), list[_Process](), list[_Worker[Task]]()
-    limit_s = float("inf") if time_limit_s is None else time_limit_s
+    limit_s = math.inf if time_limit_s is None else time_limit_s
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
+                started = bool(idle)
                 process, connection = idle.pop() if idle else _start(function)
                 with contextlib.suppress(ConnectionError):  # it has died, as is seen below
                     connection.send(waiting[0])
-                deadline = time.monotonic() + limit_s
-                busy.append(_Worker(process, connection, waiting.popleft(), limit_s, deadline))
+                busy.append(_Worker(process, connection, waiting.popleft(), limit_s))
+                if started:
+                    busy[-1].start()
             for worker in _ended(busy):
                 busy.remove(worker)
                 result = _receive(worker)
@@ -79,11 +87,27 @@ def run_all(
 
 
 def _ended(busy: Sequence[_Worker[Task]]) -> list[_Worker[Task]]:
-    """Those that have a result, have died or took too long; waits until there are some."""
+    """Those that have a result, have died or took too long; waits until something happens."""
     left_s = min(worker.deadline for worker in busy) - time.monotonic()
     ready = wait([one.connection for one in busy], None if left_s > 1e6 else max(0, left_s))
     now = time.monotonic()
-    return [one for one in busy if one.connection in ready or now >= one.deadline]
+    return [
+        one
+        for one in busy
+        if (one.connection in ready and not _just_started(one)) or now >= one.deadline
+    ]
+
+
+def _just_started(worker: _Worker[Any]) -> bool:
+    """Whether all that a worker has to say is that its process is up."""
+    if worker.started:
+        return False
+    try:
+        worker.connection.recv()
+    except (EOFError, ConnectionError):  # it has died, as is seen where its result is received
+        return False
+    worker.start()
+    return True
 
 
 def _start(function: Callable[[Any], Any]) -> _Process:
@@ -111,6 +135,7 @@ def _receive(worker: _Worker[Any]) -> Any:
 def _work(connection: Connection[Any, Any], function: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    connection.send(None)
     while True:
         connection.send(function(connection.recv()))
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.graph import Bool, Float64
@@ -103,6 +102,8 @@ def _route(coarse: CoarseGraph) -> tuple[Int, tuple[tuple[int, ...], ...]]:
 
 def _assign_lanes(level: Int, routes: tuple[tuple[int, ...], ...], num_groups: int) -> Float64:
     """A lane for each slot, once per level: near the slot's producers and the middle."""
+    from scipy.optimize import linear_sum_assignment  # here, as importing takes longer than running
+
     producers: list[list[int]] = [[] for _ in level]
     for route in routes:
         for before, after in pairwise(route):

@@ -11,8 +11,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from device_placement.envs.graph import ComputationGraph, Float64
 
@@ -96,6 +94,9 @@ def number_topologically(graph: ComputationGraph, op_group: Int) -> Int:
 
 def components(num_nodes: int, edge_index: Int, connection: Literal["weak", "strong"]) -> Int:
     """Label of the weakly or strongly connected component of each node, (num_nodes,)."""
+    from scipy.sparse import csr_array  # here, as importing takes longer than running
+    from scipy.sparse.csgraph import connected_components
+
     weights: Float64 = np.ones(edge_index.shape[1])
     cells = csr_array((weights, edge_index), (num_nodes, num_nodes), dtype=np.float64)
     _, label = connected_components(cells, connection=connection)

@@ -7,12 +7,16 @@ separated by commas, or ``every:N``), FAULT happens while that placement is in S
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import dataclasses
 import os
 import resource
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +24,18 @@ import psutil
 
 from device_placement.envs.execution import worker
 from device_placement.envs.execution.local_bench import LocalBench
+from device_placement.envs.execution.measure import Program
 
 FOREVER_S = 100_000
+DAWDLE_S = 0.05
+HOARD: list[bytearray] = []
 
 
-def kill_soon() -> None:
+def kill_soon() -> threading.Timer:
     """As the system does when memory runs out: in the middle, without a word."""
-    threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    end = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGKILL))
+    end.start()
+    return end
 
 
 def abort() -> None:
@@ -47,7 +56,11 @@ def hang_with_the_interpreter() -> None:
 def starve() -> None:
     """Leave hardly any memory."""
     used = psutil.Process().memory_info().vms
-    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), used + (1 << 20)))
+    resource.setrlimit(resource.RLIMIT_AS, (used, used))
+    for size in (1 << 20, 1 << 15):  # what the allocator has kept is to be had without a limit
+        with contextlib.suppress(MemoryError):
+            while True:
+                HOARD.append(bytearray(size))
 
 
 def chatter() -> None:
@@ -55,13 +68,29 @@ def chatter() -> None:
     os.write(1, b"compiling kernels ...\n" * 100)
 
 
-FAULTS = {
+def dawdle() -> None:
+    """As a plugin that waits for a device, but not for ever."""
+    time.sleep(DAWDLE_S)
+
+
+def slowed(run: Callable[[int], float]) -> Callable[[int], float]:
+    def dawdling(runs: int) -> float:
+        start = time.perf_counter()
+        dawdle()
+        run(runs)
+        return (time.perf_counter() - start) / runs
+
+    return dawdling
+
+
+FAULTS: dict[str, Callable[[], threading.Timer | None]] = {
     "kill": kill_soon,
     "abort": abort,
     "hang": hang,
     "hang_with_the_interpreter": hang_with_the_interpreter,
     "starve": starve,
     "chatter": chatter,
+    "dawdle": dawdle,
 }
 
 
@@ -83,14 +112,22 @@ class FaultyBench(LocalBench):
         return super().measure(job)
 
     def _build(self, entry: Any) -> Any:
-        if getattr(self, "_stage", "") == "compile" and self._partner is not None:
-            self._fault()
-        return super()._build(entry)
+        due = getattr(self, "_stage", "") == "compile" and self._partner is not None
+        return self._with_fault(super()._build, entry) if due else super()._build(entry)
 
-    def _time(self, *arguments: Any) -> Any:
-        if self._stage == "time":
-            self._fault()
-        return super()._time(*arguments)
+    def _time(self, program: Program, *arguments: Any) -> Any:
+        if self._stage != "time":
+            return super()._time(program, *arguments)
+        if self._fault is dawdle:
+            program = dataclasses.replace(program, run=slowed(program.run))
+        return self._with_fault(super()._time, program, *arguments)
+
+    def _with_fault(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        end = self._fault()
+        result = function(*arguments)
+        if end is not None:
+            end.join()  # the end comes within this stage, however late the system lets it
+        return result
 
 
 if __name__ == "__main__":

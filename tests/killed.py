@@ -15,6 +15,8 @@ import signal
 import sys
 from typing import Any
 
+import torch.utils.tensorboard  # noqa: F401
+import torch_geometric.nn  # noqa: F401
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 

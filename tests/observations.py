@@ -69,7 +69,7 @@ def trained(algorithm: Any, policy: Any, formulation: str, **options: Any) -> di
     """The weights after two updates."""
     env = gym.make(f"device_placement.envs:{NAMES[formulation]}", model="diamond")
     if algorithm is not A2C:
-        options = {"batch_size": 16, **options}
+        options = {"batch_size": 16, "n_epochs": 3, **options}
     agent = algorithm(policy, env, n_steps=16, seed=3, **options).learn(32)
     return dict(agent.policy.state_dict())
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -13,7 +11,6 @@ from device_placement.envs import OpenVINOEvaluator
 from problems import TWO_CPUS, measured
 
 QUICK = {"max_samples": 6, "store": None, "confirmations": 0}
-PATIENCE_S = 180
 
 
 def isolated(**options: Any) -> OpenVINOEvaluator:
@@ -26,13 +23,6 @@ def isolated(**options: Any) -> OpenVINOEvaluator:
 def mixed(evaluator: OpenVINOEvaluator, number: int) -> list[int]:
     """The placement of a number, which is no single."""
     return [(number >> group) & 1 for group in range(evaluator.coarse.num_groups)]
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 OTHERS: set[int] = set()  # measuring processes of other tests

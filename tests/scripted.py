@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from itertools import product
 
@@ -12,6 +14,8 @@ from device_placement.envs.coarsening import CoarseGraph, coarsen
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import PlacementError
 from device_placement.envs.execution.evaluation import Evaluation
+from device_placement.envs.execution.factory import make_evaluator
+from device_placement.envs.execution.simulator import SimulatedEvaluator
 from device_placement.envs.graph import ComputationGraph, read_graph
 from device_placement.envs.models import load_model
 from device_placement.envs.placement import check_assignment
@@ -71,12 +75,29 @@ def additive(
     return time_s
 
 
+@functools.cache
+def diamond_groups() -> CoarseGraph:
+    return coarsen(read_graph(load_model("diamond"), DEVICES, simulated=True), "fusion")
+
+
 def diamond_evaluator() -> ScriptedEvaluator:
     """The real `diamond` in four groups; the best gives `left` alone to the second device."""
-    coarse = coarsen(read_graph(load_model("diamond"), DEVICES, simulated=True), "fusion")
+    coarse = diamond_groups()
     source, left, right, join = [1.0, 2.0], [5.0, 1.0], [1.0, 5.0], [1.0, 2.0]
     times = additive([source, left, right, join], coarse.edge_index, [0.5] * coarse.num_edges)
     return ScriptedEvaluator(coarse, DEVICES, times)
+
+
+def simulated_diamond() -> SimulatedEvaluator:
+    """The diamond in the simulator; the best is the same, as costs but for moves are."""
+    plain = make_evaluator("diamond", DEVICES, evaluator="simulator")
+    assert isinstance(plain, SimulatedEvaluator)
+    op_s = np.zeros_like(plain.profile.op_s)
+    _, first = np.unique(plain.coarse.op_group, return_index=True)
+    op_s[first] = 1e-3 * np.array([[1.0, 2.0], [5.0, 1.0], [1.0, 5.0], [1.0, 2.0]])
+    apart = 5e-4 * (1.0 - np.eye(2))
+    profile = dataclasses.replace(plain.profile, op_s=op_s, latency_s=apart)
+    return SimulatedEvaluator(plain.coarse, DEVICES, profile=profile)
 
 
 def twelve_groups_evaluator() -> ScriptedEvaluator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import functools
 import importlib
 import pkgutil
 import shutil
@@ -107,6 +108,7 @@ def sources(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+@functools.cache
 def imports(path: Path) -> list[str]:
     """Every imported name, those inside functions and type-checking blocks included."""
     found = []

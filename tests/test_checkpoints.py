@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from device_placement.agents.saved import PolicyCard, read_progress
 from device_placement.agents.settings import going_on
 from device_placement.agents.training import TrainConfig, train
 from device_placement.envs import DevicePlacementError
+from problems import chain
 from runs import lines
 from scripted import diamond_evaluator
 
@@ -39,12 +41,14 @@ class Killed:
     budget: int
     moment: str
     number: int
+    override: str = ""
 
     def config(self, out: Path, **more: Any) -> TrainConfig:
         return TrainConfig(
             model=self.models,
             **SIMULATED,
             preset=self.preset,
+            override=self.override,
             budget=self.budget,
             rounds=0,
             checkpoint_s=0.0,
@@ -56,14 +60,24 @@ class Killed:
         words = ["train", "--model", self.models, "--preset", self.preset]
         words += ["--devices", "CPU,GPU", "--evaluator", "simulator", "--max-groups", "12"]
         words += ["--budget", str(self.budget), "--rounds", "0", "--checkpoint-s", "0"]
+        words += ["--override", self.override] if self.override else []
         return [self.moment, self.number, [*words, "--out", str(out)]]
 
 
 KILLED = {
-    "in a rollout": Killed("nodewise_ppo", "resnet50", 100, "evaluation", 80),
-    "in an update": Killed("hsdag", "resnet50", 44, "update", 2),
-    "saving, two models": Killed("nodewise_ppo", "resnet50,diamond", 90, "saving", 3),
+    "in a rollout": Killed("nodewise_ppo", "chain.xml", 50, "evaluation", 40),
+    "in an update": Killed("hsdag", "chain.xml", 24, "update", 2, "n_steps=10"),
+    "saving, two models": Killed("nodewise_ppo", "chain.xml,diamond", 60, "saving", 2),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def chain_here(folder: Path) -> Iterator[None]:
+    """`chain.xml` in the current folder: soon loaded, and it has many placements."""
+    chain(folder, length=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +90,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         check=True,
-        timeout=300,
+        timeout=600,
     )
     assert json.loads(done.stdout) == [-signal.SIGKILL] * len(cases), done.stderr
     return folders
@@ -139,7 +153,12 @@ def test_a_raised_budget_ends_as_if_it_had_been_so_from_the_beginning(
     preset: str, formulation: str, tmp_path: Path
 ) -> None:
     def run(out: str, budget: int, **more: Any) -> Path:
-        config: dict[str, Any] = {**SIMULATED, "checkpoint_s": 1e9, **more}
+        config: dict[str, Any] = {
+            **SIMULATED,
+            "model": "chain.xml",
+            "checkpoint_s": 1e9,
+            **more,
+        }
         folder = tmp_path / out
         assert train(TrainConfig(out=str(folder), budget=budget, rounds=0, **config)) == 0
         return folder

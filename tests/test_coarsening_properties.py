@@ -118,20 +118,25 @@ def test_groups_that_could_come_next_go_by_their_smallest_op(graph: ComputationG
     assert list(order) == list(range(coarse.num_groups))
 
 
-@pytest.mark.parametrize("method", ["none", "fusion"])
-@pytest.mark.parametrize("shape", ["chain", "layers", "isolated", "hub"])
-def test_fifty_thousand_ops(shape: str, method: str):
+@pytest.fixture(scope="module", params=["chain", "layers", "isolated", "hub"])
+def fifty_thousand_ops(request: pytest.FixtureRequest) -> ComputationGraph:
     num_ops = 50_000
-    graph = {
+    shapes = {
         "chain": lambda: make_graph([(op, op + 1) for op in range(num_ops - 1)]),
         "layers": lambda: layered(num_ops, width=500),
         "isolated": lambda: make_graph([], num_ops),
         "hub": lambda: make_graph([(0, op) for op in range(1, num_ops)]),
-    }[shape]()
+    }
+    return shapes[request.param]()
+
+
+@pytest.mark.parametrize("method", ["none", "fusion"])
+def test_fifty_thousand_ops(fifty_thousand_ops: ComputationGraph, method: str):
+    graph = fifty_thousand_ops
     coarse = coarsen(graph, method, max_groups=64)
     check(graph, coarse)
     assert coarse.num_groups == 64
-    assert np.bincount(coarse.op_group).max() < num_ops / 10  # no group swallows the rest
+    assert np.bincount(coarse.op_group).max() < graph.num_ops / 10  # no group swallows the rest
 
 
 @settings(max_examples=20)

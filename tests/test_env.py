@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ import device_placement.agents
 import device_placement.envs
 from device_placement.envs import DevicePlacementEnv, DevicePlacementError
 from device_placement.envs.rewards import REWARDS
+from problems import QUICK, chain
 from scripted import twelve_groups_evaluator
 
 IDS = [
@@ -35,7 +37,7 @@ def scripted(**arguments: Any) -> DevicePlacementEnv:
 
 @pytest.mark.parametrize("name", IDS)
 def test_gymnasiums_checker_passes(name: str) -> None:
-    check_env(gym.make(name, model="diamond").unwrapped)
+    check_env(gym.make(name, model="diamond", **QUICK).unwrapped)
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -44,18 +46,18 @@ def test_stable_baselines_checker_passes_but_for_its_advice_on_2d_boxes(name: st
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_sb3(gym.make(name, model="diamond").unwrapped)
+        check_sb3(gym.make(name, model="diamond", **QUICK).unwrapped)
     messages = [str(warning.message) for warning in caught]
     assert all("unconventional shape" in message for message in messages), messages
 
 
 @pytest.mark.parametrize("name", IDS)
 def test_specs_serialise(name: str) -> None:
-    spec = gym.make(name, model="diamond", horizon=3).spec
+    spec = gym.make(name, model="diamond", horizon=3, **QUICK).spec
     assert spec is not None
     assert json.loads(spec.to_json())["id"] == name
     assert spec.nondeterministic is not name.startswith("Simulated")
-    again = gym.make(gym.spec(name)).spec
+    again = gym.make(gym.spec(name), model="diamond", **QUICK).spec
     assert again is not None
 
 
@@ -91,10 +93,10 @@ def test_placements_in_info_are_lists_that_deep_copies_take_as_a_whole(key: str)
 
 
 @pytest.mark.parametrize("suffix", ["", "Construct", "Refine"])
-def test_simulated_rollouts_repeat_for_a_seed(suffix: str) -> None:
-    rollouts = []
+def test_simulated_rollouts_repeat_for_a_seed(suffix: str, folder: Path) -> None:
+    models, rollouts = ["diamond", chain(folder)], []
     for _ in range(2):
-        env = gym.make(f"SimulatedDevicePlacement{suffix}-v0", model=["diamond", "resnet50"])
+        env = gym.make(f"SimulatedDevicePlacement{suffix}-v0", model=models)
         env.action_space.seed(1)
         observation, _ = env.reset(seed=5)
         rollout = [observation]
@@ -122,11 +124,12 @@ def test_observations_are_copies() -> None:
         np.testing.assert_array_equal(array, kept[key])
 
 
-def test_several_models_are_padded_to_the_largest_and_padding_is_ignored() -> None:
-    env = gym.make("SimulatedDevicePlacement-v0", model=["diamond", "resnet50"]).unwrapped
+def test_several_models_are_padded_to_the_largest_and_padding_is_ignored(folder: Path) -> None:
+    env = gym.make("SimulatedDevicePlacement-v0", model=["diamond", chain(folder)]).unwrapped
     assert isinstance(env, DevicePlacementEnv)
     observation, info = env.reset(seed=0, options={"graph_id": 0})
     groups = env.coarse.num_groups
+    assert groups < len(observation["node_mask"])
     assert observation["node_mask"].sum() == groups == len(info["placement"])
     assert not observation["node_features"][groups:].any()
     assert not observation["placement"][groups:].any()

@@ -12,7 +12,8 @@ import pytest
 
 from device_placement.envs.execution import isolation
 from device_placement.envs.execution.process import Worker, WorkerError
-from processes import PATIENCE_S, isolated, mixed, wait_until, workers
+from processes import isolated, mixed, workers
+from waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.usefixtures("ignore_other_workers")
 
@@ -27,40 +28,46 @@ def test_both_isolations_find_the_same_placements_invalid_and_outputs_equal() ->
     there.close()
 
 
-@pytest.mark.parametrize(
-    ("fault", "stage", "error"),
-    [
+def test_a_crash_is_an_invalid_evaluation_and_the_next_one_is_measured(
+    faulty: Callable[..., None],
+) -> None:
+    evaluator, number = isolated(), 1
+    for fault, stage, error in (
         ("kill", "compile", r"was killed by SIGKILL \(.*memory.*\) while compiling"),
         ("kill", "time", r"was killed by SIGKILL \(.*memory.*\) while timing"),
         ("abort", "compile", r"SIGABRT while compiling\. It said: plugin: assertion failed"),
         ("abort", "time", r"SIGABRT while timing"),
         ("starve", "compile", r"ran out of memory"),
-    ],
-)
-def test_a_crash_is_an_invalid_evaluation_and_the_next_one_is_measured(
-    faulty: Callable[..., None], fault: str, stage: str, error: str
-) -> None:
-    faulty(fault, stage, "2")
-    evaluator = isolated()
-    found = [evaluator.evaluate(mixed(evaluator, number)) for number in (1, 2, 3)]
-    assert [one.valid for one in found] == [True, False, True]
-    with pytest.raises(WorkerError, match=error):
-        raise WorkerError(found[1].error)
-    assert evaluator.evaluate(mixed(evaluator, 2)).error == found[1].error  # is not tried again
+    ):
+        faulty(fault, stage, "2")  # of the worker that is started next
+        assert evaluator.evaluate(mixed(evaluator, number)).valid
+        lost = evaluator.evaluate(mixed(evaluator, number + 1))
+        assert not lost.valid
+        with pytest.raises(WorkerError, match=error):
+            raise WorkerError(lost.error)
+        again = evaluator.evaluate(mixed(evaluator, number + 1))
+        assert again.error == lost.error  # is not tried again
+        number += 2
+    assert evaluator.evaluate(mixed(evaluator, number)).valid
     evaluator.close()
 
 
-@pytest.mark.parametrize("fault", ["hang", "hang_with_the_interpreter"])
-@pytest.mark.parametrize("stage", ["compile", "time"])
-def test_a_plugin_that_never_returns_is_cut_off(
-    faulty: Callable[..., None], fault: str, stage: str
-) -> None:
-    faulty(fault, stage, "2")
-    evaluator = isolated(timeout_s=2.0)
-    found = [evaluator.evaluate(mixed(evaluator, number)) for number in (1, 2, 3)]
-    assert [one.valid for one in found] == [True, False, True]
-    assert "Timed out: the measuring process took more than 2 s" in found[1].error
-    assert {"compile": "compiling", "time": "timing"}[stage] in found[1].error
+def test_a_plugin_that_never_returns_is_cut_off(faulty: Callable[..., None]) -> None:
+    evaluator, number = isolated(timeout_s=PATIENCE_S), 1
+    assert isinstance(evaluator.bench, isolation.IsolatedBench)
+    for fault in ("hang", "hang_with_the_interpreter"):
+        for stage, doing, limit_s in (("compile", "compiling", 1.0), ("time", "timing", 3.0)):
+            faulty(fault, stage, "2")  # of the worker that is started next
+            evaluator.bench._timeout_s = PATIENCE_S
+            assert evaluator.evaluate(mixed(evaluator, number)).valid
+            evaluator.bench._timeout_s = limit_s
+            lost = evaluator.evaluate(mixed(evaluator, number + 1))
+            assert not lost.valid
+            assert "Timed out: the measuring process took more than" in lost.error
+            assert f"{limit_s:g} s and was killed while {doing}." in lost.error
+            number += 2
+    evaluator.bench._timeout_s = PATIENCE_S
+    assert evaluator.evaluate(mixed(evaluator, number)).valid
     evaluator.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,7 +18,8 @@ from device_placement.envs import DevicePlacementEnv, OpenVINOEvaluator, make_ev
 from device_placement.envs.execution.isolation import COMMAND
 from device_placement.envs.execution.process import Worker
 from problems import TWO_CPUS, measured
-from processes import PATIENCE_S, QUICK, isolated, mixed, wait_until, workers
+from processes import QUICK, isolated, mixed, workers
+from waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.usefixtures("ignore_other_workers")
 
@@ -39,9 +41,9 @@ def test_a_process_of_its_own_measures_and_is_gone_afterwards() -> None:
 SCRIPT = """
     import sys, time
     from device_placement.envs import make_evaluator
-    evaluator = make_evaluator("diamond", {devices!r}, store=None, timeout_s=30)
+    evaluator = make_evaluator("diamond", {devices!r}, **{options!r})
     groups = evaluator.coarse.num_groups
-    for number in range(1, 2 ** groups - 1):
+    for number in range(1, 5):
         found = evaluator.evaluate([(number >> group) & 1 for group in range(groups)])
         assert found.valid, found.error
         print(evaluator.bench._worker.pid, flush=True)
@@ -50,7 +52,7 @@ SCRIPT = """
 
 
 def script(end: str = "") -> str:
-    return textwrap.dedent(SCRIPT).format(devices=TWO_CPUS, end=end)
+    return textwrap.dedent(SCRIPT).format(devices=TWO_CPUS, options=QUICK, end=end)
 
 
 def test_it_works_from_a_script_on_standard_input(tmp_path: Path) -> None:
@@ -72,7 +74,7 @@ def test_it_works_from_a_script_on_standard_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_when_the_parent_is_killed(tmp_path: Path, number: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", script("time.sleep(100)")],
+        [sys.executable, "-c", script("time.sleep(1000)")],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"TMPDIR": str(tmp_path)},
@@ -118,6 +120,7 @@ def test_it_works_in_the_daemonic_children_of_a_vector_environment() -> None:
     def make() -> DevicePlacementEnv:
         return DevicePlacementEnv("diamond", TWO_CPUS, horizon=3, **QUICK)
 
+    multiprocessing.set_forkserver_preload([SubprocVecEnv.__module__])  # once for both
     envs = SubprocVecEnv([make, make])
     envs.reset()
     for _ in range(3):

@@ -91,7 +91,7 @@ def test_a_transformer_loads_splits_and_computes_what_torch_does(
     evaluator = OpenVINOEvaluator(model, coarse, TWO_CPUS, core=core, **QUICK)
     generator = np.random.default_rng(0)
     inputs = {name: value.numpy() for name, value in example().items()}
-    for _ in range(3):
+    for _ in range(2):
         assignment = random_assignment(coarse, generator)
         assert evaluator.evaluate(assignment).error == ""
         placement = Placement.from_groups(coarse, evaluator.devices, assignment)

@@ -50,7 +50,7 @@ def test_it_runs_without_a_warning(
     work.mkdir()
     notebook = read(path)
     resources = {"metadata": {"path": str(work)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
     assert complaints(notebook) == []
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,13 +8,12 @@ import torch
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from device_placement.agents import SB3VecEnv, greedy_assignment, make_algorithm
-from device_placement.agents.presets import PRESETS, preset
+from device_placement.agents import SB3VecEnv, make_algorithm
+from device_placement.agents.presets import PRESETS
 from device_placement.envs import (
     DevicePlacementEnv,
     DevicePlacementError,
     DevicePlacementVectorEnv,
-    SimulatedEvaluator,
 )
 from rollouts import same, simulator
 
@@ -91,41 +88,6 @@ def test_training_is_the_same_as_on_dummy_vec_env(name: str, formulation: str) -
         algorithm.learn(200)
         weights.append(torch.nn.utils.parameters_to_vector(algorithm.policy.parameters()))
     assert torch.equal(*weights)
-
-
-def mixed_diamond() -> SimulatedEvaluator:
-    """The diamond with times and transfers of whose placements [0, 1, 0, 0] is the soonest."""
-    plain = simulator()
-    op_s = np.zeros_like(plain.profile.op_s)
-    _, first = np.unique(plain.coarse.op_group, return_index=True)
-    op_s[first] = 1e-3 * np.array([[1.0, 2.0], [5.0, 1.0], [1.0, 5.0], [1.0, 2.0]])
-    apart = 5e-4 * (1.0 - np.eye(2))
-    profile = dataclasses.replace(plain.profile, op_s=op_s, latency_s=apart)
-    return SimulatedEvaluator(plain.coarse, "CPU,GPU", profile=profile)
-
-
-@pytest.mark.parametrize("formulation", ["assign", "construct"])
-@pytest.mark.parametrize("seed", range(2))
-def test_ppo_learns_the_optimum_on_native_copies(formulation: str, seed: int) -> None:
-    evaluator = mixed_diamond()
-    placements = np.array([*product(range(2), repeat=4)])
-    best = placements[evaluator.evaluate_many(placements).argmin()].tolist()
-    assert best == [0, 1, 0, 0]
-    settings = {
-        "evaluator": [evaluator],
-        "formulation": formulation,
-        "reward": preset("ppo", formulation).reward,
-    }
-    envs = DevicePlacementVectorEnv(4, autoreset_mode="SameStep", **settings)
-    algorithm = make_algorithm(
-        "ppo",
-        SB3VecEnv(envs),
-        formulation=formulation,
-        seed=seed,
-        overrides={"n_steps": {"assign": 4, "construct": 16}[formulation]},  # as many as from one
-    )
-    algorithm.learn(STEPS[formulation])
-    assert greedy_assignment(algorithm, DevicePlacementEnv(**settings)) == best
 
 
 def test_attributes_and_methods_are_reached() -> None:

@@ -18,6 +18,7 @@ import pytest
 from device_placement.agents.search import RandomConfig, search_randomly
 from device_placement.agents.training import TrainConfig, train
 from device_placement.envs import EvaluationStore, Placement
+from device_placement.envs.execution.isolation import IsolatedBench
 from problems import TWO_CPUS, chain
 from runs import MEASURING, evaluator_of, lines, rows
 
@@ -29,9 +30,9 @@ def test_a_training_goes_on_while_its_workers_are_killed(
     store, out = tmp_path / "store.sqlite", tmp_path / "run"
     faulty("kill", "both", "every:4")
     config = TrainConfig(
-        model=chain(tmp_path, length=16),
+        model=chain(tmp_path, length=6),
         devices=TWO_CPUS,
-        budget=103,
+        budget=23,
         rounds=0,
         store=str(store),
         out=str(out),
@@ -40,12 +41,12 @@ def test_a_training_goes_on_while_its_workers_are_killed(
     assert train(config) == 0
     found = lines(out)
     keys = Counter(tuple(line["assignment"]) for line in found)
-    assert len(found) == 103
+    assert len(found) == 23
     assert set(keys.values()) == {1}
     killed = [line for line in found if line["evaluation"]["error"]]
-    assert len(killed) == 25
+    assert len(killed) == 5
     stages = Counter(line["evaluation"]["error"].rpartition(" while ")[2] for line in killed)
-    assert stages == {"compiling.": 12, "timing.": 13}
+    assert stages == {"compiling.": 2, "timing.": 3}
     assert all("SIGKILL" in line["evaluation"]["error"] for line in killed)
     # All but those that were killed, and the reference, which is kept apart.
     assert len(rows(store)) == len(found) - len(killed) - 1
@@ -57,7 +58,10 @@ def test_a_placement_that_was_lost_is_not_stored_as_anything(
 ) -> None:
     store = tmp_path / "store.sqlite"
     faulty("hang", "time", "1")
-    evaluator = evaluator_of("diamond", store, timeout_s=1.0)
+    evaluator = evaluator_of("diamond", store)
+    assert evaluator.evaluate([0] * 4).valid  # the reference, which is kept apart
+    assert isinstance(evaluator.bench, IsolatedBench)
+    evaluator.bench._timeout_s = 1.0
     assert "Timed out" in evaluator.evaluate([0, 1, 0, 0]).error
     evaluator.close()
     assert rows(store) == []
@@ -69,9 +73,9 @@ def test_a_placement_that_was_lost_is_not_stored_as_anything(
     again.close()
 
 
-def search(tmp_path: Path, store: Path, budget: int = 30, out: str = "run") -> list[dict[str, Any]]:
+def search(tmp_path: Path, store: Path, budget: int = 12, out: str = "run") -> list[dict[str, Any]]:
     config = RandomConfig(
-        model=chain(tmp_path),
+        model=chain(tmp_path, length=6),
         devices=TWO_CPUS,
         budget=budget,
         rounds=0,
@@ -91,7 +95,7 @@ def test_a_search_goes_on_without_a_broken_store(
     whole = store.read_bytes()
     store.write_bytes(whole[: len(whole) // 2])
     found = search(tmp_path, store)
-    assert len(found) == 30
+    assert len(found) == 12
     assert all(line["evaluation"]["time_s"] > 0 for line in found)
     assert not any(line["evaluation"]["cached"] for line in found)
     assert caplog.text.count("Going on without remembering evaluations") == 1
@@ -103,10 +107,10 @@ def test_a_store_cut_off_in_the_middle_of_a_search_does_not_end_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = tmp_path / "store.sqlite"
-    evaluator = evaluator_of(chain(tmp_path), store)
+    evaluator = evaluator_of(chain(tmp_path, length=6), store)
     groups = evaluator.coarse.num_groups
-    for number in range(1, 40):
-        if number == 20:
+    for number in range(1, 20):
+        if number == 10:
             os.truncate(store, store.stat().st_size - 4096)
         found = evaluator.evaluate([(number >> group) & 1 for group in range(groups)])
         assert found.valid
@@ -126,7 +130,7 @@ FULL = """
     settings = {"max_samples": 3, "give_up_factor": 1000.0, "confirmations": 0}
     evaluator = make_evaluator(model, devices, store=store, isolation=isolation, **settings)
     groups = evaluator.coarse.num_groups
-    for number in range(1, 80):
+    for number in range(1, 40):
         found = evaluator.evaluate([(number >> group) & 1 for group in range(groups)])
         assert found.valid, found.error
     print("ended with its result")
@@ -139,10 +143,10 @@ def test_a_full_disk_does_not_end_a_search(tmp_path: Path, quota: str) -> None:
     folder.mkdir()
     store, kept = folder / "store.sqlite", tmp_path / "store.sqlite"
     code = textwrap.dedent(FULL)
-    command = [sys.executable, "-c", code, chain(tmp_path), TWO_CPUS, str(store), quota]
+    command = [sys.executable, "-c", code, chain(tmp_path, length=6), TWO_CPUS, str(store), quota]
     shell = f'"$@" && cp {store} {kept}'
     if not quota:
-        mount = f"mount -t tmpfs -o size=60k tmpfs {folder}"
+        mount = f"mount -t tmpfs -o size=52k tmpfs {folder}"
         probe = ["unshare", "-rm", "sh", "-c", mount]
         if not shutil.which("unshare") or subprocess.run(probe, check=False).returncode:
             pytest.skip("this machine does not let a test mount a file system")
@@ -154,6 +158,6 @@ def test_a_full_disk_does_not_end_a_search(tmp_path: Path, quota: str) -> None:
     assert "ended with its result" in done.stdout
     assert done.stdout.count("Going on without remembering evaluations") == 1
     stored = rows(kept)
-    assert 0 < len(stored) < 79
+    assert 0 < len(stored) < 39
     assert len({row[0] for row in stored}) == len(stored)
     EvaluationStore(kept)  # it is whole

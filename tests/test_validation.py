@@ -22,7 +22,7 @@ from device_placement.envs import (
 )
 from device_placement.envs.execution.evaluation import NAN
 from device_placement.envs.execution.validation import TIME_SLACK, claim_of, validate_placement
-from problems import TWO_CPUS, measured
+from problems import TWO_CPUS, chain, measured
 
 MIXED = [0, 1, 0, 0]
 FOUND = Evaluation(1.0, (1.0,) * 6, (0.99, 1.01), output_error=0.1, output_cosine=0.99)
@@ -149,9 +149,10 @@ def test_the_command_tells_by_its_exit_status(
     path = tmp_path / "placement.json"
     placement = Placement.from_groups(measured().coarse, measured().devices, MIXED)
     dataclasses.replace(placement, claim=Claim("CPU", 1e-3)).save(path)
-    words = ["validate", str(path), "diamond", "--store", "None"]
+    words = ["validate", str(path), "diamond", "--store", "None", "--max-samples", "6"]
     assert main(words) == 0
     assert capsys.readouterr().out.count("holds") == 2
+    words += ["--isolation", "none"]
     dataclasses.replace(placement, claim=Claim("CPU", 1e3)).save(path)
     assert main(words) == 1
     assert "DOES NOT HOLD" in capsys.readouterr().out
@@ -160,7 +161,7 @@ def test_the_command_tells_by_its_exit_status(
     text = capsys.readouterr().out
     assert "all on CPU_F32" in text
     assert "0.5 is allowed" in text
-    assert main(["validate", str(path), "resnet50"]) == 2
+    assert main(["validate", str(path), chain(tmp_path)]) == 2
     assert "was made for the model 'diamond'" in capsys.readouterr().err
     assert main(["validate", str(tmp_path / "nothing.json"), "diamond"]) == 2
     assert "Can't read the placement file" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from device_placement.benchmarks.workers import Lost, run_all
-from processes import wait_until
+from waiting import wait_until
 
 
 def work(task: str) -> tuple[str, int]:
@@ -33,11 +33,11 @@ def test_one_process_takes_one_task_after_another() -> None:
 
 def test_what_dies_or_hangs_costs_its_task_only() -> None:
     tasks = ["a", "exits", "b", "is killed", "hangs", "c"]
-    found = dict(run_all(work, tasks, jobs=2, time_limit_s=10))
+    found = dict(run_all(work, tasks, jobs=2, time_limit_s=2))
     assert {task: found[task][0] for task in "abc"} == {"a": "A", "b": "B", "c": "C"}
     assert found["exits"] == Lost("its process ended with exit status 3")
     assert found["is killed"] == Lost("its process ended with signal SIGKILL")
-    assert found["hangs"] == Lost("took longer than 10 s")
+    assert found["hangs"] == Lost("took longer than 2 s")
 
 
 def test_nothing_is_left_running_when_it_is_given_up() -> None:
