@@ -9,45 +9,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from device_placement.agents.algorithms import (
-        greedy_assignment,
-        load_algorithm,
-        make_algorithm,
-    )
-    from device_placement.agents.extractors import GraphFeaturesExtractor
+    from device_placement.agents.commands.train import TrainConfig, train
     from device_placement.agents.placers import make_placer
-    from device_placement.agents.policies import (
+    from device_placement.agents.policies.extractors import GraphFeaturesExtractor
+    from device_placement.agents.policies.policies import (
         FeaturesPolicy,
         GraphParsingPolicy,
         MaskableFeaturesPolicy,
         MaskableNodewisePolicy,
         NodewisePolicy,
     )
-    from device_placement.agents.recording import RecordingEvaluator
-    from device_placement.agents.reinforce import Reinforce
-    from device_placement.agents.rnn import RnnPolicy
-    from device_placement.agents.sb3_vec_env import SB3VecEnv
-    from device_placement.agents.settings import going_on
-    from device_placement.agents.training import TrainConfig, train
+    from device_placement.agents.policies.rnn import RnnPolicy
+    from device_placement.agents.runs.config import going_on, resume_config
+    from device_placement.agents.runs.recording import RecordingEvaluator
+    from device_placement.agents.training.algorithms import (
+        greedy_assignment,
+        load_algorithm,
+        make_algorithm,
+    )
+    from device_placement.agents.training.reinforce import Reinforce
+    from device_placement.agents.training.sb3_vec_env import SB3VecEnv
 
 _HOMES = {
-    "FeaturesPolicy": "policies",
-    "GraphFeaturesExtractor": "extractors",
-    "GraphParsingPolicy": "policies",
-    "MaskableFeaturesPolicy": "policies",
-    "MaskableNodewisePolicy": "policies",
-    "NodewisePolicy": "policies",
-    "RecordingEvaluator": "recording",
-    "Reinforce": "reinforce",
-    "RnnPolicy": "rnn",
-    "SB3VecEnv": "sb3_vec_env",
-    "TrainConfig": "training",
-    "going_on": "settings",
-    "greedy_assignment": "algorithms",
-    "load_algorithm": "algorithms",
-    "make_algorithm": "algorithms",
+    "FeaturesPolicy": "policies.policies",
+    "GraphFeaturesExtractor": "policies.extractors",
+    "GraphParsingPolicy": "policies.policies",
+    "MaskableFeaturesPolicy": "policies.policies",
+    "MaskableNodewisePolicy": "policies.policies",
+    "NodewisePolicy": "policies.policies",
+    "RecordingEvaluator": "runs.recording",
+    "Reinforce": "training.reinforce",
+    "RnnPolicy": "policies.rnn",
+    "SB3VecEnv": "training.sb3_vec_env",
+    "TrainConfig": "commands.train",
+    "resume_config": "runs.config",
+    "going_on": "runs.config",
+    "greedy_assignment": "training.algorithms",
+    "load_algorithm": "training.algorithms",
+    "make_algorithm": "training.algorithms",
     "make_placer": "placers",
-    "train": "training",
+    "train": "commands.train",
 }
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "load_algorithm",
     "make_algorithm",
     "make_placer",
+    "resume_config",
     "train",
 ]
 

@@ -22,55 +22,55 @@ class Command:
 
 COMMANDS = {
     "devices": Command(
-        "device_placement.envs.reports",
+        "device_placement.agents.commands.inspect",
         "DevicesConfig",
         "show_devices",
         "list the devices of this machine",
     ),
     "inspect": Command(
-        "device_placement.envs.reports",
+        "device_placement.agents.commands.inspect",
         "InspectConfig",
         "inspect_model",
         "show a model's ops, groups and sizes",
     ),
     "doctor": Command(
-        "device_placement.envs.doctor",
+        "device_placement.agents.commands.doctor",
         "DoctorConfig",
         "run_doctor",
         "tell whether this machine can be trusted to measure",
     ),
     "profile": Command(
-        "device_placement.envs.profiles",
+        "device_placement.agents.commands.profile",
         "ProfileConfig",
         "profile_model",
         "measure what a model's ops and transfers cost here",
     ),
     "validate": Command(
-        "device_placement.envs.checking",
+        "device_placement.agents.commands.validate",
         "ValidateConfig",
         "validate_file",
         "measure a saved placement again and check its outputs",
     ),
     "train": Command(
-        "device_placement.agents.training",
+        "device_placement.agents.commands.train",
         "TrainConfig",
         "train",
         "train an agent and keep the best placement it finds",
     ),
     "place": Command(
-        "device_placement.agents.place",
+        "device_placement.agents.commands.place",
         "PlaceConfig",
         "place",
         "place a model with a trained policy, at once or fine-tuned",
     ),
     "search": Command(
-        "device_placement.agents.search",
+        "device_placement.agents.commands.search",
         "SearchCommand",
         "search",
         "search with a classical or exact placer and keep the best placement",
     ),
     "random": Command(
-        "device_placement.agents.search",
+        "device_placement.agents.commands.search",
         "RandomConfig",
         "search_randomly",
         "evaluate random placements and keep the best",
@@ -82,25 +82,25 @@ COMMANDS = {
         "compare placers, presets and your own algorithm on suites of problems",
     ),
     "replay": Command(
-        "device_placement.benchmarks.replay",
+        "device_placement.benchmarks.suite.replay",
         "ReplayConfig",
         "replay",
         "measure the winning placements of a benchmark again",
     ),
     "report": Command(
-        "device_placement.benchmarks.html_report",
+        "device_placement.benchmarks.report.html",
         "ReportConfig",
         "report",
         "write a benchmark as one HTML file with figures",
     ),
     "paper-tables": Command(
-        "device_placement.benchmarks.paper_tables",
+        "device_placement.benchmarks.report.paper_tables",
         "PaperTablesConfig",
         "paper_tables",
         "show the tables of HSDAG's paper beside ours",
     ),
     "scores": Command(
-        "device_placement.benchmarks.tables",
+        "device_placement.benchmarks.report.tables",
         "ScoresConfig",
         "show_scores",
         "show the tables of benchmarks that were run",
@@ -137,7 +137,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if words[0] == "--version":
         print(_version())
         return 0
-    from device_placement.agents.memory import keep_freed_memory
+    from device_placement.agents.training.malloc import keep_freed_memory
     from device_placement.envs.errors import DevicePlacementError, choose
 
     if arguments is None:  # the process is this command's alone
@@ -169,9 +169,9 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
 
     config = parse()
     if getattr(config, "resume", None) and name != "benchmark":
-        from device_placement.agents.settings import going_on
+        from device_placement.agents.runs.config import resume_config
 
-        config = parse(default=going_on(kind, config.out))  # what is not given stays as it was
+        config = parse(default=resume_config(kind, config.out))  # what is not given stays as it was
     return int(getattr(module, command.function)(config))
 
 

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 
 import tyro
 
-from device_placement.agents.learner import named_search
-from device_placement.benchmarks.csv_file import append_lines, read_lines
-from device_placement.benchmarks.problems import single_errors
-from device_placement.envs.execution.compare import Contender, compare, contenders
-from device_placement.envs.execution.evaluation import Evaluation
-from device_placement.envs.execution.factory import make_evaluator
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
+from device_placement.agents.training.preset_placer import named_search
+from device_placement.benchmarks.suite.problems import single_errors
+from device_placement.benchmarks.suite.results import append_lines, read_lines
+from device_placement.envs.evaluation import Evaluation
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.measuring.compare import Contender, compare, contenders
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 
 FIELDS = ("model", "search", "seed", "evaluations", "wall_s", "assignment")
 

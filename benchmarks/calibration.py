@@ -16,16 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 
-from device_placement.envs.execution.calibration import Agreement
-from device_placement.envs.execution.draws import draw_placements
-from device_placement.envs.execution.factory import make_evaluator
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
-from device_placement.envs.execution.profile import HardwareProfile
-from device_placement.envs.execution.profiling import WHOLE, profile_with
-from device_placement.envs.execution.simulator import SimulatedEvaluator
-from device_placement.envs.profiles import describe_profile
-from device_placement.envs.rendering import align
+from device_placement.agents.commands.profile import describe_profile
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.profiling.fit import Agreement
+from device_placement.envs.profiling.measured_profile import WHOLE, draw_placements, profile_with
+from device_placement.envs.rendering.text import align
+from device_placement.envs.simulation.profile import HardwareProfile
+from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import tyro
 
-from device_placement.agents.placers.random_search import random_assignment
-from device_placement.envs.execution.factory import make_evaluator
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.measure import seeded_inputs
-from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
-from device_placement.envs.execution.validation import ERROR_FLOOR, ERROR_SLACK
-from device_placement.envs.execution.verification import output_difference
+from device_placement.agents.placers.baselines import random_assignment
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.measuring.program import seeded_inputs
+from device_placement.envs.measuring.validation import ERROR_FLOOR, ERROR_SLACK
+from device_placement.envs.measuring.verification import output_difference
 from device_placement.envs.placement import Placement
 
 # Executed layers that a CPU runs in bf16 whenever it may; for others it decides case by case.

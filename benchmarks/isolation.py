@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 
-from device_placement.agents.placers.random_search import random_assignment
-from device_placement.envs.execution.evaluation import Evaluator, single_assignments
-from device_placement.envs.execution.factory import make_evaluator
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.timing import median_interval
+from device_placement.agents.placers.baselines import random_assignment
+from device_placement.envs.evaluation import Evaluator, single_assignments
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.timing import median_interval
 
 LIMIT_S = 0.01
 

@@ -17,19 +17,18 @@ import numpy as np
 import torch
 import tyro
 
-from device_placement.agents.algorithms import make_algorithm
-from device_placement.agents.budget import REQUESTS_PER_BUDGET
-from device_placement.agents.callbacks import SearchCallback
 from device_placement.agents.presets import PRESETS
-from device_placement.agents.recording import RecordingEvaluator
-from device_placement.agents.saved import PolicyCard
-from device_placement.benchmarks.csv_file import write_lines
-from device_placement.benchmarks.problems import open_problem, problems_of
-from device_placement.benchmarks.suites import Problem
-from device_placement.envs.drawing import OTHERS, new_figure
+from device_placement.agents.runs.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.training.algorithms import make_algorithm
+from device_placement.agents.training.callbacks import SearchCallback
+from device_placement.agents.training.policy_file import PolicyCard
+from device_placement.benchmarks.suite.problems import open_problem, problems_of
+from device_placement.benchmarks.suite.results import write_lines
+from device_placement.benchmarks.suite.suites import Problem
 from device_placement.envs.errors import choose
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.rendering import align
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.rendering.style import OTHERS, new_figure
+from device_placement.envs.rendering.text import align
 
 PARTS, WINDOW = 100, 10  # of a training; of these, how many are its beginning and its end
 HEAD = "preset,problem,groups,first 10 %,last 10 %,proposals,stayed at one"

@@ -14,9 +14,9 @@ import numpy as np
 import psutil
 import tyro
 
-from device_placement.agents.placers.random_search import random_assignment
+from device_placement.agents.placers.baselines import random_assignment
 from device_placement.envs.env import DevicePlacementEnv
-from device_placement.envs.execution.machine import describe_machine
+from device_placement.envs.measuring.machine import describe_machine
 
 LIMIT_MB = 200.0
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import tyro
 
 from device_placement.agents.placers import make_placer
-from device_placement.agents.placers.result import PlacerResult
-from device_placement.envs.execution.evaluation import Evaluator
-from device_placement.envs.execution.factory import make_evaluator
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.schedule import SCHEDULES
-from device_placement.envs.rendering import align
-from device_placement.envs.workloads import load_workload
+from device_placement.agents.placers.base import PlacerResult
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.rendering.text import align
+from device_placement.envs.simulation.schedule import SCHEDULES
+from device_placement.envs.simulation.workloads import load_workload
 
 HEADER = ("problem", "schedule", "placer", "ms", "bound ms", "gap", "s")
 

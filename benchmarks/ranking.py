@@ -22,14 +22,14 @@ import numpy as np
 import tyro
 
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.execution.bench import Entry
-from device_placement.envs.execution.compare import Contender, compare
-from device_placement.envs.execution.evaluation import single_assignments
-from device_placement.envs.execution.factory import make_evaluator
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.measure import seeded_inputs
-from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
-from device_placement.envs.models import save_model
+from device_placement.envs.evaluation import single_assignments
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.measuring.bench import Entry
+from device_placement.envs.measuring.compare import Contender, compare
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.measuring.program import seeded_inputs
+from device_placement.envs.models.loading import save_model
 from device_placement.envs.placement import Placement
 
 BATCH = 8  # programs held in memory at once

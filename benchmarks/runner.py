@@ -13,11 +13,18 @@ from pathlib import Path
 from tqdm import tqdm
 
 from device_placement.agents.placers import PLACERS
-from device_placement.benchmarks.aggregates import check_rliable
-from device_placement.benchmarks.entrants import DETERMINISTIC, EVERYONE, SCHEDULE_OF, find_entrant
-from device_placement.benchmarks.folders import check_budgets
-from device_placement.benchmarks.problems import problems_of
-from device_placement.benchmarks.records import (
+from device_placement.benchmarks.report.scores import check_rliable
+from device_placement.benchmarks.report.tables import report
+from device_placement.benchmarks.suite.algorithms import (
+    DETERMINISTIC,
+    EVERYONE,
+    SCHEDULE_OF,
+    find_algorithm,
+)
+from device_placement.benchmarks.suite.folder import begin_session, check_budgets
+from device_placement.benchmarks.suite.problems import problems_of
+from device_placement.benchmarks.suite.process_pool import Lost, run_all
+from device_placement.benchmarks.suite.results import (
     ROWS,
     ProblemKey,
     RunRow,
@@ -25,18 +32,15 @@ from device_placement.benchmarks.records import (
     latest,
     read_rows,
 )
-from device_placement.benchmarks.sessions import begin_session
-from device_placement.benchmarks.suites import MEASURED, SUITES, Problem
-from device_placement.benchmarks.tables import report
-from device_placement.benchmarks.tasks import Task, run_task, trace_path
-from device_placement.benchmarks.workers import Lost, run_all
+from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem
+from device_placement.benchmarks.suite.task import Task, run_task, trace_path
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.execution.settings import (
+from device_placement.envs.measuring.config import (
     MeasureConfig,
     make_measure_config,
     measure_options,
 )
-from device_placement.envs.rendering import count
+from device_placement.envs.rendering.text import count
 
 ALL = "all"
 
@@ -128,7 +132,7 @@ def all_tasks(
     placers = tuple(dict.fromkeys([*(EVERYONE if ALL in given else ()), *given]))
     placers = tuple(name for name in placers if name != ALL)
     for name in placers:
-        find_entrant(name)
+        find_algorithm(name)
     measuring = make_measure_config(measure_options(config))
     return [
         Task(

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 import tyro
 
-from device_placement.agents.algorithms import make_algorithm
-from device_placement.agents.saved import PolicyCard
-from device_placement.benchmarks.csv_file import write_lines
-from device_placement.benchmarks.layered import PREFIX, layered_evaluator, layered_graph
-from device_placement.envs.coarsening import coarsen
-from device_placement.envs.drawing import OTHERS, new_figure, plain_axes
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.features import group_features
-from device_placement.envs.rendering import align
+from device_placement.agents.training.algorithms import make_algorithm
+from device_placement.agents.training.policy_file import PolicyCard
+from device_placement.benchmarks.suite.random_graphs import PREFIX, layered_evaluator, layered_graph
+from device_placement.benchmarks.suite.results import write_lines
+from device_placement.envs.graph.coarsening import coarsen
+from device_placement.envs.graph.features import group_features
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.rendering.style import OTHERS, new_figure, plain_axes
+from device_placement.envs.rendering.text import align
 
 STEPS = ("coarsening", "features", "evaluation", "training step")
 

@@ -17,10 +17,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from device_placement.envs.execution.costs import FREE, Costs
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.schedule import SCHEDULES, schedule_times
-from device_placement.envs.workloads import load_workload
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.simulation.costs import FREE, Costs
+from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
+from device_placement.envs.simulation.workloads import load_workload
 
 NAME = "device_placement.envs:SimulatedDevicePlacement-v0"
 NUM_DEVICES = 4

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 
-from device_placement.agents.placers.random_search import random_assignment
+from device_placement.agents.placers.baselines import random_assignment
 from device_placement.benchmarks import simulator_speed, training_speed
 from device_placement.envs.env import DevicePlacementEnv
-from device_placement.envs.execution.evaluation import Evaluation
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.timing import median_interval
+from device_placement.envs.evaluation import Evaluation
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.timing import median_interval
 
 
 @dataclass(frozen=True)

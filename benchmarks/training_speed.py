@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from device_placement.agents.algorithms import make_algorithm
 from device_placement.agents.presets import preset
-from device_placement.agents.sb3_vec_env import SB3VecEnv
+from device_placement.agents.training.algorithms import make_algorithm
+from device_placement.agents.training.sb3_vec_env import SB3VecEnv
 from device_placement.envs.env import DevicePlacementEnv
-from device_placement.envs.execution.machine import describe_machine
+from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.vector_env import DevicePlacementVectorEnv
 
 STEPS_PER_S = 400.0  # target, with one environment

@@ -17,18 +17,17 @@ from pathlib import Path
 
 import tyro
 
-from device_placement.agents.algorithms import greedy_assignment, make_algorithm
-from device_placement.agents.budget import Budget
-from device_placement.agents.callbacks import SearchCallback
-from device_placement.agents.learner import named_search
-from device_placement.agents.proposals import best_of_samples, last_horizon
-from device_placement.agents.recording import RecordingEvaluator
-from device_placement.agents.saved import PolicyCard, load_policy, save_policy
-from device_placement.benchmarks.markup import gap_cell
-from device_placement.envs.execution.evaluation import single_assignments
-from device_placement.envs.execution.factory import make_evaluator
-from device_placement.envs.execution.machine import describe_machine
-from device_placement.envs.execution.simulator import SimulatedEvaluator
+from device_placement.agents.runs.recording import Budget, RecordingEvaluator
+from device_placement.agents.training.algorithms import greedy_assignment, make_algorithm
+from device_placement.agents.training.callbacks import SearchCallback
+from device_placement.agents.training.policy_file import PolicyCard, load_policy, save_policy
+from device_placement.agents.training.preset_placer import named_search
+from device_placement.agents.training.sampling import best_of_samples, last_horizon
+from device_placement.benchmarks.report.tables import gap_cell
+from device_placement.envs.evaluation import single_assignments
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.envs.registration import register, registry
 
 if TYPE_CHECKING:
-    from device_placement.envs.claim import Claim
-    from device_placement.envs.coarsening import CoarseGraph, coarsen
     from device_placement.envs.devices import Device, discover_devices, make_core, parse_devices
     from device_placement.envs.env import DevicePlacementEnv
     from device_placement.envs.errors import (
@@ -28,56 +26,57 @@ if TYPE_CHECKING:
         PlacementError,
         StoreError,
     )
-    from device_placement.envs.execution.derive import derive_profile
-    from device_placement.envs.execution.evaluation import Evaluation, Evaluator
-    from device_placement.envs.execution.factory import make_evaluator
-    from device_placement.envs.execution.openvino_evaluator import OpenVINOEvaluator
-    from device_placement.envs.execution.profile import HardwareProfile
-    from device_placement.envs.execution.profiling import measure_profile
-    from device_placement.envs.execution.settings import MeasureConfig
-    from device_placement.envs.execution.simulator import SimulatedEvaluator
-    from device_placement.envs.execution.store import EvaluationStore
-    from device_placement.envs.execution.validation import Validation
-    from device_placement.envs.features import group_features
-    from device_placement.envs.graph import ComputationGraph, read_graph
-    from device_placement.envs.models import load_model, model_hash
-    from device_placement.envs.placement import Placement
+    from device_placement.envs.evaluation import Evaluation, Evaluator
+    from device_placement.envs.factory import make_evaluator
+    from device_placement.envs.graph.coarsening import CoarseGraph, coarsen
+    from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
+    from device_placement.envs.graph.features import group_features
+    from device_placement.envs.measuring.config import MeasureConfig
+    from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+    from device_placement.envs.measuring.store import EvaluationStore
+    from device_placement.envs.measuring.validation import Validation
+    from device_placement.envs.models.loading import load_model, model_hash
+    from device_placement.envs.placement import Claim, Placement
+    from device_placement.envs.profiling.measured_profile import measure_profile
+    from device_placement.envs.simulation.profile import HardwareProfile
+    from device_placement.envs.simulation.roofline import derive_profile
+    from device_placement.envs.simulation.simulator import SimulatedEvaluator
+    from device_placement.envs.simulation.workloads import load_workload
     from device_placement.envs.vector_env import DevicePlacementVectorEnv
-    from device_placement.envs.workloads import load_workload
 
 _HOMES = {
-    "Claim": "claim",
-    "CoarseGraph": "coarsening",
-    "ComputationGraph": "graph",
+    "Claim": "placement",
+    "CoarseGraph": "graph.coarsening",
+    "ComputationGraph": "graph.computation_graph",
     "Device": "devices",
     "DeviceError": "errors",
     "DevicePlacementEnv": "env",
     "DevicePlacementError": "errors",
     "DevicePlacementVectorEnv": "vector_env",
-    "Evaluation": "execution.evaluation",
-    "EvaluationStore": "execution.store",
-    "Evaluator": "execution.evaluation",
-    "HardwareProfile": "execution.profile",
-    "MeasureConfig": "execution.settings",
+    "Evaluation": "evaluation",
+    "EvaluationStore": "measuring.store",
+    "Evaluator": "evaluation",
+    "HardwareProfile": "simulation.profile",
+    "MeasureConfig": "measuring.config",
     "ModelError": "errors",
-    "OpenVINOEvaluator": "execution.openvino_evaluator",
+    "OpenVINOEvaluator": "measuring.openvino_evaluator",
     "Placement": "placement",
     "PlacementError": "errors",
-    "SimulatedEvaluator": "execution.simulator",
+    "SimulatedEvaluator": "simulation.simulator",
     "StoreError": "errors",
-    "Validation": "execution.validation",
-    "coarsen": "coarsening",
-    "derive_profile": "execution.derive",
+    "Validation": "measuring.validation",
+    "coarsen": "graph.coarsening",
+    "derive_profile": "simulation.roofline",
     "discover_devices": "devices",
-    "group_features": "features",
-    "load_model": "models",
-    "load_workload": "workloads",
+    "group_features": "graph.features",
+    "load_model": "models.loading",
+    "load_workload": "simulation.workloads",
     "make_core": "devices",
-    "make_evaluator": "execution.factory",
-    "measure_profile": "execution.profiling",
-    "model_hash": "models",
+    "make_evaluator": "factory",
+    "measure_profile": "profiling.measured_profile",
+    "model_hash": "models.loading",
     "parse_devices": "devices",
-    "read_graph": "graph",
+    "read_graph": "graph.computation_graph",
 }
 
 __all__ = [

@@ -16,21 +16,19 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from device_placement.envs.baseline import Baseline
-from device_placement.envs.coarsening import CoarseGraph
-from device_placement.envs.episode import Episode
+from device_placement.envs.episode import Baseline, Episode, Incumbent
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
-from device_placement.envs.execution.evaluation import NAN, Evaluation, Evaluator
-from device_placement.envs.execution.validation import Validation, claim_of, validate_placement
-from device_placement.envs.features import DEFAULT_BLOCKS
-from device_placement.envs.findings import Findings
+from device_placement.envs.evaluation import NAN, Evaluation, Evaluator
+from device_placement.envs.factory import make_parts
 from device_placement.envs.formulations import Assignment, unplaced
-from device_placement.envs.graph_picture import render_picture
-from device_placement.envs.normalisation import Shapes
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.features import DEFAULT_BLOCKS
+from device_placement.envs.measuring.validation import Validation, claim_of, validate_placement
+from device_placement.envs.models.normalisation import Shapes
 from device_placement.envs.observation import Observation, observe
-from device_placement.envs.parts import make_parts
 from device_placement.envs.placement import Placement
-from device_placement.envs.rendering import render_text
+from device_placement.envs.rendering.graph import render_picture
+from device_placement.envs.rendering.text import render_text
 
 
 class DevicePlacementEnv(gym.Env[Any, Any]):
@@ -182,7 +180,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         self._formulation = self._parts.formulation
         self._owns_evaluators = isinstance(evaluator, str)
         self._start = start
-        self._findings = Findings(self.evaluators)
+        self._incumbent = Incumbent(self.evaluators)
         self._episode = self._begin(0)
 
     @property
@@ -205,7 +203,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         self._episode.time_s = self.baseline().reference_s
         if self._formulation.starts_placed:
             start = self._start_assignment()
-            evaluation = self._findings.evaluate(self._episode.graph_id, start)
+            evaluation = self._incumbent.evaluate(self._episode.graph_id, start)
             if not evaluation.valid:
                 raise PlacementError(f"The start placement is invalid: {evaluation.error}")
             self._episode.assignment, self._episode.evaluation = start, evaluation
@@ -220,7 +218,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         episode.evaluation, reward = None, 0.0
         undone = False
         if self._formulation.is_due(num_groups, episode.step):
-            episode.evaluation = self._findings.evaluate(episode.graph_id, proposal)
+            episode.evaluation = self._incumbent.evaluate(episode.graph_id, proposal)
             time_s = episode.evaluation.time_s
             if not episode.evaluation.valid:
                 time_s = self.baseline().penalty_s
@@ -249,7 +247,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         """
         return {
             "episode": self._episode.to_json(),
-            "best": self._findings.to_json(),
+            "best": self._incumbent.to_json(),
             "np_random": self.np_random.bit_generator.state,
         }
 
@@ -262,7 +260,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         Returns:
             The observation at that moment.
         """
-        self._findings.restore(snapshot["best"])
+        self._incumbent.restore(snapshot["best"])
         self._episode = Episode.from_json(snapshot["episode"])
         self.np_random.bit_generator.state = snapshot["np_random"]
         return self._observe()
@@ -275,7 +273,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         """
         if assignment is not None:
             return Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
-        best_s, assignment = self._findings.best(self._episode.graph_id)
+        best_s, assignment = self._incumbent.best(self._episode.graph_id)
         best = Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
         baseline = self.baseline()
         claim = claim_of(self.evaluator, baseline.reference, baseline.reference_s / best_s)
@@ -316,7 +314,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     def baseline(self) -> Baseline:
         """What the singles of the current model say; evaluates them on the first call."""
-        return self._findings.baseline(self._episode.graph_id)
+        return self._incumbent.baseline(self._episode.graph_id)
 
     def _begin(self, graph_id: int) -> Episode:
         return Episode(graph_id, unplaced(self.evaluators[graph_id].coarse.num_groups))
@@ -342,5 +340,5 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         )
 
     def _info(self) -> dict[str, Any]:
-        best = self._findings.best(self._episode.graph_id)
+        best = self._incumbent.best(self._episode.graph_id)
         return self._episode.information(self.baseline().reference_s, *best)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from device_placement.envs.execution.evaluation import NAN, Evaluation
+from device_placement.envs.errors import DeviceError, PlacementError
+from device_placement.envs.evaluation import NAN, Evaluation, Evaluator, single_assignments
 from device_placement.envs.formulations import Assignment
+from device_placement.envs.observation import device_features
 
 
 class Numbers(list[int]):
@@ -82,3 +85,106 @@ class Episode:
             evaluation=evaluation and Evaluation.from_json(evaluation),
             time_s=content["time_s"],
         )
+
+
+PENALTY_FACTOR = 2.0  # an invalid placement costs this times the slowest valid single
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the singles of one model say."""
+
+    reference: int  # the evaluator's own, or the first device whose single is valid
+    reference_s: float
+    penalty_s: float  # what an invalid placement costs
+    features: NDArray[np.float32]  # (num_devices, 4), part of every observation
+
+
+def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseline:
+    """Read the baseline off the evaluated singles.
+
+    Args:
+        evaluator: evaluated them.
+        singles: (num_devices,) in the order of its devices.
+
+    Raises:
+        DeviceError: when no single is valid.
+    """
+    devices, coarse = evaluator.devices, evaluator.coarse
+    times = np.array([single.time_s for single in singles])
+    if np.isnan(times).all():
+        pairs = zip(devices, singles, strict=True)
+        reasons = " ".join(f"{device}: {single.error}" for device, single in pairs)
+        raise DeviceError(
+            f"No device runs all of {coarse.graph.name!r} alone, so there is no reference time. "
+            f"{reasons} Add a device that can, such as CPU."
+        )
+    order = [evaluator.reference, *range(len(devices))]
+    reference = next(device for device in order if not np.isnan(times[device]))
+    memory = [device.memory_bytes for device in devices]
+    return Baseline(
+        reference=reference,
+        reference_s=float(times[reference]),
+        penalty_s=PENALTY_FACTOR * float(np.nanmax(times)),
+        features=device_features(np.log(times / times[reference]), coarse, memory, reference),
+    )
+
+
+class Incumbent:
+    """Evaluates placements, and keeps the baselines and the best of all.
+
+    `Incumbents` does the same for many copies at once.
+
+    Args:
+        evaluators: one a model.
+    """
+
+    def __init__(self, evaluators: Sequence[Evaluator]) -> None:
+        self._evaluators = evaluators
+        self._baselines: dict[int, Baseline] = {}
+        self._best: dict[int, tuple[float, list[int]]] = {}
+
+    def baseline(self, graph_id: int) -> Baseline:
+        """What the singles of a model say; evaluates them on the first call.
+
+        Raises:
+            DeviceError: when no single is valid.
+        """
+        if graph_id not in self._baselines:
+            evaluator = self._evaluators[graph_id]
+            assignments = single_assignments(evaluator).values()
+            singles = [self.evaluate(graph_id, np.array(single)) for single in assignments]
+            self._baselines[graph_id] = read_baseline(evaluator, singles)
+        return self._baselines[graph_id]
+
+    def evaluate(self, graph_id: int, assignment: Assignment) -> Evaluation:
+        """Evaluate a placement of a model, (num_groups,) device numbers."""
+        evaluation = self._evaluators[graph_id].evaluate(assignment.tolist())
+        best_s, _ = self._best.get(graph_id, (math.inf, []))
+        if evaluation.valid and evaluation.time_s < best_s:
+            self._best[graph_id] = (evaluation.time_s, assignment.tolist())
+        return evaluation
+
+    def best(self, graph_id: int) -> tuple[float, list[int]]:
+        """Seconds and (num_groups,) device numbers of the best placement of a model so far.
+
+        Raises:
+            PlacementError: when none that is valid was evaluated yet.
+        """
+        if graph_id not in self._best:
+            raise PlacementError("No placement was evaluated yet; call reset() first.")
+        return self._best[graph_id]
+
+    def to_json(self) -> list[Any]:
+        """The best placements as plain data."""
+        return [[graph_id, *best] for graph_id, best in self._best.items()]
+
+    def restore(self, content: Sequence[Any]) -> None:
+        """Go back to what `to_json` gave; evaluates the singles of these models."""
+        best: Mapping[int, tuple[float, list[int]]] = {
+            graph_id: (time_s, found) for graph_id, time_s, found in content
+        }
+        self._baselines = {}
+        for graph_id in best:
+            self.baseline(graph_id)
+        self._best = dict(best)  # after the baselines, which evaluate

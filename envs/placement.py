@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from device_placement.envs.claim import Claim
-from device_placement.envs.coarsening import CoarseGraph
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import DeviceError, PlacementError
 from device_placement.envs.files import replaced
-from device_placement.envs.models import model_hash
-from device_placement.envs.normalisation import normalise
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.models.loading import model_hash
+from device_placement.envs.models.normalisation import normalise
 
 FORMAT, VERSION = "device-placement", 1
 
@@ -248,3 +248,40 @@ def check_assignment(coarse: CoarseGraph, assignment: Any, num_devices: int) -> 
         raise PlacementError(
             f"{device} does not support group {group} ({', '.join(kinds)}); follow action_masks()."
         )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The speed of a placement over the reference's, and how near its outputs are.
+
+    Speed-ups are claimed, not times: they hold from day to day and, nearly, from one
+    machine to its like.
+    """
+
+    reference: str  # name of the device whose single it was compared with
+    speedup: float  # over it
+    max_output_error: float | None = None  # relative L2 error that was allowed
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain data."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Claim:
+        """The inverse of `to_json`.
+
+        Raises:
+            TypeError: when a field is missing, unknown or of the wrong kind.
+        """
+        claim = cls(**content)
+        numbers = [claim.speedup]
+        if claim.max_output_error is not None:
+            numbers.append(claim.max_output_error)
+        if not isinstance(claim.reference, str) or not all(map(_is_positive, numbers)):
+            raise TypeError(f"a claim of {dict(content)!r}")
+        return claim
+
+
+def _is_positive(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value < math.inf

@@ -13,27 +13,21 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from device_placement.envs.execution.evaluation import Evaluator
-from device_placement.envs.ledger import Ledger
-from device_placement.envs.observation import UNPLACED, Observation
-from device_placement.envs.outcomes import (
+from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.factory import make_parts
+from device_placement.envs.formulations import make_vector_formulation
+from device_placement.envs.graph.computation_graph import Bool
+from device_placement.envs.observation import UNPLACED, Observation, observe_many, stack_static
+from device_placement.envs.simulation.simulator import SimulatedEvaluator
+from device_placement.envs.vector_state import (
+    Incumbents,
     Infos,
     Outcomes,
     describe,
     evaluate_placements,
     final_infos,
 )
-from device_placement.envs.parts import make_parts
-from device_placement.envs.vector_formulations import make_vector_formulation
-from device_placement.envs.vector_inputs import (
-    check_actions,
-    check_mask,
-    check_native,
-    one_each,
-    only_simulated,
-    parse_autoreset,
-)
-from device_placement.envs.vector_observation import observe_many, stack_static
 
 Rows = NDArray[np.int64]  # numbers of copies
 Step = tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Infos]
@@ -126,7 +120,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
             self._parts.formulation,
             horizon,
         )
-        self._ledger = Ledger(self.evaluators, self.layout, num_envs)
+        self._incumbents = Incumbents(self.evaluators, self.layout, num_envs)
         self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
         self._static: Observation = {}  # empty until the first reset
         self._graph_ids = np.zeros(num_envs, dtype=np.int64)
@@ -210,14 +204,14 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
             choice = chosen[row] if chosen is not None else None
             graph_ids[row] = self._parts.draw_graph(self._generators[row], choice)
         for graph_id in np.unique(graph_ids[rows]).tolist():
-            self._ledger.open(graph_id)
+            self._incumbents.open(graph_id)
         if not self._static or (graph_ids != self._graph_ids).any():
-            self._static = stack_static(self._parts.static, [*self._ledger.features], graph_ids)
+            self._static = stack_static(self._parts.static, [*self._incumbents.features], graph_ids)
         self._graph_ids = graph_ids
         self._steps[rows] = 0
         self._ended[rows] = False
         self._assignments[rows] = UNPLACED
-        self._time_s[rows] = self._ledger.reference_s[graph_ids[rows]]
+        self._time_s[rows] = self._incumbents.reference_s[graph_ids[rows]]
 
     def _evaluate(self, due: Rows) -> Outcomes:
         """Evaluate the placements of some copies, a model at a time."""
@@ -226,13 +220,13 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
             rows, evaluator = due[graph_ids == graph_id], self.evaluators[graph_id]
             placements = self._assignments[rows, : evaluator.coarse.num_groups]
             outcomes.put(rows, evaluate_placements(evaluator, placements))
-        self._ledger.note(graph_ids, due, outcomes.time_s[due], self._assignments[due])
+        self._incumbents.note(graph_ids, due, outcomes.time_s[due], self._assignments[due])
         return outcomes
 
     def _reward(self, due: Rows, outcomes: Outcomes) -> NDArray[np.float64]:
         """(num_envs,) rewards of the copies whose placement was due, 0 for the others."""
         rewards, graph_ids = np.zeros(self.num_envs), self._graph_ids[due]
-        penalty_s, reference_s = self._ledger.penalty_s[graph_ids], self._ledger.reference_s
+        penalty_s, reference_s = self._incumbents.penalty_s[graph_ids], self._incumbents.reference_s
         time_s = np.where(outcomes.valid[due], outcomes.time_s[due], penalty_s)
         times = time_s, self._time_s[due], reference_s[graph_ids]
         rewards[due] = [*map(self._parts.reward, *(column.tolist() for column in times))]
@@ -240,7 +234,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         return rewards
 
     def _observe(self) -> Observation:
-        reference_s = self._ledger.reference_s[self._graph_ids]
+        reference_s = self._incumbents.reference_s[self._graph_ids]
         return observe_many(
             self._static,
             self.layout,
@@ -251,6 +245,105 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         )
 
     def _describe(self, outcomes: Outcomes, given: NDArray[np.bool_]) -> Infos:
-        reference_s = self._ledger.reference_s[self._graph_ids]
-        best = self._ledger.best(self._graph_ids)
+        reference_s = self._incumbents.reference_s[self._graph_ids]
+        best = self._incumbents.best(self._graph_ids)
         return describe(outcomes, reference_s, self._assignments, *best, given)
+
+
+_ADVICE = "use gym.vector.SyncVectorEnv, or gym.make_vec(..., vectorization_mode='sync')."
+
+
+def check_native(num_envs: int, formulation: str, evaluator: Any, settings: dict[str, Any]) -> None:
+    """Check that the arguments are of copies that can be stepped natively.
+
+    Raises:
+        DevicePlacementError: when they are not.
+    """
+    if num_envs < 1:
+        raise DevicePlacementError(f"Got num_envs={num_envs}; there must be 1 copy or more.")
+    refused = {
+        "the formulation 'refine'": formulation == "refine",
+        "the evaluator 'openvino'": isinstance(evaluator, str) and evaluator == "openvino",
+        "a render_mode": "render_mode" in settings,
+    }
+    for what, given in refused.items():
+        if given:
+            raise DevicePlacementError(f"The native vector env does not take {what}; {_ADVICE}")
+
+
+def only_simulated(evaluators: Sequence[Evaluator]) -> tuple[SimulatedEvaluator, ...]:
+    """The evaluators, when all of them simulate.
+
+    Raises:
+        DevicePlacementError: when one does not.
+    """
+    simulated = tuple(one for one in evaluators if isinstance(one, SimulatedEvaluator))
+    if len(simulated) < len(evaluators):
+        raise DevicePlacementError(f"The native vector env takes SimulatedEvaluators; {_ADVICE}")
+    return simulated
+
+
+def parse_autoreset(mode: AutoresetMode | str) -> AutoresetMode:
+    """The mode of a name.
+
+    >>> parse_autoreset("SameStep")
+    <AutoresetMode.SAME_STEP: 'SameStep'>
+    """
+    modes = {one.value: one for one in AutoresetMode}
+    return mode if isinstance(mode, AutoresetMode) else choose("autoreset mode", mode, modes)
+
+
+def check_mask(mask: Any, num_envs: int) -> Bool:
+    """The copies to reset, (num_envs,), as an array of its own.
+
+    Raises:
+        DevicePlacementError: when it is none of bools, one a copy, one of them True.
+    """
+    result = np.array(mask)
+    if result.shape != (num_envs,) or result.dtype != np.bool_ or not result.any():
+        raise DevicePlacementError(
+            f"Got a reset_mask of shape {result.shape} and type {result.dtype}; it takes a bool "
+            f"for each of the {num_envs} copies, at least one of them True."
+        )
+    return result
+
+
+def one_each(name: str, values: Any, num_envs: int) -> list[Any]:
+    """A value for each copy: the given one for all, or the given ones.
+
+    Raises:
+        DevicePlacementError: when there are more or less of them than copies.
+    """
+    if values is None or isinstance(values, int | np.integer):
+        return [values] * num_envs
+    if len(values) != num_envs:
+        raise DevicePlacementError(
+            f"Got {len(values)} values of {name} for {num_envs} copies; give one each."
+        )
+    return list(values)
+
+
+def check_actions(
+    actions: Any, shape: tuple[int, ...] | None, num_devices: int, acting: Bool
+) -> NDArray[np.int64]:
+    """The actions of many copies as an array.
+
+    Args:
+        actions: device numbers.
+        shape: what they must have, (num_envs, ...).
+        num_devices: how many devices there are.
+        acting: (num_envs,) the copies whose action counts.
+
+    Raises:
+        PlacementError: when the shape is another one, or a number names no device.
+    """
+    chosen = np.asarray(actions, dtype=np.int64)
+    if chosen.shape != shape:
+        raise PlacementError(f"Got actions of shape {chosen.shape}; these take {shape}.")
+    wrong = (chosen < 0) | (chosen >= num_devices)
+    if wrong.any() and wrong[acting].any():
+        raise PlacementError(
+            f"Got device {chosen[acting][wrong[acting]][0]} in an action; devices are numbered "
+            f"0 to {num_devices - 1}."
+        )
+    return chosen

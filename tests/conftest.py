@@ -6,6 +6,7 @@ Here are also the fixtures of several test files.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,8 +16,12 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 if TYPE_CHECKING:
-    from device_placement.benchmarks.suites import Suite
+    from device_placement.benchmarks.suite.suites import Suite
     from device_placement.envs import EvaluationStore
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Shells start jobs in the background so, and commands started by tests would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _folder = tempfile.TemporaryDirectory(prefix="device-placement-tests-")
 # Set before anything is imported, so that commands started by tests inherit it.
@@ -51,12 +56,12 @@ def store(store_path: Path) -> EvaluationStore:
 @pytest.fixture
 def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes workers misbehave: the kind of fault, the stage and the placements."""
-    from device_placement.envs.execution import isolation
+    from device_placement.envs.measuring import isolation
 
     def install(fault: str, stage: str, jobs: str) -> None:
         counter = tmp_path / "counter"
         counter.write_text("0")
-        worker = str(Path(__file__).with_name("faulty_worker.py"))
+        worker = str(Path(__file__).parent / "helpers" / "faulty_worker.py")
         command = (sys.executable, worker, str(counter), fault, stage, jobs)
         monkeypatch.setattr(isolation, "COMMAND", command)
 
@@ -83,7 +88,7 @@ def ignore_other_workers() -> None:
 @pytest.fixture
 def tiny_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite ``tiny`` beside the others."""
-    from device_placement.benchmarks.suites import SUITES
+    from device_placement.benchmarks.suite.suites import SUITES
     from tiny_benchmark import TINY
 
     monkeypatch.setitem(cast("dict[str, Suite]", SUITES), "tiny", TINY)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from device_placement.agents.placers.options import check_names
+from device_placement.agents.placers.base import check_names
 from device_placement.envs.errors import choose
 
 if TYPE_CHECKING:
-    from device_placement.agents.placers.result import Placer
+    from device_placement.agents.placers.base import Placer
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class PlacerEntry:
 
 
 PLACERS: Mapping[str, PlacerEntry] = {
-    "single": PlacerEntry("single", "BestSingle", "the best single device"),
-    "automatic": PlacerEntry("automatic", "Automatic", "what OpenVINO's HETERO chooses by itself"),
-    "random": PlacerEntry("random_search", "RandomSearch", "random placements"),
+    "single": PlacerEntry("baselines", "BestSingle", "the best single device"),
+    "automatic": PlacerEntry("baselines", "Automatic", "what OpenVINO's HETERO chooses by itself"),
+    "random": PlacerEntry("baselines", "RandomSearch", "random placements"),
     "local_search": PlacerEntry(
         "local_search", "LocalSearch", "one move at a time while it helps, then anew"
     ),
@@ -40,7 +40,7 @@ PLACERS: Mapping[str, PlacerEntry] = {
     "cross_entropy": PlacerEntry("cross_entropy", "CrossEntropy", "the cross-entropy method"),
     "genetic": PlacerEntry("genetic", "Genetic", "a genetic algorithm"),
     "posterior_sampling": PlacerEntry(
-        "posterior_sampling", "PosteriorSampling", "learns the costs and plans with them"
+        "posterior_sampling.placer", "PosteriorSampling", "learns the costs and plans with them"
     ),
     "heft": PlacerEntry("list_scheduling", "Heft", "earliest finish time, by upward rank", True),
     "m_etf": PlacerEntry(
@@ -48,13 +48,15 @@ PLACERS: Mapping[str, PlacerEntry] = {
     ),
     "stages": PlacerEntry("stages", "Stages", "balanced contiguous stages, one a device", True),
     "contiguous": PlacerEntry(
-        "contiguous",
+        "exact.contiguous",
         "ContiguousSplits",
         "exact for contiguous splits, by dynamic programming",
         True,
     ),
-    "min_cut": PlacerEntry("min_cut", "MinimumCut", "exact for two devices, by minimum cut", True),
-    "cp_sat": PlacerEntry("cp_sat", "CpSat", "exact, by constraint programming", True),
+    "min_cut": PlacerEntry(
+        "exact.min_cut", "MinimumCut", "exact for two devices, by minimum cut", True
+    ),
+    "cp_sat": PlacerEntry("exact.cp_sat", "CpSat", "exact, by constraint programming", True),
 }
 """Name -> placer."""
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_placement.agents.placers.moves import Choice, Space, first_choice
-from device_placement.agents.placers.options import check_options
-from device_placement.agents.placers.result import PlacerResult, Trace
-from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.agents.placers.base import PlacerResult, Trace, check_options
+from device_placement.agents.placers.search_space import Choice, SearchSpace, first_choice
+from device_placement.envs.evaluation import Evaluator
 
 STALE = 2  # requests, per move that there is, without a new placement: it is frozen
 
@@ -45,7 +44,7 @@ class Annealing:
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, as `Placer` says."""
-        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
         choice, time_s = first_choice(trace, space, generator)
         first = self._temperature(trace, space, choice, time_s, generator)
@@ -68,7 +67,7 @@ class Annealing:
     def _temperature(
         self,
         trace: Trace,
-        space: Space,
+        space: SearchSpace,
         choice: Choice,
         time_s: float,
         generator: np.random.Generator,

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_placement.agents.placers.moves import Int, Space, evaluate_choices, first_choice
-from device_placement.agents.placers.options import check_options
-from device_placement.agents.placers.result import PlacerResult, Trace
-from device_placement.envs.execution.evaluation import Evaluator
-from device_placement.envs.graph import Float64
+from device_placement.agents.placers.base import PlacerResult, Trace, check_options
+from device_placement.agents.placers.search_space import (
+    Int,
+    SearchSpace,
+    evaluate_choices,
+    first_choice,
+)
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.graph.computation_graph import Float64
 
 COLLAPSED = 0.999  # every unit's likeliest device is at least so likely: nothing new is drawn
 
@@ -46,7 +50,7 @@ class CrossEntropy:
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, as `Placer` says."""
-        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
         even = space.allowed / space.allowed.sum(axis=1, keepdims=True)
         probability = even

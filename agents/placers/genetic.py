@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_placement.agents.placers.moves import Int, Space, evaluate_choices
-from device_placement.agents.placers.options import check_options
-from device_placement.agents.placers.result import PlacerResult, Trace
-from device_placement.envs.execution.evaluation import Evaluator
-from device_placement.envs.graph import Float64
+from device_placement.agents.placers.base import PlacerResult, Trace, check_options
+from device_placement.agents.placers.search_space import Int, SearchSpace, evaluate_choices
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.graph.computation_graph import Float64
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Genetic:
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, as `Placer` says."""
-        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
         trace.singles()
         everywhere = np.flatnonzero(space.allowed.all(axis=0))[: self.population]
@@ -64,7 +63,7 @@ class Genetic:
         return trace.result()
 
     def _breed(
-        self, space: Space, choices: Int, times: Float64, generator: np.random.Generator
+        self, space: SearchSpace, choices: Int, times: Float64, generator: np.random.Generator
     ) -> Int:
         """(population - elite, num_units) children; each gene is one of its two parents'."""
         count = self.population - self.elite

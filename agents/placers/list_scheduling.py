@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_placement.agents.placers.knowledge import needed_costs
-from device_placement.agents.placers.moves import Space
-from device_placement.agents.placers.result import PlacerResult, Trace
-from device_placement.envs.execution.costs import Costs
-from device_placement.envs.execution.evaluation import Evaluator
-from device_placement.envs.graph import Bool, Float64
+from device_placement.agents.placers.base import PlacerResult, Trace
+from device_placement.agents.placers.search_space import SearchSpace, needed_costs
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.graph.computation_graph import Bool, Float64
+from device_placement.envs.simulation.costs import Costs
 
 Busy = list[tuple[float, float]]  # begin and end of what a device runs, in order
 
@@ -39,7 +38,7 @@ class Heft:
             DevicePlacementError: when the evaluator measures and so has no costs.
         """
         costs = needed_costs(evaluator)
-        trace, plan = Trace(evaluator, budget), Plan(costs, Space.of(evaluator))
+        trace, plan = Trace(evaluator, budget), Plan(costs, SearchSpace.of(evaluator))
         busy: list[Busy] = [[] for _ in range(costs.num_devices)]
         for group in np.argsort(-upward_ranks(costs), kind="stable"):
             compute_s, there_s = costs.compute_s[group], plan.there_s(group)
@@ -78,7 +77,7 @@ class MemoryEtf:
             DevicePlacementError: when the evaluator measures and so has no costs.
         """
         costs = needed_costs(evaluator)
-        trace, plan = Trace(evaluator, budget), Plan(costs, Space.of(evaluator))
+        trace, plan = Trace(evaluator, budget), Plan(costs, SearchSpace.of(evaluator))
         free_s = np.zeros(costs.num_devices)
         there_s = np.zeros((costs.num_groups, costs.num_devices))
         waits = [{int(costs.tensor_group[one]) for one in row} for row in plan.inputs]
@@ -111,7 +110,7 @@ class Plan:
         space: their units.
     """
 
-    def __init__(self, costs: Costs, space: Space) -> None:
+    def __init__(self, costs: Costs, space: SearchSpace) -> None:
         self.unit = space.unit
         self.allowed = space.allowed.copy()  # (num_units, num_devices) one device once it is chosen
         self.inputs: list[list[int]] = [[] for _ in range(costs.num_groups)]  # tensors

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_placement.agents.placers.moves import Choice, Space, evaluate_choices, first_choice
-from device_placement.agents.placers.result import PlacerResult, Trace
+from device_placement.agents.placers.base import PlacerResult, Trace
+from device_placement.agents.placers.search_space import (
+    Choice,
+    SearchSpace,
+    evaluate_choices,
+    first_choice,
+)
 from device_placement.envs.errors import choose
-from device_placement.envs.execution.evaluation import Evaluator
+from device_placement.envs.evaluation import Evaluator
 
-Descent = Callable[[Trace, Space, Choice, float, np.random.Generator], None]
+Descent = Callable[[Trace, SearchSpace, Choice, float, np.random.Generator], None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class LocalSearch:
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, as `Placer` says."""
-        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
         choice, time_s = first_choice(trace, space, generator)
         while not trace.spent:
@@ -49,7 +54,7 @@ class LocalSearch:
 
 
 def first_improvement(
-    trace: Trace, space: Space, choice: Choice, time_s: float, generator: np.random.Generator
+    trace: Trace, space: SearchSpace, choice: Choice, time_s: float, generator: np.random.Generator
 ) -> None:
     """Try the moves in a random order, round and round, and keep each that helps."""
     moves = generator.permutation(space.moves)
@@ -66,7 +71,7 @@ def first_improvement(
 
 
 def steepest(
-    trace: Trace, space: Space, choice: Choice, time_s: float, generator: np.random.Generator
+    trace: Trace, space: SearchSpace, choice: Choice, time_s: float, generator: np.random.Generator
 ) -> None:
     """Try all moves, keep the best, and so on; nothing is random."""
     while len(space.moves) and not trace.spent:

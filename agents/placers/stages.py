@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_placement.agents.placers.knowledge import needed_costs
-from device_placement.agents.placers.moves import Choice, Space
-from device_placement.agents.placers.options import check_options
-from device_placement.agents.placers.result import PlacerResult, Trace
-from device_placement.envs.execution.costs import Costs
-from device_placement.envs.execution.evaluation import Evaluator
-from device_placement.envs.graph import Float64
+from device_placement.agents.placers.base import PlacerResult, Trace, check_options
+from device_placement.agents.placers.search_space import Choice, SearchSpace, needed_costs
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.graph.computation_graph import Float64
+from device_placement.envs.simulation.costs import Costs
 
 PRECISION = 1e-9  # relative, of the largest stage
 
@@ -54,7 +52,7 @@ class Stages:
             DevicePlacementError: when the evaluator measures and so has no costs.
         """
         costs = needed_costs(evaluator)
-        trace, space = Trace(evaluator, budget), Space.of(evaluator)
+        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         compute_s = np.zeros(space.allowed.shape)
         np.add.at(compute_s, space.unit, costs.compute_s)
         sizes = np.zeros(space.num_units)

@@ -7,10 +7,10 @@ size of a model changes how an agent learns.
 
 from __future__ import annotations
 
-from device_placement.agents.presets.graph import GRAPH_PRESETS
+from device_placement.agents.presets.nodewise import GRAPH_PRESETS
 from device_placement.agents.presets.off_the_shelf import OFF_THE_SHELF
+from device_placement.agents.presets.preset import Preset, Settings
 from device_placement.agents.presets.published import PUBLISHED
-from device_placement.agents.presets.settings import Preset, Settings
 from device_placement.envs.errors import choose
 
 PRESETS: dict[str, Preset] = {**OFF_THE_SHELF, **GRAPH_PRESETS, **PUBLISHED}

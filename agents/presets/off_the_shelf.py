@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from device_placement.agents.presets.settings import Options, Preset, Settings, by_formulation
+from device_placement.agents.presets.preset import Options, Preset, Settings, by_formulation
 
 # A proposal does not change what the next one is worth, so gamma is 0 and the best baseline
 # is a constant, which the normalisation of the advantages takes away: no critic is trained.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from device_placement.agents.presets.off_the_shelf import BANDIT
-from device_placement.agents.presets.settings import Options, Preset, Settings, by_formulation
-from device_placement.envs.features import FEATURE_BLOCKS
+from device_placement.agents.presets.preset import Options, Preset, Settings, by_formulation
+from device_placement.envs.graph.features import FEATURE_BLOCKS
 
 _HSDAG_FEATURES = (
     "op_type",

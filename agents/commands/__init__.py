@@ -1,0 +1,1 @@
+"""Commands of `device-placement`, a file each."""

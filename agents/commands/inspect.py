@@ -1,0 +1,140 @@
+"""What the commands `devices` and `inspect` print."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import tyro
+
+from device_placement.envs.devices import device_names, discover_devices, make_core, parse_devices
+from device_placement.envs.graph.coarsening import COARSENING_METHODS, CoarseGraph, coarsen
+from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
+from device_placement.envs.models.loading import load_model, parse_input_shapes
+from device_placement.envs.models.normalisation import original_name
+from device_placement.envs.rendering.text import align, computed_ops, count, flops_unit, main_types
+
+MAX_TYPES = 12  # op types listed
+MAX_LARGEST = 8  # groups listed
+
+
+@dataclass(frozen=True)
+class DevicesConfig:
+    """List the devices that OpenVINO finds on this machine."""
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Show what a model is made of, how it coarsens and which device runs what."""
+
+    model: tyro.conf.Positional[str]
+    """A bundled model (resnet50, inception_v3, bert_base, diamond) or a file OpenVINO reads."""
+    devices: str = "auto"
+    """Devices separated by commas, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: all there are."""
+    coarsening: str = "fusion"
+    """How ops become groups: none, colocation or fusion."""
+    max_groups: int | None = None
+    """Merge groups until at most so many are left."""
+    input_shapes: str = ""
+    """Static shapes in place of dynamic ones, as in input_ids=1,128;mask=1,128."""
+
+
+def show_devices(config: DevicesConfig) -> int:
+    """Print the devices of this machine, what `auto` stands for, and OpenVINO's version."""
+    names = device_names(make_core(["CPU"]))
+    print("\n".join(align([("device", "full name"), *names.items()])))
+    auto = ",".join(str(device) for device in discover_devices())
+    print(f"\nauto      {auto}")
+    print(f"OpenVINO  {version('openvino')}")
+    return 0
+
+
+def inspect_model(config: InspectConfig) -> int:
+    """Print what a model is made of, its groups, and what each device supports of it.
+
+    Raises:
+        DevicePlacementError: when the model, a device, a shape or the coarsening is wrong.
+    """
+    shapes = parse_input_shapes(config.input_shapes)
+    devices = parse_devices(config.devices)
+    model = load_model(config.model, input_shapes=shapes)
+    graph = read_graph(model, devices)
+    coarse = coarsen(graph, config.coarsening, config.max_groups)
+    _print_summary(model, graph)
+    _print_types(graph)
+    _print_groups(graph, coarse, config.max_groups)
+    _print_support(graph, [str(device) for device in devices])
+    return 0
+
+
+def _print_table(title: str, rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    print(f"\n{title}")
+    for line in align(rows, right):
+        print(f"  {line}")
+
+
+def _print_summary(model: Any, graph: ComputationGraph) -> None:
+    unit, scale = flops_unit(float(graph.flops.sum()))
+    constants = int(graph.is_constant.sum())
+    rows = [("model", graph.name), ("hash", graph.model_hash)]
+    rows += [("input", _describe(port)) for port in model.inputs]
+    rows += [("output", _describe(port)) for port in model.outputs]
+    rows += [
+        ("ops", f"{graph.num_ops} ({graph.num_ops - constants} without constants)"),
+        ("edges", str(graph.num_edges)),
+        (unit, f"{graph.flops.sum() / scale:.3f}"),
+        ("weights", f"{graph.weight_bytes.sum() / 1e6:.3f} MB"),
+    ]
+    print("\n".join(align(rows)))
+
+
+def _describe(port: Any) -> str:
+    names = sorted(port.get_names()) or [original_name(port.get_node())]
+    sizes = ",".join(str(size) for size in port.get_shape())
+    return f"{names[0]} [{sizes}] {port.get_element_type().get_type_name()}"
+
+
+def _print_types(graph: ComputationGraph) -> None:
+    unit, scale = flops_unit(float(graph.flops.sum()))
+    types = np.array(graph.op_types)
+    counts = Counter(graph.op_types).most_common()
+    rows = [("type", "ops", unit)]
+    for kind, number in counts[:MAX_TYPES]:
+        rows.append((kind, str(number), f"{graph.flops[types == kind].sum() / scale:.3f}"))
+    _print_table("Op types", rows, right=(1, 2))
+    if len(counts) > MAX_TYPES:
+        print(f"  ... {count(len(counts) - MAX_TYPES, 'more type')}")
+
+
+def _print_groups(graph: ComputationGraph, coarse: CoarseGraph, max_groups: int | None) -> None:
+    rows = [("coarsening", "groups", "edges")]
+    for method in COARSENING_METHODS:
+        other = coarsen(graph, method)
+        rows.append((method, str(other.num_groups), str(other.num_edges)))
+    if max_groups is not None:
+        chosen = f"{coarse.method}, at most {max_groups}"
+        rows.append((chosen, str(coarse.num_groups), str(coarse.num_edges)))
+    _print_table("Groups", rows, right=(1, 2))
+
+    unit, scale = flops_unit(float(graph.flops.sum()))
+    flops = np.bincount(coarse.op_group, graph.flops, minlength=coarse.num_groups)
+    table = [("group", "ops", unit, "share", "main op types")]
+    for group in np.argsort(-flops, kind="stable")[:MAX_LARGEST].tolist():
+        ops = computed_ops(coarse, [group])
+        share = f"{flops[group] / max(flops.sum(), 1):.1%}"
+        kinds = ", ".join(main_types(coarse, ops)[:3])
+        table.append((str(group), str(len(ops)), f"{flops[group] / scale:.3f}", share, kinds))
+    _print_table(f"Largest groups of {coarse.method!r}", table, right=(0, 1, 2, 3))
+
+
+def _print_support(graph: ComputationGraph, devices: Sequence[str]) -> None:
+    types = np.array(graph.op_types)
+    rows = [("device", "ops", "unsupported types")]
+    for device, known in zip(devices, graph.supported.T, strict=True):
+        missing = ", ".join(sorted(set(types[~known].tolist()))) or "none"
+        rows.append((device, f"{known.sum()}/{graph.num_ops}", missing))
+    _print_table("Support", rows, right=(1,))

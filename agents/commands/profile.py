@@ -1,0 +1,120 @@
+"""The command `profile`: what do a model's ops and transfers cost on this machine?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tqdm import tqdm
+
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.measuring.config import MeasureConfig, measure_options
+from device_placement.envs.models.loading import parse_input_shapes
+from device_placement.envs.profiling.measured_profile import measure_profile
+from device_placement.envs.rendering.text import align
+from device_placement.envs.simulation.profile import HardwareProfile
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileConfig(MeasureConfig):
+    """What to profile, and how to measure; give_up_factor and confirmations are not used."""
+
+    model: tyro.conf.Positional[str]
+    """A bundled model (resnet50, inception_v3, bert_base, diamond) or a file OpenVINO reads."""
+    devices: str = "auto"
+    """Devices, comma-separated, as NAME or NAME:KEY=VALUE;KEY=VALUE; the first is the reference."""
+    out: str
+    """File to write the profile to; one that exists is replaced."""
+    placements: int = 60
+    """Random placements to measure; one in four is held out to tell the error."""
+    coarsening: str = "fusion"
+    """How ops become the groups that are placed: fusion, colocation or none."""
+    max_groups: int | None = None
+    """The most groups to make."""
+    input_shapes: str = ""
+    """Static shapes for a model of dynamic ones: NAME=1,3,224,224;NAME2=..."""
+    seed: int = 0
+    """Seed of the placements."""
+
+
+def profile_model(config: ProfileConfig) -> int:
+    """Measure a profile, write it to a file and print what it says.
+
+    Ctrl-C leaves no file; placements that were measured by then are in the store.
+
+    Raises:
+        DevicePlacementError: when the model, a device or a setting is wrong, or the file
+            can't be written.
+    """
+    _check_target(config.out)
+    profile = measure_profile(
+        config.model,
+        config.devices,
+        coarsening=config.coarsening,
+        max_groups=config.max_groups,
+        input_shapes=parse_input_shapes(config.input_shapes),
+        placements=config.placements,
+        seed=config.seed,
+        progress=lambda placements: tqdm(placements, unit="placement"),
+        **measure_options(config),
+    )
+    profile.save(config.out)
+    print(describe_profile(profile))
+    print(f"\nWritten to {config.out}; predict with --evaluator simulator --profile {config.out}")
+    return 0
+
+
+def describe_profile(profile: HardwareProfile) -> str:
+    """A measured profile as text: singles, fitted costs, and how well they predict."""
+    found: Any = profile.provenance
+    names = [device.name for device in profile.devices]
+    devices = [("device", "single", "predicted", "factor on op times", "a subgraph")]
+    devices += [
+        (
+            str(device),
+            _milliseconds(found["singles"][device.name]["measured_s"]),
+            _milliseconds(found["singles"][device.name]["predicted_s"]),
+            f"{found['op_time_factors'][device.name]:.3f}",
+            f"{1e6 * subgraph_s:.0f} us",
+        )
+        for device, subgraph_s in zip(profile.devices, profile.subgraph_s, strict=True)
+    ]
+    links = [("from", "to", "latency", "bandwidth")]
+    links += [
+        (
+            names[a],
+            names[b],
+            f"{1e6 * profile.latency_s[a, b]:.0f} us",
+            f"{profile.bytes_per_s[a, b] / 1e9:.1f} GB/s",
+        )
+        for a in range(len(names))
+        for b in range(len(names))
+        if a != b
+    ]
+    counts = f"{found['num_fitted']} fitted, {found['num_held_out']} held out"
+    if found["num_failed"]:
+        counts += f", {found['num_failed']} did not run"
+    error, correlation = found["held_out_mean_error"], found["held_out_rank_correlation"]
+    summary = [
+        ("placements", counts),
+        ("mean error", "not known" if error is None else f"{error:.2%} of the held-out times"),
+        ("rank correlation", "not known" if correlation is None else f"{correlation:.3f}"),
+    ]
+    lines = [f"{profile.model}, {found['num_groups']} groups", ""]
+    lines += [*align(devices, right=(1, 2, 3, 4)), "", *align(links, right=(2, 3)), ""]
+    return "\n".join(lines + align(summary))
+
+
+def _milliseconds(time_s: float | None) -> str:
+    return "does not run" if time_s is None else f"{1e3 * time_s:.3f} ms"
+
+
+def _check_target(out: str) -> None:
+    """See before a long measurement that its result has a place to go to."""
+    path = Path(out)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise DevicePlacementError(
+            f"Can't write the profile to {out!r}: give the path of a file in a folder that exists."
+        )

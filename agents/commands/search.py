@@ -1,0 +1,134 @@
+"""The commands that search with a placer: `search` with any of them, `random` at random."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from device_placement.agents.placers import PLACERS, make_placer
+from device_placement.agents.placers.base import Placer, PlacerResult
+from device_placement.agents.runs.config import SearchConfig, check_going_on
+from device_placement.agents.runs.run import Run
+from device_placement.agents.runs.summary import finish
+from device_placement.envs.errors import DevicePlacementError, choose
+
+
+@dataclass(frozen=True)
+class RandomConfig(SearchConfig):
+    """What a random search is told."""
+
+
+@dataclass(frozen=True)
+class SearchCommand(SearchConfig):
+    """What a search is told."""
+
+    placer: str = "local_search"
+    """With any evaluator: single, automatic, random, local_search, annealing, cross_entropy,
+    genetic or posterior_sampling. With the simulator, from its costs: heft, m_etf, stages, and the
+    exact contiguous, min_cut and cp_sat."""
+    time_limit: float | None = None
+    """Seconds for a placer that takes a limit, as the exact ones do; its own by default."""
+
+
+def search(config: SearchCommand) -> int:
+    """Search with a placer, then print the table; Ctrl-C ends the search early.
+
+    Returns:
+        The exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        DevicePlacementError: when a setting is wrong, or no placement is valid.
+    """
+    check_going_on(config)
+    return run_placer(config, config.placer, placer_of(config))
+
+
+def search_randomly(config: RandomConfig) -> int:
+    """Evaluate random placements until the budget is spent, then print the table.
+
+    Returns:
+        The exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        DevicePlacementError: when a setting is wrong, or no placement is valid.
+    """
+    check_going_on(config)
+    return run_placer(config, "random", make_placer("random"))
+
+
+def placer_of(config: SearchCommand) -> Placer:
+    """The placer that a search was told to use.
+
+    Raises:
+        DevicePlacementError: when there is none of the name, it does not work with the evaluator,
+            or it takes no time limit and one was given.
+    """
+    entry = choose("placer", config.placer, PLACERS)
+    if entry.needs_costs and config.evaluator == "openvino":
+        searching = [name for name, other in PLACERS.items() if not other.needs_costs]
+        raise DevicePlacementError(
+            f"The placer {config.placer!r} plans from costs; add --evaluator simulator, or use "
+            f"one that searches: {', '.join(searching)}."
+        )
+    if config.time_limit is None:
+        return make_placer(config.placer)
+    if "time_limit_s" not in {field.name for field in dataclasses.fields(entry.load())}:
+        raise DevicePlacementError(
+            f"The placer {config.placer!r} takes no time limit; limit it by --budget."
+        )
+    return make_placer(config.placer, time_limit_s=config.time_limit)
+
+
+def run_placer(config: SearchConfig, name: str, placer: Placer) -> int:
+    """Let a placer search in a run of its own, then print the table.
+
+    Placements made before, in a run that is resumed, are asked for again and cost nothing.
+
+    Args:
+        config: the settings.
+        name: of the placer.
+        placer: who searches.
+
+    Returns:
+        The exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        DevicePlacementError: when a setting is wrong, or no placement is valid.
+    """
+    found: PlacerResult | None = None
+    with Run(config, name) as run:
+        model = run.models[0]
+        with contextlib.suppress(KeyboardInterrupt):
+            if config.resume:
+                run.rewind()
+            model.recorder.evaluate_singles()
+            found = placer.place(model.recorder, config.budget, config.seed)
+        print(run.summary(interrupted=found is None))
+        if found is not None and (proof := describe_proof(found)):
+            print(proof)
+        if found is not None and config.rounds:
+            contenders = {"best found": model.recorder.best, name: found.assignment}
+            if found.assignment == model.recorder.best or len(set(found.assignment)) < 2:
+                del contenders[name]  # it, or a single, has a row already
+            rows = {label: list(one) for label, one in contenders.items() if one}
+            print(finish(model, rows, bound_s=found.bound_s))
+    return 130 if found is None else 0
+
+
+def describe_proof(found: PlacerResult) -> str:
+    """What was proven of a result, in words; empty when nothing was.
+
+    >>> describe_proof(PlacerResult((0, 1), 0.002, (), wall_s=1.0, bound_s=0.001))
+    'No placement takes less than 1.000 ms; the one found takes 100.00 % more.'
+    """
+    if math.isnan(found.bound_s):
+        return ""
+    bound = f"No placement takes less than {1e3 * found.bound_s:.3f} ms"
+    if found.proven:
+        return f"{bound}; the one found is proven to be the best."
+    if not found.assignment:
+        return f"{bound}; none was found."
+    gap = math.inf if found.bound_s <= 0 else found.time_s / found.bound_s - 1
+    return f"{bound}; the one found takes {100 * gap:.2f} % more."

@@ -1,0 +1,190 @@
+"""What every placer returns, and the record it keeps meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from device_placement.agents.runs.recording import (
+    REQUESTS_PER_BUDGET,
+    BudgetError,
+    RecordingEvaluator,
+)
+from device_placement.envs.errors import DevicePlacementError, unknown
+from device_placement.envs.evaluation import NAN, Evaluation, Evaluator
+
+PROVEN_WITHIN = 1e-6  # relative: how close bound and value of a proven optimum are
+
+
+@dataclass(frozen=True)
+class PlacerResult:
+    """The best placement that a placer found, and how it got there."""
+
+    assignment: tuple[int, ...]  # (num_groups,) device numbers; empty when none was valid
+    time_s: float  # its time; NaN when none was valid
+    evaluations: tuple[tuple[tuple[int, ...], float], ...]  # distinct ones in order; NaN: invalid
+    wall_s: float
+    bound_s: float = NAN  # no placement is faster than this; NaN where nothing was proven
+
+    @property
+    def proven(self) -> bool:
+        """Whether the placement is proven to be the best one."""
+        return self.bound_s >= self.time_s * (1 - PROVEN_WITHIN)
+
+
+class Placer(Protocol):
+    """Searches for a placement with an evaluator and a budget."""
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search; the same arguments give the same placements.
+
+        Args:
+            evaluator: of one model on some devices.
+            budget: distinct placements that may be evaluated, singles included.
+            seed: of everything random.
+        """
+
+
+class Trace:
+    """Evaluates on behalf of a placer, keeps its budget and becomes its result.
+
+    Args:
+        evaluator: who evaluates; one that records already, as a command's, is used as it is.
+        budget: distinct placements that may be evaluated.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> trace = Trace(make_evaluator("diamond", evaluator="simulator"), budget=3)
+    >>> trace.singles() == [trace.time_s([device] * 4) for device in (0, 1)]
+    True
+    >>> trace.spent, len(trace.result().evaluations)
+    (False, 2)
+    """
+
+    def __init__(self, evaluator: Evaluator, budget: int) -> None:
+        self.start = time.perf_counter()
+        if isinstance(evaluator, RecordingEvaluator):
+            self.recorder = evaluator
+        else:
+            budget = max(budget, len(evaluator.devices) + 1)
+            self.recorder = RecordingEvaluator(evaluator, budget)
+        self.evaluations: dict[tuple[int, ...], Evaluation] = {}  # in the order they were asked for
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        return self.recorder.spent
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that went to what was asked for here, 0 to 1."""
+        return min(1.0, len(self.evaluations) / self.recorder.budget)
+
+    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
+        """Evaluate one device per group, (num_groups,)."""
+        key = tuple(map(int, assignment))
+        evaluation = self.recorder.evaluate(key)
+        self.evaluations.setdefault(key, evaluation)
+        return evaluation
+
+    def time_s(self, assignment: Sequence[int]) -> float:
+        """The seconds of one device per group, (num_groups,); inf where it is invalid."""
+        evaluation = self.evaluate(assignment)
+        return evaluation.time_s if evaluation.valid else math.inf
+
+    def singles(self) -> list[float]:
+        """The seconds of each single, (num_devices,); inf where it is invalid."""
+        groups = self.recorder.coarse.num_groups
+        return [self.time_s([device] * groups) for device in range(len(self.recorder.devices))]
+
+    def result(self, bound_s: float = NAN) -> PlacerResult:
+        """The result so far."""
+        times = {key: one.time_s for key, one in self.evaluations.items()}
+        valid = {key: time_s for key, time_s in times.items() if not math.isnan(time_s)}
+        best = min(valid, key=valid.__getitem__, default=())
+        return PlacerResult(
+            assignment=best,
+            time_s=valid.get(best, NAN),
+            evaluations=tuple(times.items()),
+            wall_s=time.perf_counter() - self.start,
+            bound_s=bound_s,
+        )
+
+
+class BudgetedEvaluator:
+    """A trace as an evaluator, for an environment, that refuses what the budget does not cover.
+
+    Args:
+        trace: what evaluates and writes down.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.coarse, self.devices = trace.recorder.coarse, trace.recorder.devices
+        self.reference = trace.recorder.reference
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        return self.trace.spent
+
+    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
+        """Evaluate one device per group, (num_groups,).
+
+        Raises:
+            BudgetError: when the budget is spent and this is new, or there were too many requests.
+        """
+        recorder = self.trace.recorder
+        endless = recorder.num_requests >= REQUESTS_PER_BUDGET * recorder.budget
+        if endless or (recorder.spent and recorder.known(assignment) is None):
+            raise BudgetError(
+                f"Asked for more than the budget of {recorder.budget} placements, or "
+                f"{REQUESTS_PER_BUDGET} times as often; stop when evaluator.spent "
+                "(env.unwrapped.evaluator.spent) is true."
+            )
+        return self.trace.evaluate(assignment)
+
+
+def check_options(placer: object, **allowed: tuple[float, float]) -> None:
+    """Check that fields of a placer lie in their ranges, ends included.
+
+    Args:
+        placer: the placer.
+        allowed: lowest and highest value by the name of the field.
+
+    Raises:
+        DevicePlacementError: when one does not.
+
+    >>> from device_placement.agents.placers.genetic import Genetic
+    >>> Genetic(population=1)
+    Traceback (most recent call last):
+    device_placement.envs.errors.DevicePlacementError: Got population=1 for Genetic; it must be 2 \
+or more.
+    """
+    for name, (low, high) in allowed.items():
+        value = getattr(placer, name)
+        if not low <= value <= high:
+            limits = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+            raise DevicePlacementError(
+                f"Got {name}={value!r} for {type(placer).__name__}; it must be {limits}."
+            )
+
+
+def check_names(name: str, kind: type[Any], options: Mapping[str, Any]) -> None:
+    """Check that a placer has options of these names.
+
+    Args:
+        name: of the placer.
+        kind: its class.
+        options: what it is to be told, by name.
+
+    Raises:
+        DevicePlacementError: when it has not.
+    """
+    allowed = [field.name for field in dataclasses.fields(kind)]
+    for option in options:
+        if option not in allowed:
+            raise DevicePlacementError(unknown(f"option of the placer {name!r}", option, allowed))

@@ -1,0 +1,100 @@
+"""Random search: each group's device drawn on its own, evenly among those that can run it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_placement.agents.placers.base import PlacerResult, Trace
+from device_placement.agents.placers.search_space import Choice, SearchSpace, unwrapped
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.measuring.lock import machine_lock
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """The singles, then random placements, until the budget is spent.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> len(RandomSearch().place(evaluator, budget=5, seed=0).evaluations)
+    5
+    """
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
+        generator = np.random.default_rng(seed)
+        trace.singles()
+        while not trace.spent:
+            trace.evaluate(space.assignment(space.sample(generator, 1)[0]))
+        return trace.result()
+
+
+def random_assignment(coarse: CoarseGraph, generator: np.random.Generator) -> list[int]:
+    """(num_groups,) device numbers, drawn evenly among the supported ones."""
+    scores = generator.random(coarse.supported.shape)
+    best = np.where(coarse.supported, scores, -1.0).argmax(axis=1)
+    return [int(device) for device in best]
+
+
+@dataclass(frozen=True)
+class BestSingle:
+    """Evaluates everything on each device in turn; nothing is random.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> BestSingle().place(evaluator, budget=3, seed=0).assignment
+    (0, 0, 0, 0)
+    """
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        trace = Trace(evaluator, budget)
+        trace.singles()
+        return trace.result()
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """What HETERO chooses by itself; one evaluation, nothing is random.
+
+    With an evaluator that measures, OpenVINO is asked, and a group goes where most of its ops
+    would, of the devices that run all of them. In the simulator it goes to the first device,
+    in their order, that runs it.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> Automatic().place(evaluator, budget=3, seed=0).assignment
+    (0, 0, 0, 0)
+    """
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        trace, space, inner = (
+            Trace(evaluator, budget),
+            SearchSpace.of(evaluator),
+            unwrapped(evaluator),
+        )
+        if isinstance(inner, OpenVINOEvaluator):
+            choice = hetero_choice(inner, space)
+        else:
+            choice = space.allowed.argmax(axis=1)
+        trace.evaluate(space.assignment(choice))
+        return trace.result()
+
+
+def hetero_choice(evaluator: OpenVINOEvaluator, space: SearchSpace) -> Choice:
+    """(num_units,) the devices that HETERO assigns the ops to, by majority."""
+    names = [device.name for device in evaluator.devices]
+    with machine_lock():  # plugins may compile to tell what they support
+        answer = evaluator.core.query_model(evaluator.model, f"HETERO:{','.join(names)}")
+    votes = np.zeros(space.allowed.shape)
+    unit = space.unit[evaluator.coarse.op_group]
+    for op, name in enumerate(evaluator.coarse.graph.op_names):
+        if name in answer and not evaluator.coarse.graph.is_constant[op]:
+            votes[unit[op], names.index(answer[name])] += 1
+    return np.asarray(np.where(space.allowed, votes, -1.0).argmax(axis=1))

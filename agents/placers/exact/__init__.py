@@ -1,0 +1,1 @@
+"""Placers that prove the optimum, and the programs and bounds that they solve."""

@@ -1,0 +1,96 @@
+"""What the exact placers share: the schedule, times as whole numbers, devices that are alike."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.agents.placers.search_space import unwrapped
+from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.simulation.costs import Costs
+from device_placement.envs.simulation.schedule import SCHEDULES
+
+BITS = 34  # of a placement's time as a whole number; rounding stays far below `PROVEN_WITHIN`
+NEVER = -1  # an infinite time as a whole number
+
+Whole = NDArray[np.int64]
+
+
+def schedule_of(evaluator: Evaluator, *allowed: str) -> str:
+    """The name of the schedule by which an evaluator tells times.
+
+    Args:
+        evaluator: one that computes with costs.
+        allowed: the schedules that the placer solves; all by default.
+
+    Raises:
+        DevicePlacementError: when it has none, or another one.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> schedule_of(make_evaluator("diamond", evaluator="simulator"), "sequential")
+    'sequential'
+    """
+    names = allowed or tuple(SCHEDULES)
+    schedule = str(getattr(unwrapped(evaluator), "schedule", None))
+    if schedule in SCHEDULES and schedule not in names:
+        raise DevicePlacementError(
+            f"This placer solves the schedule {' and '.join(names)}, not {schedule}; use cp_sat, "
+            f"which solves every schedule, or schedule={names[0]!r}."
+        )
+    choose("schedule", schedule, dict.fromkeys(names))
+    return schedule
+
+
+def scale_of(time_s: float, bits: int = BITS) -> float:
+    """The power of two that makes a time a whole number of so many bits.
+
+    A power of two changes no digit, so times that are whole already stay exact.
+
+    >>> scale_of(3.0, bits=4)
+    4.0
+    """
+    return math.ldexp(1.0, bits - math.frexp(time_s)[1])
+
+
+def rounded_down(values: NDArray[np.float64], scale: float) -> Whole:
+    """Times as whole numbers, never above; `NEVER` where they are infinite.
+
+    >>> rounded_down(np.array([0.75, np.inf]), 2.0).tolist()
+    [1, -1]
+    """
+    finite = np.isfinite(values)
+    return np.where(finite, np.floor(np.where(finite, values, 0.0) * scale), NEVER).astype(np.int64)
+
+
+def alike_devices(costs: Costs) -> list[list[int]]:
+    """Devices by kind: two of a kind may change places in every placement without effect.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator(
+    ...     "diamond", "CPU,GPU.0,GPU.1", evaluator="simulator", hardware="server"
+    ... )
+    >>> alike_devices(evaluator.costs)
+    [[0], [1, 2]]
+    """
+    kinds: list[list[int]] = []
+    for device in range(costs.num_devices):
+        for kind in kinds:
+            if _alike(costs, kind[0], device):
+                kind.append(device)
+                break
+        else:
+            kinds.append([device])
+    return kinds
+
+
+def _alike(costs: Costs, one: int, other: int) -> bool:
+    order = np.arange(costs.num_devices)
+    order[[one, other]] = other, one
+    rows = (costs.compute_s.T, costs.memory_bytes, costs.pays, costs.subgraph_s)
+    links = (costs.latency_s, costs.s_per_byte)
+    return all(np.array_equal(row[one], row[other]) for row in rows) and all(
+        np.array_equal(link, link[np.ix_(order, order)]) for link in links
+    )

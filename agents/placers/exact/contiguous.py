@@ -1,0 +1,117 @@
+"""Contiguous splits: the best way to cut a graph into one stage a device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_placement.agents.placers.base import PlacerResult, Trace
+from device_placement.agents.placers.exact.common import alike_devices, schedule_of
+from device_placement.agents.placers.exact.contiguous_dp import (
+    Kinds,
+    Stage,
+    best_split,
+    chain_of_ideals,
+    find_ideals,
+)
+from device_placement.agents.placers.exact.contiguous_reduction import Parts, find_parts
+from device_placement.agents.placers.search_space import SearchSpace, needed_costs
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.graph.computation_graph import Int32
+from device_placement.envs.simulation.costs import Costs
+
+
+@dataclass(frozen=True)
+class ContiguousSplits:
+    """Exact for contiguous splits under `max_load` (Tarnawski et al., NeurIPS 2020).
+
+    A split is contiguous when the devices stand in a row, in any order, and no tensor flows back:
+    what is on the first ones is closed under predecessors. There are as many places to cut as
+    the graph has ideals, which is few for graphs that are long and narrow.
+
+    The result says nothing about other placements, some of which may be better, so there is no
+    bound: `bound_s` is NaN. Nothing is random.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator(
+    ...     "resnet50", evaluator="simulator", hardware="paper", schedule="max_load"
+    ... )
+    >>> found = ContiguousSplits().place(evaluator, budget=3, seed=0)
+    >>> sum(one != other for one, other in zip(found.assignment, found.assignment[1:]))
+    1
+    """
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says.
+
+        Raises:
+            DevicePlacementError: when the schedule is another one, transfers take longer between
+                some devices than between others, there are too many ideals, or there are no
+                costs because the evaluator measures.
+        """
+        costs = needed_costs(evaluator)
+        schedule_of(evaluator, "max_load")
+        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
+        trace.singles()
+        assignment = best_contiguous(costs, space)
+        if assignment is not None and not trace.spent:
+            trace.evaluate(assignment.tolist())
+        return trace.result()
+
+
+def best_contiguous(costs: Costs, space: SearchSpace) -> Int32 | None:
+    """The best contiguous split; None when memory leaves none.
+
+    Args:
+        costs: with transfers that take the same between any two devices.
+        space: of the same groups.
+
+    Returns:
+        (num_groups,) device numbers.
+
+    Raises:
+        DevicePlacementError: when transfers differ, or there are too many ideals.
+    """
+    apart = ~np.eye(costs.num_devices, dtype=np.bool_)
+    for links in (costs.latency_s[apart], costs.s_per_byte[apart]):
+        if not np.allclose(links, links[0], rtol=1e-12, atol=0.0):
+            raise DevicePlacementError(
+                "Contiguous splits need transfers that take the same between any two devices, "
+                f"and here they differ: {sorted(set(links.tolist()))}; use cp_sat."
+            )
+    devices = alike_devices(costs)
+    columns = np.array([kind[0] for kind in devices], dtype=np.int32)
+    kinds = Kinds(
+        column=columns,
+        count=np.array([len(kind) for kind in devices], dtype=np.int32),
+        memory_bytes=costs.memory_bytes[columns],
+        pays=costs.pays[columns],
+    )
+    parts = find_parts(costs, space)
+    stages = _stages(parts, kinds)
+    return None if stages is None else _assignment(parts, stages, devices)
+
+
+def _stages(parts: Parts, kinds: Kinds) -> list[Stage] | None:
+    """The best stages: first among the cuts of one order, which bounds the whole search."""
+    nodes = len(parts.compute_s)
+    edges = np.stack(
+        [np.repeat(parts.tensor_part, np.diff(parts.reader_start)), parts.reader]
+    ).astype(np.int32)
+    quick = best_split(parts, chain_of_ideals(nodes), kinds, math.inf)
+    upper_s = math.inf if quick is None else quick[0]
+    found = best_split(parts, find_ideals(nodes, edges), kinds, upper_s) or quick
+    return None if found is None else found[1]
+
+
+def _assignment(parts: Parts, stages: list[Stage], devices: list[list[int]]) -> Int32:
+    """(num_groups,) devices; each stage takes the next one of its kind."""
+    unused = [list(kind) for kind in devices]
+    row = [unused[stage.kind].pop(0) for stage in stages]
+    of_part = np.full(len(parts.compute_s) + 1, row[0] if row else 0, dtype=np.int32)
+    for device, stage in zip(row, stages, strict=True):
+        of_part[:-1][stage.parts] = device
+    return of_part[parts.part]  # NOWHERE is the last entry

@@ -1,0 +1,167 @@
+"""CP-SAT: the best placement with a proof, or how far from it the one found is at most."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_placement.agents.placers.base import PlacerResult, Trace, check_options
+from device_placement.agents.placers.exact.common import schedule_of
+from device_placement.agents.placers.exact.contiguous import best_contiguous
+from device_placement.agents.placers.exact.cp_bounds import packing_bound
+from device_placement.agents.placers.exact.cp_program import Linear, Program, solve
+from device_placement.agents.placers.exact.cp_schedules import (
+    concurrent,
+    max_load,
+    pipelined,
+    sequential,
+)
+from device_placement.agents.placers.exact.min_cut import minimum_cut
+from device_placement.agents.placers.neighbourhoods import Choices, descend
+from device_placement.agents.placers.search_space import Choice, SearchSpace, needed_costs
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.graph.computation_graph import Float64
+from device_placement.envs.simulation.costs import Costs
+from device_placement.envs.simulation.schedule import schedule_times
+
+START, BOUNDS = 0.1, 0.15  # shares of the time limit for a warm start and for bounds beforehand
+
+OBJECTIVES: Mapping[str, Callable[[Program, float], Linear]] = {
+    "sequential": lambda program, _: sequential(program),
+    "concurrent": concurrent,
+    "pipelined": lambda program, _: pipelined(program),
+    "max_load": lambda program, _: max_load(program),
+}
+"""Schedule -> its time, as an expression of a program; some bounds of it take seconds."""
+
+
+@dataclass(frozen=True)
+class CpSat:
+    """Exact for any devices, memory limits, colours and schedule, given time (OR-tools CP-SAT).
+
+    It begins with the best that descents from the singles, a minimum cut and contiguous splits
+    give, computed from the costs: of the budget it takes the singles and two more. At the time
+    limit it returns the best found, and `bound_s`, which no placement is below.
+
+    Costs are rounded down to whole numbers, by less than 1e-7 of the result altogether, so bounds
+    hold. Where the optimum is proven its time is the same in every run; several placements may
+    have it. Where it is not, how far the solver comes depends on the machine.
+
+    Raises:
+        DevicePlacementError: when an option is out of range.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> found = CpSat(time_limit_s=10.0).place(evaluator, budget=5, seed=0)
+    >>> found.assignment, found.proven
+    ((0, 0, 0, 0), True)
+    """
+
+    time_limit_s: float = 60.0
+    """For all that is done, but what has begun of the warm start is finished; 0: a start alone."""
+    workers: int = 8
+    """Threads. Each follows a strategy of its own, so more than there are cores can be faster."""
+
+    def __post_init__(self) -> None:
+        check_options(self, time_limit_s=(0, math.inf), workers=(1, math.inf))
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says.
+
+        Raises:
+            DevicePlacementError: when the evaluator measures and so has no costs.
+        """
+        costs, schedule = needed_costs(evaluator), schedule_of(evaluator)
+        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
+        deadline = trace.start + self.time_limit_s
+        trace.singles()
+        choice, time_s = warm_start(costs, space, schedule, START * self.time_limit_s)
+        if math.isfinite(time_s) and not trace.spent:
+            trace.evaluate(space.assignment(choice))
+        if time.perf_counter() >= deadline:
+            return trace.result()
+        program = Program(costs, space, min(time_s, _longest(costs)))
+        if math.isfinite(time_s):
+            program.add_hint(choice)
+        found, bound_s = self._solve(program, schedule, deadline, seed)
+        if found is not None and not trace.spent:
+            trace.evaluate(space.assignment(found))
+        best = trace.result()
+        # The sums of a time may be rounded differently.
+        return trace.result(min(bound_s, best.time_s) if best.assignment else bound_s)
+
+    def _solve(
+        self, program: Program, schedule: str, deadline: float, seed: int
+    ) -> tuple[Choice | None, float]:
+        """The best choice found, if any, and a lower bound in seconds."""
+        seconds = BOUNDS * self.time_limit_s
+        objective = OBJECTIVES[schedule](program, seconds)
+        if schedule != "sequential":
+            program.model.add(objective >= packing_bound(program, seconds, self.workers, seed))
+        program.model.minimize(objective)
+        outcome = solve(program.model, deadline - time.perf_counter(), self.workers, seed)
+        choice = None
+        if outcome.found:
+            value = outcome.solver.boolean_value
+            places = [next(d for d in program.devices if value(row[d])) for row in program.on]
+            choice = np.array(places, dtype=np.int64)
+        return choice, outcome.bound / program.scale
+
+
+def _longest(costs: Costs) -> float:
+    """More than any placement takes, in seconds: every group, move and subgraph at its slowest."""
+    compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0).max(axis=1).sum()
+    moves_s = sum(costs.transfer_s(tensor).max(axis=0).sum() for tensor in range(costs.num_tensors))
+    return float(compute_s + moves_s + costs.num_groups * costs.subgraph_s.max()) * (1 + 1e-9)
+
+
+def warm_start(
+    costs: Costs, space: SearchSpace, schedule: str, seconds: float
+) -> tuple[Choice, float]:
+    """The best choice that a descent finds from each single and from what is exact elsewhere.
+
+    Args:
+        costs: of the groups.
+        space: of the same groups.
+        schedule: a name of `SCHEDULES`.
+        seconds: after which no descent goes on, and nothing else is begun.
+
+    Returns:
+        (num_units,) devices, and the time in seconds, which is inf when no valid one was found.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> space = SearchSpace.of(evaluator)
+    >>> warm_start(evaluator.costs, space, "sequential", seconds=1.0)[0].tolist()
+    [0, 0, 0, 0]
+    """
+    deadline = time.perf_counter() + seconds
+
+    def times(choices: Choices) -> Float64:
+        return schedule_times(costs, choices[:, space.unit], schedule)
+
+    best, best_s = np.zeros(space.num_units, dtype=np.int64), math.inf
+    for start in _starts(costs, space, schedule, deadline):
+        choice, time_s = descend(times, start, space.allowed, deadline)
+        if time_s < best_s:
+            best, best_s = choice, time_s
+    return best, best_s
+
+
+def _starts(costs: Costs, space: SearchSpace, schedule: str, deadline: float) -> Iterator[Choice]:
+    """Every single, with units it can't run elsewhere, and exact solutions of simpler problems."""
+    for device in range(costs.num_devices):
+        yield np.where(space.allowed[:, device], device, space.allowed.argmax(axis=1))
+    if costs.num_devices == 2 and time.perf_counter() < deadline:
+        yield minimum_cut(costs, space)[0]
+    if schedule == "max_load" and time.perf_counter() < deadline:
+        with contextlib.suppress(DevicePlacementError):  # links differ, or too many ideals
+            assignment = best_contiguous(costs, space)
+            if assignment is not None:
+                yield assignment[space.first].astype(np.int64)

@@ -1,0 +1,301 @@
+"""Costs as the times of placements tell them: Bayesian regression on logarithms."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from numpy.typing import NDArray
+
+from device_placement.agents.placers.posterior_sampling.design_matrix import flatten_costs, terms
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.computation_graph import Float64
+from device_placement.envs.graph.features import group_features
+from device_placement.envs.simulation.costs import Costs
+
+ITERATIONS = 8  # of Gauss-Newton at most
+CORRECTIONS = 15  # of a draw, in steps of L-BFGS
+HALVINGS = 6  # of a step that does not help
+LARGEST_STEP = 3.0  # of the logarithm of a cost
+RANGE = 40.0  # of the logarithm of a cost, up and down from the prior's mean
+NOISE = 1e-3, 0.3  # least and largest relative standard deviation of a time that is believed in
+CONVERGED = 1e-4  # relative, of the loss
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Times of placements, or whatever else adds up from costs."""
+
+    placements: NDArray[np.uint8]  # (num_observations, num_groups)
+    logarithm: Float64  # (num_observations,) of the time
+    variance: Float64  # (num_observations,) of its logarithm, as far as it is known
+
+    def __len__(self) -> int:
+        return len(self.logarithm)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Costs in white coordinates that are near `centre` and explain `logarithm`."""
+
+    placements: NDArray[np.uint8]  # (num_observations, num_groups)
+    logarithm: Float64  # (num_observations,)
+    deviation: Float64  # (num_observations,) of the noise
+    centre: Float64  # (num_terms,)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Some costs, and how they explain what was seen."""
+
+    white: Float64  # (num_terms,)
+    shares: Float64  # (num_observations, num_terms) of each cost in the time
+    residual: Float64  # (num_observations,) in units of the noise
+    loss: float  # minus the log probability of the costs and of what was seen
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The Gaussian around the most probable costs."""
+
+    problem: _Problem
+    point: _Point
+    factor: Float64  # (num_terms, num_terms) lower Cholesky factor of the precision
+    rows: Float64  # (num_observations, num_terms) the derivative, in units of the noise
+
+    def solve(self, vector: Float64, trans: Literal[0, 1]) -> Float64:
+        """The solution of a triangular system with the factor, or with it transposed."""
+        return np.asarray(
+            scipy.linalg.solve_triangular(
+                self.factor, vector, trans=trans, lower=True, check_finite=False
+            )
+        )
+
+
+class CostPosterior:
+    """The costs under one schedule, given a prior and the times of some placements.
+
+    The logarithm of a time is believed to be that of the sum of its terms, with Gaussian noise.
+    The most probable costs are found by Gauss-Newton steps; around them everything counts as
+    Gaussian (Laplace's approximation), and the noise is what makes the times most probable
+    (MacKay, Neural Computation 1992). In white coordinates the prior is a standard normal.
+
+    Args:
+        prior: of the costs.
+        costs: of the same groups; only what is no time is looked at.
+        schedule: a name of `SCHEDULES`.
+    """
+
+    def __init__(self, prior: CostPrior, costs: Costs, schedule: str) -> None:
+        self.prior = prior
+        self.schedule = schedule
+        self.surprise = math.inf  # minus the log probability of what was seen, up to a constant
+        self.num_fits = 0
+        self.noise = 0.02  # standard deviation of the logarithm of a time
+        self._frame = costs
+        self._white = np.zeros_like(prior.mean)  # the most probable costs
+        self._known: _Known | None = None
+
+    @property
+    def costs(self) -> Costs:
+        """The most probable costs."""
+        return self._as_costs(self._white)
+
+    def sample(self, generator: np.random.Generator) -> Costs:
+        """Costs drawn from what is believed.
+
+        Noise is added to what was seen and to the prior, and the costs are fitted anew, from
+        where the Gaussian would have them (randomise, then optimise: Bardsley et al., SIAM J.
+        Sci. Comput. 2014), in coordinates in which the Gaussian is a standard normal.
+        """
+        centre = generator.standard_normal(self._white.size)
+        if (known := self._known) is None:
+            return self._as_costs(centre)
+        noise = generator.standard_normal(len(known.point.residual))
+        problem = dataclasses.replace(
+            known.problem,
+            logarithm=known.problem.logarithm + noise * known.problem.deviation,
+            centre=centre,
+        )
+
+        def loss(draw: Float64) -> tuple[float, Float64]:
+            white = self._white + known.solve(draw, trans=1)
+            point = self._look(white, problem)
+            gradient = white - centre - self._pull(point, problem)
+            return point.loss, known.solve(gradient, trans=0)
+
+        target = known.rows.T @ (known.point.residual + noise + known.rows @ self._white) + centre
+        start = known.solve(target, trans=0) - known.factor.T @ self._white
+        found, _, _ = scipy.optimize.fmin_l_bfgs_b(loss, start, maxiter=CORRECTIONS)
+        return self._as_costs(self._white + known.solve(found, trans=1))
+
+    def fit(self, seen: Observations) -> None:
+        """Believe in what was seen, and in nothing else besides the prior."""
+        deviation = np.sqrt(self.noise**2 + seen.variance)
+        centre = np.zeros_like(self._white)
+        problem = _Problem(seen.placements, seen.logarithm, deviation, centre)
+        point = self._minimise(problem)
+        self._white = point.white
+        self.num_fits += 1
+        white, factor, rows = self._newton(point, problem)
+        self._known = _Known(problem, point, factor, rows)
+        target = point.residual + rows @ point.white
+        misfit = 0.5 * float(target @ (target - rows @ white))
+        self.surprise = misfit + float(np.log(np.diag(factor)).sum() + np.log(deviation).sum())
+        self._settle(point, factor, deviation)
+
+    def _settle(self, point: _Point, factor: Float64, deviation: Float64) -> None:
+        """Choose the noise for the next fit: what the costs leave unexplained."""
+        inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=True)
+        left = float(len(deviation) - len(factor) + np.diag(inverse).sum())
+        error = point.residual * deviation
+        estimate = math.sqrt(float(error @ error) / max(left, 1e-9))
+        self.noise = float(np.clip(math.sqrt(estimate * self.noise), *NOISE))
+
+    def _minimise(self, problem: _Problem) -> _Point:
+        """Gauss-Newton from the most probable costs so far, with steps that get shorter."""
+        point = self._look(self._white, problem)
+        for _ in range(ITERATIONS):
+            step = self._newton(point, problem)[0] - point.white
+            largest = float(np.abs(self.prior.factor @ step).max())
+            scale = min(1.0, LARGEST_STEP / max(largest, 1e-12))
+            for _ in range(HALVINGS):
+                new = self._look(point.white + scale * step, problem)
+                if new.loss < point.loss:
+                    break
+                scale /= 2
+            else:
+                return point
+            gain, point = point.loss - new.loss, new
+            if gain < CONVERGED * point.loss:
+                break
+        return point
+
+    def _look(self, white: Float64, problem: _Problem) -> _Point:
+        parts = self._parts(white, problem.placements)
+        total = parts.sum(axis=1)
+        parts /= total[:, None]
+        residual = (problem.logarithm - np.log(total)) / problem.deviation
+        away = white - problem.centre
+        return _Point(white, parts, residual, 0.5 * float(residual @ residual + away @ away))
+
+    def _pull(self, point: _Point, problem: _Problem) -> Float64:
+        """(num_terms,) where what was seen draws the costs to: minus its loss's gradient."""
+        return np.asarray(
+            (point.shares.T @ (point.residual / problem.deviation)) @ self.prior.factor
+        )
+
+    def _newton(self, point: _Point, problem: _Problem) -> tuple[Float64, Float64, Float64]:
+        """The best costs if times were linear, the factor of their precision, the derivative."""
+        rows = (point.shares / problem.deviation[:, None]) @ self.prior.factor
+        precision = rows.T @ rows
+        precision[np.diag_indices_from(precision)] += 1.0
+        factor = scipy.linalg.cholesky(precision, lower=True, check_finite=False)
+        target = rows.T @ (point.residual + rows @ point.white)
+        return scipy.linalg.cho_solve((factor, True), target, check_finite=False), factor, rows
+
+    def _parts(self, white: Float64, placements: NDArray[np.integer]) -> Float64:
+        """(batch, num_terms) what each cost adds to each time."""
+        costs = self._as_costs(white)
+        return terms(costs, placements, self.schedule) * flatten_costs(costs)
+
+    def _as_costs(self, white: Float64) -> Costs:
+        change = np.clip(self.prior.factor @ white, -RANGE, RANGE)
+        values = np.exp(self.prior.mean + change)
+        groups, devices = self._frame.compute_s.shape
+        ends = np.cumsum([groups * devices, devices**2])
+        compute_s, latency_s, s_per_byte = np.split(values, ends)
+        apart = 1.0 - np.eye(devices)
+        return dataclasses.replace(
+            self._frame,
+            compute_s=np.where(
+                np.isfinite(self._frame.compute_s), compute_s.reshape(groups, devices), np.inf
+            ),
+            latency_s=latency_s.reshape(devices, devices) * apart,
+            s_per_byte=s_per_byte.reshape(devices, devices) * apart,
+        )
+
+
+# Variances of the logarithm of a group's cost on a device. Groups that look alike in their
+# features are believed to be alike in what they cost on every device, and on each.
+ALIKE, ALIKE_ON_DEVICE = 1.0, 1.0
+OWN, OWN_ON_DEVICE, DEVICE = 0.2, 0.3, 0.3
+# Variances of the logarithms of latencies and of times per byte: of what all links have in
+# common, and of each link's own.
+LINKS, LINK = 1.5, 0.5
+EVEN = 0.05  # of a device's time that is believed to be spread evenly over the groups
+JITTER = 1e-8  # on the diagonal, so that the covariance has a Cholesky factor
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The orders of magnitude of costs."""
+
+    singles: Float64  # (num_devices,) what all groups together cost on a device
+    latency: float = 1e-5
+    per_byte: float = 1e-10
+
+
+@dataclass(frozen=True)
+class CostPrior:
+    """Logarithms of costs, in the order of `flatten_costs`, jointly Gaussian."""
+
+    mean: Float64  # (num_terms,)
+    factor: Float64  # (num_terms, num_terms) lower Cholesky factor of their covariance
+
+
+def make_prior(coarse: CoarseGraph, costs: Costs, scale: Scale) -> CostPrior:
+    """The prior of a graph's costs.
+
+    A group's share of a device's time is believed to be its share of the FLOPs and of the bytes
+    that it reads and writes, up to a factor: a Gaussian process over the groups' features
+    (Rasmussen and Williams, 2006, chapter 2), so that a time tells something of groups alike.
+
+    Args:
+        coarse: the groups.
+        costs: of the same groups; only what is no time is looked at.
+        scale: the orders of magnitude.
+    """
+    num_devices = costs.num_devices
+    same, each = np.ones((num_devices, num_devices)), np.eye(num_devices)
+    own = np.eye(costs.num_groups)
+    alike = _kernel(group_features(coarse).astype(np.float64))
+    groups = np.kron(ALIKE * alike + OWN * own, same)
+    groups += np.kron(ALIKE_ON_DEVICE * alike + OWN_ON_DEVICE * own + DEVICE, each)
+    links = LINKS + LINK * np.eye(num_devices**2)
+    covariance = scipy.linalg.block_diag(groups, links, links)
+    covariance += JITTER * np.eye(len(covariance))
+    mean = np.concatenate(
+        [
+            np.log(_shares(coarse, costs)[:, None] * scale.singles).ravel(),
+            np.full(num_devices**2, math.log(scale.latency)),
+            np.full(num_devices**2, math.log(scale.per_byte)),
+        ]
+    )
+    factor = scipy.linalg.cholesky(covariance, lower=True, check_finite=False)
+    return CostPrior(mean, factor)
+
+
+def _kernel(features: Float64) -> Float64:
+    """(num_groups, num_groups) exp(-squared distance / median squared distance)."""
+    scaled = features / np.maximum(features.std(axis=0), 0.1)
+    squares = (scaled**2).sum(axis=1)
+    distance = np.maximum(squares[:, None] + squares - 2 * scaled @ scaled.T, 0.0)
+    apart = distance[distance > 1e-9]
+    return np.asarray(np.exp(-distance / (np.median(apart) if apart.size else 1.0)))
+
+
+def _shares(coarse: CoarseGraph, costs: Costs) -> Float64:
+    """(num_groups,) shares of the whole, summing to 1."""
+    flops, moved = np.zeros(costs.num_groups), costs.group_bytes.copy()
+    np.add.at(flops, coarse.op_group, coarse.graph.flops)
+    np.add.at(moved, costs.tensor_group, costs.tensor_bytes)
+    np.add.at(moved, costs.reader, np.repeat(costs.tensor_bytes, np.diff(costs.reader_start)))
+    parts = [part / part.sum() for part in (flops, moved) if part.sum() > 0]
+    shares = sum(parts, np.full(costs.num_groups, EVEN / costs.num_groups))
+    return np.asarray(shares / shares.sum())

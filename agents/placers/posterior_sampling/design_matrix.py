@@ -1,0 +1,232 @@
+"""Which costs add up to the time of a placement: a row of numbers for each schedule.
+
+Under every schedule the time is a sum of some of the costs: all that are paid, or those on the
+longest path, or of the largest load. A row says how often each counts::
+
+    time = row @ [compute_s | latency_s | s_per_byte], each flattened
+
+so that a row is also the time's derivative with respect to the costs. What subgraphs cost is
+left out: latencies of the moves between them tell nearly the same, and to count them in each
+placement would take longer than all the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.errors import choose
+from device_placement.envs.graph.computation_graph import Float64, Int32
+from device_placement.envs.jit import compiled
+from device_placement.envs.simulation.costs import Costs
+from device_placement.envs.simulation.schedule import inputs_of
+
+Placements = NDArray[np.uint8]  # (batch, num_groups) device numbers
+NOTHING = -1  # what an event waits for that begins at once
+
+
+@compiled
+def moves(
+    placements: Placements,
+    latency_s: Float64,
+    s_per_byte: Float64,
+    tensor_group: Int32,
+    tensor_bytes: Float64,
+    reader_start: Int32,
+    reader: Int32,
+    slowest_only: bool,
+) -> Float64:
+    """Every tensor once to each device that reads it; or once only, on the slowest of the links."""
+    batch, devices = len(placements), len(latency_s)
+    counts = np.zeros((batch, 2, devices, devices))
+    for b in range(batch):
+        for tensor in range(tensor_group.size):
+            source, size = placements[b, tensor_group[tensor]], tensor_bytes[tensor]
+            seen, slowest, slowest_s = 1 << source, -1, -1.0
+            for position in range(reader_start[tensor], reader_start[tensor + 1]):
+                device = placements[b, reader[position]]
+                if (seen >> device) & 1:
+                    continue
+                seen |= 1 << device
+                move_s = latency_s[source, device] + size * s_per_byte[source, device]
+                if move_s > slowest_s:
+                    slowest, slowest_s = device, move_s
+                if not slowest_only:
+                    counts[b, 0, source, device] += 1.0
+                    counts[b, 1, source, device] += size
+            if slowest_only and slowest >= 0:
+                counts[b, 0, source, slowest] += 1.0
+                counts[b, 1, source, slowest] += size
+    return counts
+
+
+@compiled
+def longest_path(
+    placements: Placements,
+    compute_s: Float64,
+    latency_s: Float64,
+    s_per_byte: Float64,
+    tensor_group: Int32,
+    tensor_bytes: Float64,
+    input_start: Int32,
+    input_tensor: Int32,
+) -> tuple[Float64, Float64]:
+    """The groups, (batch, num_groups), and moves that end last, one waiting for the other.
+
+    An event is a group, or a move of tensor t to device d with the number groups + t D + d.
+    """
+    batch, groups = placements.shape
+    devices = compute_s.shape[1]
+    on_path = np.zeros((batch, groups))
+    counts = np.zeros((batch, 2, devices, devices))
+    end = np.empty(groups + tensor_group.size * devices)
+    before = np.empty(end.size, dtype=np.int64)  # what an event waited for last
+    for b in range(batch):
+        end[:] = -1.0  # not yet
+        device_free, device_last = np.zeros(devices), np.full(devices, NOTHING)
+        link_free, link_last = np.zeros((devices, devices)), np.full((devices, devices), NOTHING)
+        for group in range(groups):
+            device = placements[b, group]
+            ready, waits_for = device_free[device], device_last[device]
+            for position in range(input_start[group], input_start[group + 1]):
+                tensor = input_tensor[position]
+                producer = tensor_group[tensor]
+                source, event = placements[b, producer], producer
+                if source != device:
+                    event = groups + tensor * devices + device
+                    if end[event] < 0.0:
+                        begin, before[event] = end[producer], producer
+                        if link_free[source, device] > begin:
+                            begin = link_free[source, device]
+                            before[event] = link_last[source, device]
+                        move_s = latency_s[source, device]
+                        move_s += tensor_bytes[tensor] * s_per_byte[source, device]
+                        end[event] = begin + move_s
+                        link_free[source, device], link_last[source, device] = end[event], event
+                if end[event] > ready:
+                    ready, waits_for = end[event], event
+            end[group], before[group] = ready + compute_s[group, device], waits_for
+            device_free[device], device_last[device] = end[group], group
+        event = device_last[np.argmax(device_free)]
+        while event != NOTHING:
+            if event < groups:
+                on_path[b, event] = 1.0
+            else:
+                tensor, device = divmod(event - groups, devices)
+                source = placements[b, tensor_group[tensor]]
+                counts[b, 0, source, device] += 1.0
+                counts[b, 1, source, device] += tensor_bytes[tensor]
+            event = before[event]
+    return on_path, counts
+
+
+def terms(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float64:
+    """What the time of each placement is made of.
+
+    Args:
+        costs: of the groups, tensors and devices; where a schedule takes the larger of two
+            times, they tell which.
+        placements: (batch, num_groups) device numbers.
+        schedule: a name of `SCHEDULES`.
+
+    Returns:
+        (batch, num_terms) rows; `flatten_costs` gives the column that they are multiplied with.
+
+    Raises:
+        DevicePlacementError: on an unknown schedule.
+    """
+    rows_of = choose("schedule", schedule, ROWS)
+    return rows_of(costs, np.ascontiguousarray(placements, dtype=np.uint8))
+
+
+def flatten_costs(costs: Costs) -> Float64:
+    """(num_terms,) the costs in the order of the columns of `terms`; 0 where there is none."""
+    compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
+    return np.concatenate([compute_s.ravel(), costs.latency_s.ravel(), costs.s_per_byte.ravel()])
+
+
+def _sequential(costs: Costs, placements: Placements) -> Float64:
+    return _rows(_groups(costs, placements), _moves(costs, placements))
+
+
+def _concurrent(costs: Costs, placements: Placements) -> Float64:
+    start, tensor = inputs_of(costs)
+    on_path, counts = longest_path(
+        placements,
+        costs.compute_s,
+        costs.latency_s,
+        costs.s_per_byte,
+        costs.tensor_group,
+        costs.tensor_bytes,
+        start,
+        tensor,
+    )
+    return _rows(_groups(costs, placements) * on_path[:, :, None], counts)
+
+
+def _pipelined(costs: Costs, placements: Placements) -> Float64:
+    groups, counts = _groups(costs, placements), _moves(costs, placements)
+    loads = _link_loads(costs, counts)
+    own = np.arange(costs.num_devices)
+    loads[:, own, own] = _device_loads(costs, groups)
+    largest = loads.reshape(len(loads), -1).argmax(axis=1)[:, None]
+    links = (np.arange(costs.num_devices**2) == largest).reshape(loads.shape)
+    return _rows(groups * links[:, None, own, own], counts * links[:, None])
+
+
+def _max_load(costs: Costs, placements: Placements) -> Float64:
+    groups = _groups(costs, placements)
+    sent = _moves(costs, placements, slowest_only=True) * costs.pays[:, None]
+    received = _moves(costs, placements) * costs.pays
+    loads = _device_loads(costs, groups)
+    loads += _link_loads(costs, sent).sum(axis=2) + _link_loads(costs, received).sum(axis=1)
+    largest = np.arange(costs.num_devices) == loads.argmax(axis=1)[:, None]
+    counts = sent * largest[:, None, :, None] + received * largest[:, None, None, :]
+    return _rows(groups * largest[:, None], counts)
+
+
+ROWS: Mapping[str, Callable[[Costs, Placements], Float64]] = {
+    "sequential": _sequential,
+    "concurrent": _concurrent,
+    "pipelined": _pipelined,
+    "max_load": _max_load,
+}
+"""Name of the schedule -> its rows."""
+
+
+def _groups(costs: Costs, placements: Placements) -> Float64:
+    """(batch, num_groups, num_devices) 1 where a group is on a device."""
+    return np.eye(costs.num_devices)[placements]
+
+
+def _moves(costs: Costs, placements: Placements, slowest_only: bool = False) -> Float64:
+    counts: Float64 = moves(
+        placements,
+        costs.latency_s,
+        costs.s_per_byte,
+        costs.tensor_group,
+        costs.tensor_bytes,
+        costs.reader_start,
+        costs.reader,
+        slowest_only,
+    )
+    return counts
+
+
+def _device_loads(costs: Costs, groups: Float64) -> Float64:
+    """(batch, num_devices) the time of the groups on each."""
+    compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
+    return np.asarray(np.einsum("bgd,gd->bd", groups, compute_s))
+
+
+def _link_loads(costs: Costs, counts: Float64) -> Float64:
+    """(batch, num_devices, num_devices) the time of the moves on each."""
+    return np.asarray(counts[:, 0] * costs.latency_s + counts[:, 1] * costs.s_per_byte)
+
+
+def _rows(groups: Float64, counts: Float64) -> Float64:
+    """(batch, num_terms) both in one."""
+    batch = len(groups)
+    return np.concatenate([groups.reshape(batch, -1), counts.reshape(batch, -1)], axis=1)

@@ -1,0 +1,167 @@
+"""Posterior sampling: learn what groups and transfers cost, plan as if that were so, look, learn.
+
+As a reinforcement learner it is model-based (Strens, ICML 2000; Osband, Russo and Van Roy,
+NeurIPS 2013): costs are drawn from what is believed, the best placement under them is found by
+a search in the model, and its true time corrects the belief.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_placement.agents.placers.base import PlacerResult, Trace, check_options
+from device_placement.agents.placers.neighbourhoods import search, windows
+from device_placement.agents.placers.posterior_sampling.posterior import Posterior, PosteriorSample
+from device_placement.agents.placers.search_space import Choice, SearchSpace, costs_of, first_choice
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.simulation.costs import Costs, free_costs, without_times
+
+MOVES = 8  # windows that a random placement has on other devices, at most
+ELITE = 10  # of the fastest so far that a plan may begin with
+WORTH = 1e-3  # relative: a plan that is believed to save less is not evaluated
+NOTHING_NEW = 3  # a round that evaluates no plan counts as so many rounds in vain
+MAX_DOUBLINGS = 7  # of the batches
+
+
+@dataclass(frozen=True)
+class PosteriorSampling:
+    """Fits costs to all times so far, and evaluates what would be best if they were true.
+
+    It begins with the singles and with random placements of whole windows of groups. In each
+    round the first plan is for the most probable costs, the others for costs drawn from what
+    is believed. Which of the four schedules the times follow, it finds out as well; and with
+    a limit on the outputs' error it learns what each group adds to that. It ends before the
+    budget is spent when rounds bring nothing better.
+
+    Raises:
+        DevicePlacementError: when an option is out of range.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> PosteriorSampling().place(evaluator, budget=10, seed=0).assignment
+    (0, 0, 0, 0)
+    """
+
+    explore: int = 20
+    """Placements, singles included, before the first plan."""
+    proposals: int = 10
+    """Plans of a round."""
+    batches: int = 1
+    """Batches of random moves that a plan tries in vain before it ends; doubles when rounds bring
+    nothing better."""
+    patience: int = 24
+    """Rounds in a row without a better placement after which it ends; one whose plans are all
+    known counts as three."""
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            explore=(0, math.inf),
+            proposals=(1, math.inf),
+            batches=(1, math.inf),
+            patience=(1, math.inf),
+        )
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        return _Search(self, evaluator, budget, seed).run()
+
+
+class _Search:
+    """One run of it."""
+
+    def __init__(
+        self, options: PosteriorSampling, evaluator: Evaluator, budget: int, seed: int
+    ) -> None:
+        self.options = options
+        self.trace, self.space = Trace(evaluator, budget), SearchSpace.of(evaluator)
+        self.generator = np.random.default_rng(seed)
+        self.spans = windows(self.space.num_units)
+        self.costs = _frame(evaluator)
+        self.idle = 0  # rounds without a better placement
+
+    def run(self) -> PlacerResult:
+        """Explore, then plan until nothing gets better."""
+        best, _ = first_choice(self.trace, self.space, self.generator)
+        tries = 0
+        while len(self.trace.evaluations) < self.options.explore and not self.trace.spent:
+            self._try(self._scattered(best, MOVES))
+            tries += 1
+            if tries >= 4 * self.options.explore:  # there are not so many
+                break
+        posterior = Posterior(self.trace.recorder.coarse, self.costs)
+        while not self.trace.spent and self.idle < self.options.patience:
+            posterior.learn(self.trace.evaluations)
+            before_s = self._best_s()
+            new = self._round(posterior)
+            if not new:
+                for _ in range(self.options.proposals):
+                    self._try(self._scattered(self._known()[0], 2))
+            if self._best_s() < before_s * (1 - WORTH):
+                self.idle = 0
+            else:
+                self.idle += 1 if new else NOTHING_NEW
+        return self.trace.result()
+
+    def _round(self, posterior: Posterior) -> bool:
+        """Evaluate the plans of a round that promise something; whether any was new."""
+        known = self._known()
+        new = False
+        for number in range(self.options.proposals):
+            if self.trace.spent:
+                break
+            sample = posterior.draw(self.generator) if number else posterior.expect()
+            rank = 0 if number % 2 == 0 else self.generator.integers(len(known))
+            plan = self._plan(sample, known[rank])
+            best_s, plan_s = sample.times(np.array([known[0], plan])[:, self.space.unit])
+            if plan_s < best_s * (1 - WORTH):
+                new |= self._try(plan)
+        return new
+
+    def _plan(self, sample: PosteriorSample, start: Choice) -> Choice:
+        """The best choice that a search finds in a sample."""
+        found, _ = search(
+            lambda choices: sample.times(choices[:, self.space.unit]),
+            start,
+            self.space.allowed,
+            self.generator,
+            self.options.batches * 2 ** min(self.idle // NOTHING_NEW, MAX_DOUBLINGS),
+        )
+        return found
+
+    def _try(self, choice: Choice) -> bool:
+        """Evaluate a choice unless the budget is spent; whether it was new."""
+        before = len(self.trace.evaluations)
+        if not self.trace.spent:
+            self.trace.evaluate(self.space.assignment(choice))
+        return len(self.trace.evaluations) > before
+
+    def _known(self) -> list[Choice]:
+        """The fastest choices so far, the best first."""
+        times = {key: one.time_s for key, one in self.trace.evaluations.items() if one.valid}
+        best = sorted(times, key=times.__getitem__)[:ELITE]
+        return [np.array(key)[self.space.first] for key in best]
+
+    def _best_s(self) -> float:
+        """Of what was asked for: the recorder of a run that is repeated knows what comes later."""
+        times = (one.time_s for one in self.trace.evaluations.values() if one.valid)
+        return min(times, default=math.inf)
+
+    def _scattered(self, choice: Choice, most: int) -> Choice:
+        """The choice with up to so many random windows on random devices."""
+        for _ in range(self.generator.integers(1, most + 1)):
+            span = self.spans[self.generator.integers(len(self.spans))]
+            device = self.generator.integers(self.space.allowed.shape[1])
+            choice = np.where(span & self.space.allowed[:, device], device, choice)
+        return choice
+
+
+def _frame(evaluator: Evaluator) -> Costs:
+    """What is known of costs beforehand: no times, but tensors, memories and colours."""
+    costs = costs_of(evaluator)
+    if costs is None:
+        return free_costs(evaluator.coarse, evaluator.devices)
+    return without_times(costs)

@@ -1,0 +1,180 @@
+"""What is believed of an evaluator from its evaluations: times, and errors of the outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.agents.placers.posterior_sampling.cost_regression import (
+    CostPosterior,
+    CostPrior,
+    Observations,
+    Scale,
+    make_prior,
+)
+from device_placement.agents.placers.posterior_sampling.design_matrix import flatten_costs
+from device_placement.envs.evaluation import Evaluation
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.computation_graph import Float64
+from device_placement.envs.simulation.costs import Costs
+from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
+
+WORK = 2e9  # observations * terms^2 of a fit; of more observations the fastest are taken
+DOUBT = 50.0  # log probability by which a schedule is less likely that is not followed any more
+SIMPLER = 2.0  # log probability by which one must be more likely than a simpler one
+TRIAL = 60  # observations before one is given up
+MATURE = 5  # fits before that
+ROUGH = 0.1  # relative standard deviation of a time that was cut short
+ERRORS = "sequential"  # squared errors of groups add up, as their times do under it
+NEGLIGIBLE = 1e-3  # of the largest: what groups add to the error on a device that adds none
+
+Evaluations = Mapping[tuple[int, ...], Evaluation]
+
+
+@dataclass(frozen=True)
+class PosteriorSample:
+    """Costs that may be true, and what follows from them."""
+
+    costs: Costs
+    schedule: str
+    squared_errors: Costs | None = None  # what each group and move adds
+    limit: float = math.inf  # the squared error that is not allowed any more
+
+    def times(self, placements: NDArray[np.integer]) -> Float64:
+        """(batch,) seconds of placements, (batch, num_groups); inf where not allowed."""
+        times_s = schedule_times(self.costs, placements, self.schedule)
+        if self.squared_errors is not None:
+            squares = schedule_times(self.squared_errors, placements, ERRORS)
+            times_s[squares >= self.limit] = math.inf
+        return times_s
+
+
+class Posterior:
+    """Costs under every schedule that the times may follow, and what adds to the error.
+
+    Args:
+        coarse: the groups.
+        costs: of the same groups; only what is no time is looked at.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> from device_placement.envs.simulation.costs import free_costs
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> some = [(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 0, 0), (0, 0, 1, 1)]
+    >>> posterior = Posterior(evaluator.coarse, free_costs(evaluator.coarse, evaluator.devices))
+    >>> posterior.learn({one: evaluator.evaluate(one) for one in some})
+    >>> told = posterior.expect().times(np.array(some)) / evaluator.evaluate_many(np.array(some))
+    >>> bool(abs(told - 1).max() < 0.01)
+    True
+    """
+
+    def __init__(self, coarse: CoarseGraph, costs: Costs) -> None:
+        self._coarse, self._costs = coarse, costs
+        self._most = int(WORK / flatten_costs(costs).size ** 2) + 1
+        self._prior: CostPrior | None = None
+        self._schedules: dict[str, CostPosterior] = {}
+        self._errors: CostPosterior | None = None
+        self._limit = math.inf
+        self._reconsider = 0  # observations at which given up schedules are looked at again
+
+    @property
+    def schedule(self) -> str:
+        """The simplest of the schedules that explain best what was seen.
+
+        Where groups form a chain, for instance, concurrent is no different from sequential.
+        """
+        enough = min(one.surprise for one in self._schedules.values()) + SIMPLER
+        likely = {name for name, one in self._schedules.items() if one.surprise <= enough}
+        return next(name for name in SCHEDULES if name in likely)
+
+    def learn(self, evaluations: Evaluations) -> None:
+        """Believe what these evaluations tell; at least one of them is valid."""
+        self._learn_times(evaluations)
+        self._learn_errors(evaluations)
+
+    def expect(self) -> PosteriorSample:
+        """The most probable costs."""
+        errors = None if self._errors is None else self._errors.costs
+        return PosteriorSample(
+            self._schedules[self.schedule].costs, self.schedule, errors, self._limit
+        )
+
+    def draw(self, generator: np.random.Generator) -> PosteriorSample:
+        """Costs drawn from what is believed, under the schedule that explains best."""
+        costs = self._schedules[self.schedule].sample(generator)
+        errors = None if self._errors is None else self._errors.sample(generator)
+        return PosteriorSample(costs, self.schedule, errors, self._limit)
+
+    def _learn_times(self, evaluations: Evaluations) -> None:
+        seen = _times_of(evaluations, self._most)
+        if self._prior is None:
+            self._prior = make_prior(
+                self._coarse, self._costs, Scale(self._singles(evaluations, seen))
+            )
+        if len(seen) >= self._reconsider:
+            self._reconsider = max(TRIAL, 2 * len(seen))
+            for name in SCHEDULES:
+                if name not in self._schedules:
+                    self._schedules[name] = CostPosterior(self._prior, self._costs, name)
+        for posterior in self._schedules.values():
+            posterior.fit(seen)
+        if len(seen) >= TRIAL:
+            likely = self._schedules[self.schedule].surprise + DOUBT
+            self._schedules = {
+                name: one
+                for name, one in self._schedules.items()
+                if one.surprise <= likely or one.num_fits < MATURE
+            }
+
+    def _singles(self, evaluations: Evaluations, seen: Observations) -> Float64:
+        """(num_devices,) seconds; where a single is not valid the median of what is."""
+        usual = math.exp(float(np.median(seen.logarithm)))
+        keys = [(device,) * self._costs.num_groups for device in range(self._costs.num_devices)]
+        found = [evaluations[key].time_s if key in evaluations else math.nan for key in keys]
+        return np.where(np.isnan(found), usual, found)
+
+    def _learn_errors(self, evaluations: Evaluations) -> None:
+        """Where evaluations tell output errors, and some were too large."""
+        known = _with_error(evaluations)
+        refused = [one.output_error for one in known.values() if not one.valid]
+        if not refused:
+            return
+        self._limit = min(refused) ** 2
+        placements = np.array([*known], dtype=np.uint8)
+        squares = np.array([one.output_error**2 for one in known.values()])
+        if self._errors is None:
+            self._errors = CostPosterior(self._error_prior(evaluations), self._costs, ERRORS)
+        chosen = np.argsort(np.abs(np.log(squares / self._limit)), kind="stable")[: self._most]
+        self._errors.fit(
+            Observations(placements[chosen], np.log(squares[chosen]), np.zeros(chosen.size))
+        )
+
+    def _error_prior(self, evaluations: Evaluations) -> CostPrior:
+        largest = max(one.output_error for one in _with_error(evaluations).values())
+        squares = np.full(self._costs.num_devices, largest**2)
+        for device in range(squares.size):
+            single = evaluations.get((device,) * self._costs.num_groups)
+            if single is not None and math.isfinite(single.output_error):
+                squares[device] = single.output_error**2
+        least = NEGLIGIBLE * float(squares.max())
+        moved = max(float(self._costs.tensor_bytes.mean()), 1.0)
+        scale = Scale(np.maximum(squares, least), least, least / moved)
+        return make_prior(self._coarse, self._costs, scale)
+
+
+def _with_error(evaluations: Evaluations) -> Evaluations:
+    """Those whose outputs differ by a number; where they are not finite it is infinite."""
+    return {key: one for key, one in evaluations.items() if 0 < one.output_error < math.inf}
+
+
+def _times_of(evaluations: Evaluations, most: int) -> Observations:
+    valid = {key: one for key, one in evaluations.items() if one.valid}
+    fastest = sorted(valid, key=lambda key: valid[key].time_s)[:most]
+    times_s = np.array([valid[key].time_s for key in fastest])
+    low, high = np.array([valid[key].interval_s for key in fastest]).T
+    spread = np.nan_to_num((high - low) / (2 * 1.96 * times_s))
+    rough = np.array([ROUGH * valid[key].cut_short for key in fastest])
+    return Observations(np.array(fastest, dtype=np.uint8), np.log(times_s), spread**2 + rough**2)

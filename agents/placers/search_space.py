@@ -1,0 +1,157 @@
+"""The placements that a placer may choose from, and the steps between them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.agents.placers.base import Trace
+from device_placement.agents.runs.recording import RecordingEvaluator
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.graph.computation_graph import Bool, Float64
+from device_placement.envs.simulation.costs import FREE, Costs
+
+Int = NDArray[np.int64]
+Choice = Int  # (num_units,) the device of each unit
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The placements that keep to what devices support and to colours.
+
+    A unit is what moves together: the groups of one colour, or a group without one. What
+    fits into the memory of the devices is not looked at; that is for the evaluator to say.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> space = SearchSpace.of(make_evaluator("diamond", "CPU,GPU", evaluator="simulator"))
+    >>> space.num_units, len(space.moves)
+    (4, 8)
+    >>> space.assignment(space.moved(np.zeros(4, dtype=np.int64), unit=2, device=1))
+    [0, 0, 1, 0]
+    """
+
+    unit: Int  # (num_groups,) the unit of each group; units are numbered by their first group
+    allowed: Bool  # (num_units, num_devices) devices that run every group of the unit
+
+    @classmethod
+    def of(cls, evaluator: Evaluator) -> SearchSpace:
+        """The space of an evaluator's placements.
+
+        Raises:
+            DevicePlacementError: when the groups of a unit have no device in common.
+        """
+        costs, supported = costs_of(evaluator), evaluator.coarse.supported
+        groups = np.arange(evaluator.coarse.num_groups)
+        label = groups
+        if costs is not None:
+            supported = supported & np.isfinite(costs.compute_s)
+            label = np.where(costs.colour == FREE, groups, groups.size + costs.colour)
+        _, first, unit = np.unique(label, return_index=True, return_inverse=True)
+        unit = np.argsort(np.argsort(first))[unit]
+        allowed = np.ones((first.size, supported.shape[1]), dtype=np.bool_)
+        np.logical_and.at(allowed, unit, supported)
+        stuck = np.flatnonzero(~allowed.any(axis=1))
+        if stuck.size:
+            members = np.flatnonzero(unit == stuck[0]).tolist()
+            raise DevicePlacementError(
+                f"No device runs all of the groups {members}, which must share one; add a device "
+                "that does."
+            )
+        return cls(unit, allowed)
+
+    @property
+    def num_units(self) -> int:
+        """Number of units to place."""
+        return len(self.allowed)
+
+    @functools.cached_property
+    def first(self) -> Int:
+        """(num_units,) the first group of each unit."""
+        return np.unique(self.unit, return_index=True)[1]
+
+    @functools.cached_property
+    def moves(self) -> Int:
+        """(num_moves, 2) unit, device: all that may be chosen where there is a choice."""
+        return np.argwhere(self.allowed & (self.allowed.sum(axis=1) > 1)[:, None])
+
+    def assignment(self, choice: Choice) -> list[int]:
+        """(num_groups,) the device of each group."""
+        devices: list[int] = choice[self.unit].tolist()
+        return devices
+
+    def sample(self, generator: np.random.Generator, count: int) -> Int:
+        """(count, num_units) random choices: each unit on its own, evenly among its devices."""
+        scores = generator.random((count, *self.allowed.shape))
+        return np.asarray(np.where(self.allowed, scores, -1.0).argmax(axis=2))
+
+    def moved(self, choice: Choice, unit: int, device: int) -> Choice:
+        """The choice with one unit on another device."""
+        result = choice.copy()
+        result[unit] = device
+        return result
+
+    def neighbour(self, choice: Choice, generator: np.random.Generator) -> Choice:
+        """The choice with a random unit on another random device; itself when there is none."""
+        while len(self.moves):
+            unit, device = self.moves[generator.integers(len(self.moves))]
+            if choice[unit] != device:
+                return self.moved(choice, unit, device)
+        return choice
+
+
+def first_choice(
+    trace: Trace, space: SearchSpace, generator: np.random.Generator
+) -> tuple[Choice, float]:
+    """Evaluate the singles; the best of them and its seconds.
+
+    Where no single is valid it is the first random choice that is; the time is inf when the
+    budget ends before there is one.
+    """
+    singles = trace.singles()
+    device = int(np.argmin(singles))
+    choice, time_s = np.full(space.num_units, device), singles[device]
+    while math.isinf(time_s) and not trace.spent:
+        choice = space.sample(generator, 1)[0]
+        time_s = trace.time_s(space.assignment(choice))
+    return choice, time_s
+
+
+def evaluate_choices(trace: Trace, space: SearchSpace, choices: Iterable[Choice]) -> Float64:
+    """(count,) the seconds of each choice; inf where it is invalid or the budget is spent."""
+    return np.array(
+        [math.inf if trace.spent else trace.time_s(space.assignment(choice)) for choice in choices]
+    )
+
+
+def unwrapped(evaluator: Evaluator) -> Evaluator:
+    """The evaluator itself, without those that record what it does."""
+    while isinstance(evaluator, RecordingEvaluator):
+        evaluator = evaluator.inner
+    return evaluator
+
+
+def costs_of(evaluator: Evaluator) -> Costs | None:
+    """The costs that an evaluator computes with; None for one that measures."""
+    costs: Costs | None = getattr(unwrapped(evaluator), "costs", None)
+    return costs
+
+
+def needed_costs(evaluator: Evaluator) -> Costs:
+    """The costs that an evaluator computes with, for a placer that plans from them.
+
+    Raises:
+        DevicePlacementError: for an evaluator that measures.
+    """
+    costs = costs_of(evaluator)
+    if costs is None:
+        raise DevicePlacementError(
+            f"This placer plans from costs, and {type(unwrapped(evaluator)).__name__} has none; "
+            "use evaluator='simulator', or a placer that searches, as local_search."
+        )
+    return costs

@@ -1,1 +1,0 @@
-"""Costs learnt from the times of whole placements, and searches that know costs."""

@@ -1,0 +1,1 @@
+"""Policies: graph neural networks, feature extractors and distributions of placements."""

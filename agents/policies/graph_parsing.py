@@ -1,0 +1,419 @@
+"""HSDAG's learned grouping: a network that parses the graph, and one device a learned group."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import TensorDict
+from torch import Tensor, nn
+from torch.nn import functional
+
+from device_placement.agents.policies.distributions import MASKED
+from device_placement.agents.policies.gnn import (
+    Graphs,
+    StaticEncoder,
+    distinct_graphs,
+    masked_mean,
+    read_graphs,
+)
+from device_placement.agents.policies.nodewise import PairHead
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.graph.partition import components
+from device_placement.envs.jit import compiled
+
+
+class Episode(NamedTuple):
+    """What follows from the weights in each step so far, for each graph of a batch."""
+
+    key: tuple[list[int], list[int]]  # numbers of the graphs, versions of the weights
+    states: list[Tensor]  # (num_graphs, max_groups, hidden), one more than of the others
+    logits: list[Tensor]  # (num_graphs, max_groups, num_devices)
+    leaders: list[Tensor]  # (num_graphs, max_groups)
+
+
+class GroupingExtractor(BaseFeaturesExtractor):
+    """Logits of each group's device, the first group of each learned group, and value features.
+
+    In step t of an episode the state is Z_t; Z_0 is what the encoder gives, and every step adds
+    to each node the embedding of the learned group it was in: Z_(t + 1) = Z_t + Z'_t. As groups
+    follow from the state, so does all of this from the weights and the number of the step.
+
+    In training the groups of the rollout are kept while the weights change, so that the
+    placements that were sampled stay possible; `distinct_graphs` says which rows are one graph.
+
+    Args:
+        observation_space: of a `DevicePlacementEnv`.
+        action_space: of the same, in ``assign``.
+        hidden: size of an embedding.
+        layers: rounds of messages.
+        passes: how often the graph of the groups is parsed again; 1 is once.
+        min_score: edges that score less are not kept, so that a group may stay alone; with 0
+            every group keeps its best edge, as published.
+        similarity: as `ParsingLayer` takes it.
+        convex: split learned groups where the graph between them has a cycle, so that none is
+            executed in several pieces.
+        moves_state: whether the state moves between the steps of an episode.
+        parsing_dropout: as `ParsingLayer` takes it.
+        options: what `GraphEncoder` takes besides.
+
+    Shapes:
+        output: (batch, num_logits + hidden), of which the last max_groups of the num_logits are
+            numbers of groups.
+
+    Raises:
+        DevicePlacementError: in another formulation than ``assign``, or on passes below 1.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Space[object],
+        hidden: int = 64,
+        layers: int = 2,
+        passes: int = 1,
+        min_score: float = 0.0,
+        similarity: float | None = None,
+        convex: bool = False,
+        moves_state: bool = True,
+        parsing_dropout: float = 0.0,
+        **options: Any,
+    ) -> None:
+        if not isinstance(action_space, spaces.MultiDiscrete):
+            raise DevicePlacementError(
+                "A learned group is placed as a whole, so its policy needs whole placements; use "
+                "formulation='assign'."
+            )
+        if passes < 1:
+            raise DevicePlacementError(f"Got passes={passes}; the graph is parsed once or more.")
+        groups, devices = observation_space["device_mask"].shape or ()
+        self.num_logits = groups * (devices + 1)
+        super().__init__(observation_space, self.num_logits + hidden)
+        num_features = (observation_space["node_features"].shape or ())[1]
+        self.static = StaticEncoder(num_features, hidden, layers=layers, **options)
+        self.parsers = nn.ModuleList(
+            ParsingLayer(hidden, parsing_dropout, similarity) for _ in range(passes)
+        )
+        self.head = PairHead(hidden)
+        self.min_score, self.convex, self.moves_state = min_score, convex, moves_state
+        self._own = [*self.parsers.parameters(), *self.head.parameters()]
+        self._last: Episode | None = None
+        self._kept: dict[tuple[int, int], Tensor] = {}  # of graph and step, in the last rollout
+        self.num_groups = 0.0  # mean number of learned groups in the last forward pass
+
+    def forward(self, observations: TensorDict) -> Tensor:
+        """Logits, first groups and value features of each observation of a batch."""
+        static, graph = distinct_graphs(observations)
+        graphs = read_graphs(static)
+        ids = torch.empty(len(graphs.node_mask), dtype=torch.long, device=graph.device)
+        ids[graph] = observations["graph_id"].flatten().long()
+        step = observations["step"].flatten().long()
+        if not self.moves_state:
+            step = torch.zeros_like(step)
+        start = self.static(static)
+        value = masked_mean(start, static["node_mask"])
+        episode = self._begin(start, ids.tolist())
+        for at in range(len(episode.logits), int(step.max()) + 1):
+            self._go_on(episode, at, value, static, graphs)
+        leader = torch.stack(episode.leaders)[step, graph]
+        itself = torch.arange(leader.shape[1], device=leader.device)
+        self.num_groups = float(((leader == itself) & graphs.node_mask[graph]).sum() / len(leader))
+        row = [torch.stack(episode.logits)[step, graph].flatten(1), leader.float(), value[graph]]
+        return torch.cat(row, dim=1)
+
+    def _begin(self, start: Tensor, ids: list[int]) -> Episode:
+        """An episode of some graphs; without gradients the last one, if nothing has changed."""
+        key = ids, [weight._version for weight in self._own]
+        last, self._last = self._last, None
+        # Encoded graphs are the same object just as long as they and the encoder are the same.
+        if last is None or last.states[0] is not start or last.key != key:
+            last = Episode(key, [start], [], [])
+        if not torch.is_grad_enabled():
+            self._last = last
+        return last
+
+    def _go_on(
+        self, episode: Episode, at: int, value: Tensor, static: TensorDict, graphs: Graphs
+    ) -> None:
+        """Add the next step, whose number is at."""
+        keys = [(one, at) for one in episode.key[0]]
+        allowed = static["device_mask"].bool()
+        leader, embedded = self._group(episode.states[at], graphs, allowed, keys)
+        episode.logits.append(self._place(embedded, value, leader, static))
+        episode.leaders.append(leader)
+        episode.states.append(episode.states[at] + embedded)
+
+    def _group(
+        self, state: Tensor, graphs: Graphs, allowed: Tensor, keys: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """The first group of each learned group, (num_graphs, max_groups), and its embedding."""
+        nodes, edges = _normal(state, graphs.node_mask).flatten(0, 1), graphs.edge_index
+        labels, embedded = torch.arange(len(nodes), device=nodes.device), nodes
+        scores = nodes.new_zeros(edges.shape[1])
+        known = self._kept if self.training else {}
+        kept = [known.get(key) for key in keys]
+        for number, parser in enumerate(self.parsers, start=1):
+            if number > 1:
+                embedded = pool(nodes, labels, edges, scores)
+            ends = labels[edges]
+            outer = ends[0] != ends[1]
+            ends = ends[:, outer]
+            scores = scores.index_put((outer.nonzero().squeeze(1),), parser(embedded, ends))
+            if number < len(self.parsers) or any(one is None for one in kept):
+                joined = parse(len(embedded), ends, scores[outer], self.min_score)
+                labels = joined[labels]
+        leader = self._leaders(labels, edges, allowed, keys, kept)
+        first = torch.arange(len(allowed), device=nodes.device)[:, None] * allowed.shape[1]
+        labels = (leader + first).flatten()
+        embedded = pool(nodes, labels, edges, scores)
+        return leader, embedded[labels].reshape(state.shape)
+
+    def _leaders(
+        self,
+        labels: Tensor,  # (num_graphs * max_groups,)
+        edges: Tensor,
+        allowed: Tensor,
+        keys: list[tuple[int, int]],
+        kept: list[Tensor | None],
+    ) -> Tensor:
+        """(num_graphs, max_groups) the first group of each one: as kept, or else by the labels."""
+        known = [one for one in kept if one is not None]
+        if len(known) == len(keys):
+            return torch.stack(known)
+        if self.convex:
+            convex = make_convex(edges.cpu().numpy(), labels.cpu().numpy())
+            labels = torch.as_tensor(convex, device=labels.device)
+        leader = find_leaders(labels, allowed)
+        for row, (key, one) in enumerate(zip(keys, kept, strict=True)):
+            if one is not None:
+                leader[row] = one
+            elif not self.training:
+                self._kept[key] = leader[row].clone()
+        return leader
+
+    def _place(self, embedded: Tensor, graph: Tensor, leader: Tensor, static: TensorDict) -> Tensor:
+        """(num_graphs, max_groups, num_devices) the logits of each group's learned group."""
+        logits: Tensor = self.head(embedded, graph, static["device_features"].float())
+        return logits.masked_fill(~_in_common(leader, static["device_mask"].bool()), MASKED)
+
+
+def _normal(state: Tensor, node_mask: Tensor) -> Tensor:
+    """(num_graphs, max_groups, hidden) embeddings as they are scored and placed.
+
+    What all nodes of a graph have in common is taken off before each is brought to one length
+    (PairNorm-SI: Zhao and Akoglu, ICLR 2020, arXiv 1909.12223). What is left is what tells nodes
+    apart; it would be little otherwise, and less with every step, as nodes of a group grow alike.
+    """
+    centred = state - masked_mean(state, node_mask)[:, None]
+    return functional.layer_norm(centred, centred.shape[2:])
+
+
+def _in_common(leader: Tensor, allowed: Tensor) -> Tensor:
+    """(num_graphs, max_groups, num_devices) the devices that all of a learned group may use."""
+    index = leader[:, :, None].expand_as(allowed)
+    common = torch.ones_like(allowed, dtype=torch.uint8)
+    common.scatter_reduce_(1, index, allowed.to(torch.uint8), "amin")
+    return common.gather(1, index).bool()
+
+
+Int = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+SHARPNESS = 10.0  # of scores that begin with a cosine
+
+
+class ParsingLayer(nn.Module):
+    """Scores of edges, of which `parse` makes groups; no gradient passes that.
+
+    The score of an edge is sigmoid(MLP(z_u * z_v)). The gradient reaches it because a group's
+    embedding, the mean over its nodes, is multiplied by the mean score of the edges inside it.
+
+    Args:
+        hidden: size of an embedding.
+        dropout: share of the products' values that is dropped in training.
+        similarity: begin with an MLP whose score is sigmoid(`SHARPNESS` (c - similarity)), c being
+            the cosine of the embeddings at both ends: as the policy learns, nodes that it places
+            alike become alike and so a group. None: begin with random scores, by which groups
+            hardly change, as the gradient that reaches them does not say which nodes should part.
+
+    Shapes:
+        input: (num_nodes, hidden), (2, num_edges).
+        output: (num_edges,) scores.
+    """
+
+    def __init__(self, hidden: int, dropout: float = 0.0, similarity: float | None = None) -> None:
+        super().__init__()
+        first, last = nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
+        if similarity is not None:
+            _begin_alike(first, last, similarity)
+        self.score = nn.Sequential(first, nn.ReLU(), nn.Dropout(dropout), last)
+
+    def forward(self, nodes: Tensor, edge_index: Tensor) -> Tensor:
+        """The scores of the edges, 0 to 1."""
+        normal = functional.layer_norm(nodes, nodes.shape[1:])
+        scores: Tensor = self.score(normal[edge_index[0]] * normal[edge_index[1]])
+        return torch.sigmoid(scores).squeeze(1)
+
+
+@torch.no_grad()
+def _begin_alike(first: nn.Linear, last: nn.Linear, similarity: float) -> None:
+    """Let two hidden units carry plus and minus the cosine, and the others count nothing yet."""
+    sign = torch.tensor([1.0, -1.0])
+    first.weight[:2] = sign[:, None] / first.in_features  # normal embeddings: c is a mean
+    first.bias[:2] = 0.0
+    last.weight.zero_()
+    last.weight[0, :2] = SHARPNESS * sign
+    last.bias.fill_(-SHARPNESS * similarity)
+
+
+def parse(num_nodes: int, edge_index: Tensor, scores: Tensor, min_score: float = 0.0) -> Tensor:
+    """Join every node with the neighbour at the other end of its best edge.
+
+    The groups are the connected components of these edges. Every node has one vote, whichever
+    way its edges point, so a group has at least two nodes unless a node has no edge that may be
+    kept. Of edges that score the same the first is the better one.
+
+    Args:
+        num_nodes: how many there are.
+        edge_index: (2, num_edges) long; no edge joins a node with itself.
+        scores: (num_edges,).
+        min_score: edges that score less are never kept.
+
+    Returns:
+        (num_nodes,) long, the group of each node; groups are numbered by their first nodes.
+
+    >>> parse(4, torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([0.9, 0.1, 0.5]))
+    tensor([0, 0, 1, 1])
+    """
+    ends, values = edge_index.cpu().numpy(), scores.detach().cpu().numpy()
+    return torch.from_numpy(_join_best(num_nodes, ends, values, min_score)).to(edge_index.device)
+
+
+@compiled
+def _join_best(num_nodes: int, edge_index: Int, scores: Float32, min_score: float) -> Int:
+    """(num_nodes,) the labels that `parse` returns."""
+    best = np.full(num_nodes, -1)  # each node's best edge
+    for edge in range(scores.size):
+        if scores[edge] >= min_score:
+            for node in edge_index[:, edge]:
+                if best[node] < 0 or scores[edge] > scores[best[node]]:
+                    best[node] = edge
+    first = np.arange(num_nodes)  # a smaller node of the same group; of its first node, itself
+    for node in range(num_nodes):
+        if best[node] >= 0:
+            one, other = edge_index[0, best[node]], edge_index[1, best[node]]
+            while first[one] != one:
+                one = first[one]
+            while first[other] != other:
+                other = first[other]
+            first[max(one, other)] = min(one, other)
+    labels, num_groups = np.empty(num_nodes, dtype=np.int64), 0
+    for node in range(num_nodes):
+        if first[node] == node:
+            labels[node] = num_groups
+            num_groups += 1
+        else:
+            labels[node] = labels[first[node]]
+    return labels
+
+
+def find_leaders(labels: Tensor, allowed: Tensor) -> Tensor:
+    """Return the first node of each node's group, graph by graph.
+
+    The nodes of a group that have no device in common stay alone instead.
+
+    Args:
+        labels: (num_graphs * num_nodes,) groups, each within one graph.
+        allowed: (num_graphs, num_nodes, num_devices) bool, which devices a node may use.
+
+    Returns:
+        (num_graphs, num_nodes) long, numbers within the graph.
+
+    >>> find_leaders(torch.tensor([0, 1, 0]), torch.ones(1, 3, 1, dtype=torch.bool))
+    tensor([[0, 1, 0]])
+    """
+    return torch.from_numpy(_leaders(labels.cpu().numpy(), allowed.cpu().numpy())).to(labels.device)
+
+
+@compiled
+def _leaders(labels: Int, allowed: NDArray[np.bool_]) -> Int:
+    """(num_graphs, num_nodes) what `find_leaders` returns."""
+    num_graphs, num_nodes, num_devices = allowed.shape
+    num_labels = labels.max() + 1 if labels.size else 0
+    first = np.full(num_labels, -1)  # of each group
+    common = np.ones((num_labels, num_devices), dtype=np.bool_)  # devices that all of it may use
+    for node in range(labels.size):
+        label = labels[node]
+        if first[label] < 0:
+            first[label] = node
+        common[label] &= allowed[node // num_nodes, node % num_nodes]
+    leaders = np.empty((num_graphs, num_nodes), dtype=np.int64)
+    for node in range(labels.size):
+        leader = first[labels[node]] if common[labels[node]].any() else node
+        leaders[node // num_nodes, node % num_nodes] = leader % num_nodes
+    return leaders
+
+
+def pool(nodes: Tensor, labels: Tensor, edge_index: Tensor, scores: Tensor) -> Tensor:
+    """(num_groups, hidden) the mean of each group's nodes times the mean score of its edges.
+
+    A group without edges keeps its mean as it is.
+
+    Args:
+        nodes: (num_nodes, hidden).
+        labels: (num_nodes,) long, below num_groups; numbers that no node has make rows of zeros.
+        edge_index: (2, num_edges).
+        scores: (num_edges,).
+    """
+    num_groups = int(labels.max()) + 1 if labels.numel() else 0
+    size = torch.bincount(labels, minlength=num_groups).clamp(min=1)
+    sums = nodes.new_zeros(num_groups, nodes.shape[1]).index_add(0, labels, nodes)
+    producer, consumer = labels[edge_index]
+    inner = producer == consumer
+    number = torch.bincount(producer[inner], minlength=num_groups)
+    total = scores.new_zeros(num_groups).index_add(0, producer[inner], scores[inner])
+    gate = torch.where(number > 0, total / number.clamp(min=1), 1.0)
+    return sums / size[:, None] * gate[:, None]
+
+
+def make_convex(edge_index: Int, labels: Int) -> Int:
+    """Split groups just where the graph between them has a cycle.
+
+    Where a path leaves a group of such a cycle and enters it again, what lies behind is a group
+    of its own; nothing else is split. Each group of the result is connected, and the graph
+    between the groups is acyclic, so no group is executed in several pieces.
+
+    Args:
+        edge_index: (2, num_edges) of a DAG whose nodes are numbered in topological order.
+        labels: (num_nodes,) the group of each node, 0 to num_groups - 1.
+
+    Returns:
+        (num_nodes,) labels; groups are numbered by their first nodes.
+
+    >>> make_convex(np.array([[0, 0, 1], [1, 2, 2]]), np.array([0, 1, 0]))
+    array([0, 1, 2])
+    """
+    num_nodes = labels.size
+    producer, consumer = labels[edge_index]
+    num_groups = int(labels.max(initial=-1)) + 1
+    ring = components(num_groups, np.stack([producer, consumer]), "strong")
+    within = edge_index[:, ring[producer] == ring[consumer]]
+    entries = _entries(within[:, np.argsort(within[0], kind="stable")], labels)
+    same = (producer == consumer) & (entries[edge_index[0]] == entries[edge_index[1]])
+    whole = components(num_nodes, edge_index[:, same], "weak")
+    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[inverse])
+
+
+@compiled
+def _entries(edge_index: Int, labels: Int) -> Int:
+    """(num_nodes,) how many times a path to each node enters another group, at most."""
+    entries = np.zeros(labels.size, dtype=np.int64)
+    for edge in range(edge_index.shape[1]):
+        producer, consumer = edge_index[0, edge], edge_index[1, edge]
+        passed = entries[producer] + (labels[producer] != labels[consumer])
+        entries[consumer] = max(entries[consumer], passed)
+    return entries

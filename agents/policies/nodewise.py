@@ -1,0 +1,198 @@
+"""Logits for each group and device by one shared head, for graphs of any size and any devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import TensorDict
+from torch import Tensor, nn
+
+from device_placement.agents.policies.distributions import MASKED
+from device_placement.agents.policies.gnn import (
+    GraphEncoder,
+    StaticEncoder,
+    distinct_graphs,
+    masked_mean,
+    read_graphs,
+)
+from device_placement.envs.observation import NUM_DEVICE_FEATURES, NUM_EDGE_FEATURES
+from device_placement.envs.simulation.costs import MAX_DEVICES
+
+NUM_STATE = 3  # whether a group is on the device, is unplaced, and is the next to place
+
+
+def formulation_of(observation_space: spaces.Dict, action_space: spaces.Space[object]) -> str:
+    """The formulation that an action space is of."""
+    if isinstance(action_space, spaces.MultiDiscrete):
+        return "assign"
+    assert isinstance(action_space, spaces.Discrete), action_space
+    _, num_devices = observation_space["device_mask"].shape or ()
+    return "construct" if action_space.n == num_devices else "refine"
+
+
+class PairHead(nn.Module):
+    """A logit for each node and device, from the node, the pooled graph and the device.
+
+    Devices are told apart by their features and by their numbers, which have codes for up to
+    `MAX_DEVICES`; no weight depends on how many there are.
+
+    Args:
+        hidden: size of the embeddings of nodes and graphs.
+        num_extra: size of what else is known of each pair of node and device.
+
+    Shapes:
+        input: (batch, num_nodes, hidden), (batch, hidden), (batch, num_devices,
+            `NUM_DEVICE_FEATURES`) and (batch, num_nodes, num_devices, num_extra).
+        output: (batch, num_nodes, num_devices).
+    """
+
+    def __init__(self, hidden: int, num_extra: int = 0) -> None:
+        super().__init__()
+        self.of_node = nn.Linear(hidden, hidden)
+        self.of_graph = nn.Linear(hidden, hidden, bias=False)
+        self.of_device = nn.Linear(NUM_DEVICE_FEATURES + MAX_DEVICES, hidden, bias=False)
+        self.of_extra = nn.Linear(num_extra, hidden, bias=False) if num_extra else None
+        self.mix = nn.Linear(hidden, hidden)
+        self.read = nn.Linear(hidden, 1, bias=False)
+        nn.init.zeros_(self.read.weight)  # every device is as likely at first
+
+    def forward(
+        self, nodes: Tensor, graph: Tensor, devices: Tensor, extra: Tensor | None = None
+    ) -> Tensor:
+        """The logits."""
+        codes = torch.eye(MAX_DEVICES, device=devices.device)[: devices.shape[1]]
+        described = torch.cat([devices, codes.expand(len(devices), -1, -1)], dim=2)
+        node = self.of_node(nodes) + self.of_graph(graph)[:, None]
+        pairs = node[:, :, None] + self.of_device(described)[:, None]
+        if self.of_extra is not None:
+            pairs = pairs + self.of_extra(extra)
+        logits: Tensor = self.read(torch.relu(self.mix(torch.relu(pairs)))).squeeze(3)
+        return logits
+
+
+class NodewiseExtractor(BaseFeaturesExtractor):
+    """Masked logits of all actions, and features for the value, in one row.
+
+    The graph is encoded without its placement, once for all rows of a batch that hold it. In
+    ``construct`` and ``refine``, and with ``sees_placement`` in ``assign``, each device's copy of
+    the graph, in which groups know whether they are on it, is encoded besides; a device is so
+    seen by where it works already, whatever its number.
+
+    Args:
+        observation_space: of a `DevicePlacementEnv`.
+        action_space: of the same; its kind tells the formulation.
+        hidden: size of a node's embedding.
+        layers: rounds of messages before the placement is seen.
+        state_layers: rounds of messages that carry it.
+        sees_placement: whether logits depend on the placement; by default all but in ``assign``.
+        sweeps: in ``refine``, move one group a step, in topological order.
+        attention: as `StaticEncoder` takes it.
+        options: what `GraphEncoder` takes besides: ``conv``, ``direction``, ``residual``, ``norm``
+            and ``dropout``.
+
+    Shapes:
+        output: (batch, num_logits + hidden).
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Space[object],
+        hidden: int = 64,
+        layers: int = 3,
+        state_layers: int = 2,
+        sees_placement: bool | None = None,
+        sweeps: bool = False,
+        attention: int = 0,
+        **options: Any,
+    ) -> None:
+        groups, devices = observation_space["device_mask"].shape or ()
+        self.formulation = formulation_of(observation_space, action_space)
+        self.num_logits = devices if self.formulation == "construct" else groups * devices
+        super().__init__(observation_space, self.num_logits + hidden)
+        num_features = (observation_space["node_features"].shape or ())[1]
+        self.static = StaticEncoder(num_features, hidden, attention, layers=layers, **options)
+        self.sweeps = sweeps and self.formulation == "refine"
+        self.state: GraphEncoder | None = None
+        if self.formulation != "assign" if sees_placement is None else sees_placement:
+            self.embed_state = nn.Linear(hidden + NUM_STATE, hidden)
+            self.state = GraphEncoder(
+                hidden,
+                NUM_EDGE_FEATURES,
+                layers=state_layers,
+                **options,
+            )
+        self.head = PairHead(hidden, 0 if self.state is None else hidden)
+        self.value = nn.Linear(2 * hidden + 1, hidden)
+
+    def forward(self, observations: TensorDict) -> Tensor:
+        """Logits and value features of each observation of a batch."""
+        if self.sweeps:
+            observations = {**observations, "cursor": _next_in_turn(observations)}
+        static, graph = distinct_graphs(observations)
+        nodes = self.static(static)
+        pooled = masked_mean(nodes, static["node_mask"])
+        if self.state is None:
+            logits = self._mask(self.head(nodes, pooled, static["device_features"].float()), static)
+            logits, seen = logits[graph], torch.zeros_like(pooled)[graph]
+        else:
+            pairs = self._see(nodes[graph], observations)
+            devices = observations["device_features"].float()
+            logits = self.head(nodes[graph], pooled[graph], devices, pairs)
+            logits = self._mask(logits, observations)
+            usable = observations["device_mask"].bool().any(dim=1).float()
+            seen = masked_mean(_mean_over_devices(pairs, usable), observations["node_mask"])
+        value = [pooled[graph], seen, observations["last_time"].float()]
+        row = [self._of_actions(logits, observations), self.value(torch.cat(value, dim=1))]
+        return torch.cat(row, dim=1)
+
+    def _see(self, nodes: Tensor, observations: TensorDict) -> Tensor:
+        """(batch, max_groups, num_devices, hidden) each group as each device sees it."""
+        placement = observations["placement"].float()
+        here, unplaced = placement[:, :, :-1], placement[:, :, -1:]
+        batch, groups, devices = here.shape
+        state = [here, unplaced.expand_as(here), observations["cursor"].float()[:, :, None]]
+        state[2] = state[2].expand_as(here)
+        pairs = torch.cat(
+            [nodes[:, :, None].expand(-1, -1, devices, -1), torch.stack(state, dim=3)], dim=3
+        )
+        copies = torch.relu(self.embed_state(pairs)).transpose(1, 2).flatten(0, 1)
+        graphs = read_graphs(
+            {
+                key: observations[key].repeat_interleave(devices, dim=0)
+                for key in ("edge_index", "edge_features", "edge_mask", "node_mask")
+            }
+        )
+        assert self.state is not None
+        encoded = self.state(copies, graphs)
+        result: Tensor = encoded.reshape(batch, devices, groups, -1).transpose(1, 2)
+        return result
+
+    def _mask(self, logits: Tensor, observations: TensorDict) -> Tensor:
+        """The logits with those of devices that may not be used out of reach."""
+        return logits.masked_fill(~observations["device_mask"].bool(), MASKED)
+
+    def _of_actions(self, logits: Tensor, observations: TensorDict) -> Tensor:
+        """(batch, num_logits) the logits in the order of the actions."""
+        if self.formulation == "construct":
+            return (observations["cursor"].float()[:, None] @ logits).squeeze(1)
+        if self.formulation == "refine":
+            movable = observations["cursor" if self.sweeps else "node_mask"].bool()
+            logits = logits.masked_fill(~movable[:, :, None], MASKED)
+        return logits.flatten(1)
+
+
+def _next_in_turn(observations: TensorDict) -> Tensor:
+    """(batch, max_groups) 1 for the group whose turn it is, one a step."""
+    number = observations["node_mask"].float().sum(dim=1, keepdim=True).clamp(min=1)
+    turn = torch.remainder(observations["step"].float(), number).long()
+    return torch.zeros_like(observations["cursor"]).scatter_(1, turn, 1)
+
+
+def _mean_over_devices(pairs: Tensor, usable: Tensor) -> Tensor:
+    """(batch, max_groups, hidden) the mean over the devices that some group may use."""
+    weights = usable / usable.sum(dim=1, keepdim=True)
+    return torch.einsum("bgdh,bd->bgh", pairs, weights)

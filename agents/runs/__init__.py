@@ -1,0 +1,1 @@
+"""Runs of trainings and searches: record, settings, summary."""

@@ -1,0 +1,265 @@
+"""An evaluator that keeps the budget and the record of a search."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_placement.envs.devices import Device
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import Evaluation, Evaluator, single_assignments
+from device_placement.envs.graph.coarsening import CoarseGraph
+
+Key = tuple[int, ...]  # (num_groups,) device of each group
+
+
+class RecordingEvaluator:
+    """Wraps an evaluator: counts distinct placements, writes each down, knows the best.
+
+    Args:
+        inner: who evaluates.
+        budget: distinct placements that may be asked for, singles included; a run also
+            ends after ten times as many requests. A `Budget` may be shared by several.
+        log: file to append an evaluation a line to; what it holds already counts as made.
+        on_new: called after each distinct evaluation.
+        on_best: called after an evaluation that is better than all before.
+
+    Raises:
+        DevicePlacementError: when the budget leaves nothing besides the singles, or the
+            log is of another problem.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> inner = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> recorder = RecordingEvaluator(inner, budget=3)
+    >>> [recorder.evaluate([0] * inner.coarse.num_groups).cached for _ in range(2)]
+    [False, True]
+    >>> recorder.num_distinct, recorder.num_requests
+    (1, 2)
+    """
+
+    def __init__(
+        self,
+        inner: Evaluator,
+        budget: int | Budget,
+        log: Path | None = None,
+        on_new: Callable[[Evaluation], None] = lambda _: None,
+        on_best: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.shared = budget if isinstance(budget, Budget) else Budget(budget)
+        check_budget(self.shared.limit, len(inner.devices))
+        self.inner = inner
+        self.num_requests = 0
+        self.num_recalled = 0  # evaluations that the evaluator knew from an earlier run
+        self.best: Key = ()
+        self.best_s = math.inf
+        self._log = log
+        self._known: dict[Key, Evaluation] = {}
+        self._ahead: dict[Key, Evaluation] = {}  # known from after the moment of `rewind`
+        self._leading_s = math.inf  # the best of what is known, without what is ahead
+        self._on_new, self._on_best = on_new, on_best
+        if log is not None and log.exists():
+            self._replay(log)
+
+    @property
+    def coarse(self) -> CoarseGraph:
+        """The groups that are placed."""
+        return self.inner.coarse
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """(num_devices,) the devices they are placed on."""
+        return self.inner.devices
+
+    @property
+    def reference(self) -> int:
+        """The device whose single the others are compared with."""
+        return self.inner.reference
+
+    @property
+    def budget(self) -> int:
+        """Distinct placements that may be asked for, by all who share the budget."""
+        return self.shared.limit
+
+    @property
+    def record(self) -> Mapping[Key, Evaluation]:
+        """What was asked for so far, in order."""
+        return self._known
+
+    @property
+    def num_distinct(self) -> int:
+        """Distinct placements asked for so far."""
+        return len(self._known)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        return self.shared.spent
+
+    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
+        """Evaluate one device per group, (num_groups,), and write it down if it is new."""
+        key = tuple(map(int, assignment))
+        self._count_requests(1)
+        if key in self._known:
+            return dataclasses.replace(self._known[key], cached=True)
+        if key in self._ahead:
+            evaluation = self._ahead.pop(key)
+            self._take(key, evaluation)
+        else:
+            self._catch_up()
+            evaluation = self.inner.evaluate(key)
+            self.num_recalled += evaluation.cached
+            self._take(key, evaluation)
+            self._write(key, evaluation)
+        self._on_new(evaluation)
+        if self.best == key:
+            self._on_best()
+        return evaluation
+
+    def rewind(self, num_distinct: int = 0, num_requests: int = 0) -> None:
+        """Go back to a moment of the record, from where a search is repeated.
+
+        What came after it is neither evaluated nor written down again when it is asked for; the
+        best placement stays the best of all. Once anything else is asked for, the search has
+        taken another way: what came after counts as asked for at once.
+
+        Args:
+            num_distinct: distinct placements that had been asked for.
+            num_requests: requests that had been made.
+        """
+        entries = [*self._known.items(), *self._ahead.items()]
+        self.shared.num_distinct -= len(self._known)
+        self._known, self._ahead = {}, dict(entries[num_distinct:])
+        self._leading_s = math.inf
+        for key, evaluation in entries[:num_distinct]:
+            self._take(key, evaluation)
+        self._count_requests(num_requests - self.num_requests)
+
+    def known(self, assignment: Sequence[int]) -> Evaluation | None:
+        """The evaluation of one device per group, (num_groups,), if it was asked for."""
+        return self._known.get(tuple(int(device) for device in assignment))
+
+    def evaluate_singles(self) -> list[Evaluation]:
+        """Evaluate every single device first, in the order of the devices."""
+        return [self.evaluate(single) for single in single_assignments(self).values()]
+
+    def _take(self, key: Key, evaluation: Evaluation) -> None:
+        self._known[key] = evaluation
+        time_s = evaluation.time_s if evaluation.valid else math.inf
+        self.shared.count(improves=time_s < self._leading_s)
+        self._leading_s = min(self._leading_s, time_s)
+        if time_s < self.best_s:
+            self.best, self.best_s = key, time_s
+
+    def _count_requests(self, number: int) -> None:
+        self.num_requests += number
+        self.shared.num_requests += number
+
+    def _catch_up(self) -> None:
+        """Take what lies ahead: the search does not come by it any more."""
+        ahead, self._ahead = self._ahead, {}
+        for key, evaluation in ahead.items():
+            self._take(key, evaluation)
+
+    def _write(self, key: Key, evaluation: Evaluation) -> None:
+        if self._log is None:
+            return
+        line = {
+            "requests": self.num_requests,
+            "assignment": key,
+            "evaluation": evaluation.to_json(),
+        }
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _replay(self, log: Path) -> None:
+        text = log.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]  # an interrupted run may have left half a line
+        if whole != text:
+            log.write_text(whole, encoding="utf-8")
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                key = tuple(int(device) for device in entry["assignment"])
+                evaluation = Evaluation.from_json(entry["evaluation"])
+                self._count_requests(int(entry["requests"]) - self.num_requests)
+            except (ValueError, KeyError, TypeError) as error:
+                raise DevicePlacementError(
+                    f"Line {number} of {str(log)!r} can't be read: {error}. Begin anew with "
+                    "another --out."
+                ) from error
+            if len(key) != self.coarse.num_groups:
+                raise DevicePlacementError(
+                    f"{str(log)!r} holds placements of {len(key)} groups; the model has "
+                    f"{self.coarse.num_groups}. Resume with the settings it was begun with."
+                )
+            self._take(key, evaluation)
+
+
+REQUESTS_PER_BUDGET = 10
+
+
+class BudgetError(DevicePlacementError):
+    """More evaluations than the budget has."""
+
+
+@dataclass
+class Budget:
+    """Counts what a run asks for, of one model or of several together.
+
+    >>> budget = Budget(limit=4, patience=2)
+    >>> for improves in (True, False, False):
+    ...     budget.count(improves)
+    >>> budget.spent, budget.out_of_patience
+    (True, True)
+    """
+
+    limit: int
+    """Distinct placements that may be asked for, singles included; a run also ends after ten
+    times as many requests."""
+    patience: int | None = None
+    """Distinct placements in a row without a new best of their model, after which it ends."""
+    num_distinct: int = 0
+    num_requests: int = 0
+    num_since_best: int = 0
+    """Distinct placements since the last one that was better than all before of its model."""
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last new best is too long ago."""
+        return self.patience is not None and self.num_since_best >= self.patience
+
+    @property
+    def spent(self) -> bool:
+        """Whether the run has to end."""
+        return (
+            self.num_distinct >= self.limit
+            or self.num_requests >= REQUESTS_PER_BUDGET * self.limit
+            or self.out_of_patience
+        )
+
+    def count(self, improves: bool) -> None:
+        """Count a distinct placement, and whether it is better than all before of its model."""
+        self.num_distinct += 1
+        self.num_since_best = 0 if improves else self.num_since_best + 1
+
+
+def check_budget(budget: int, num_singles: int, patience: int | None = None) -> None:
+    """Check that budget and patience leave something besides the singles.
+
+    Raises:
+        DevicePlacementError: when they do not.
+    """
+    if budget <= num_singles:
+        raise DevicePlacementError(
+            f"Got a budget of {budget}; {num_singles} of it go to the singles, so it must be at "
+            f"least {num_singles + 1}."
+        )
+    if patience is not None and patience < num_singles:
+        raise DevicePlacementError(
+            f"Got a patience of {patience}; the {num_singles} singles alone may bring no new best, "
+            f"so it must be at least {num_singles}."
+        )

@@ -1,0 +1,257 @@
+"""One search: its folder, its progress and what it says at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from device_placement.agents.runs.config import SearchConfig, read_config
+from device_placement.agents.runs.recording import Budget, RecordingEvaluator, check_budget
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import Evaluation, Evaluator
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.files import replaced
+from device_placement.envs.measuring.config import measure_options
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.validation import claim_of
+from device_placement.envs.models.loading import parse_input_shapes
+from device_placement.envs.placement import Placement
+
+
+def evaluator_of(config: SearchConfig) -> Evaluator:
+    """The evaluator that a search was told to use."""
+    return make_evaluator(
+        config.model,
+        config.devices,
+        coarsening=config.coarsening,
+        max_groups=config.max_groups,
+        evaluator=config.evaluator,
+        input_shapes=parse_input_shapes(config.input_shapes),
+        hardware=config.hardware,
+        profile=config.profile,
+        schedule=config.schedule,
+        **measure_options(config),
+    )
+
+
+class Run:
+    """The folder of one search, and its progress bar.
+
+    The folder holds ``config.json`` (settings, machine, versions) and what `ModelRun` writes: of
+    one model right there, of several each in a folder of its name.
+
+    Args:
+        config: the settings; `out` and `resume` say which folder.
+        label: begins the name of a new folder under ``runs/``.
+        besides: placements besides the singles, in place of the settings' budget.
+
+    Raises:
+        DevicePlacementError: when the folder exists and is not to be resumed, or is of other
+            models, or when the models are to be placed on different devices.
+    """
+
+    def __init__(self, config: SearchConfig, label: str, besides: int | None = None) -> None:
+        self.config = config
+        self.names = short_names(config.models)
+        made = [evaluator_of(dataclasses.replace(config, model=model)) for model in config.models]
+        _check_same_devices(dict(zip(self.names, made, strict=True)))
+        singles = sum(len(one.devices) for one in made)
+        limit = config.budget if besides is None else singles + besides
+        check_budget(limit, singles, config.patience)
+        self.budget = Budget(limit, config.patience)
+        self.folder = self._open_folder(label, made)
+        self._bar: tqdm[Any] | None = None
+        alone = len(made) == 1
+        self.models = tuple(
+            ModelRun(
+                name,
+                config,
+                evaluator,
+                self.folder if alone else self.folder / name,
+                self.budget,
+                self._show,
+            )
+            for name, evaluator in zip(self.names, made, strict=True)
+        )
+
+    def __enter__(self) -> Run:
+        self._bar = tqdm(
+            total=self.budget.limit, initial=self.budget.num_distinct, unit="placement"
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_bar()
+        for one in self.models:
+            getattr(one.evaluator, "close", lambda: None)()
+
+    def moment(self) -> dict[str, Any]:
+        """How far the run is, as plain data for `rewind`."""
+        return {
+            "asked": [
+                [one.recorder.num_distinct, one.recorder.num_requests] for one in self.models
+            ],
+            "since_best": self.budget.num_since_best,
+        }
+
+    def rewind(self, moment: Mapping[str, Any] | None = None) -> None:
+        """Go back to a moment of the run, or to its beginning, from where it is repeated.
+
+        See `RecordingEvaluator.rewind`.
+        """
+        asked = moment["asked"] if moment else [(0, 0)] * len(self.models)
+        for one, (distinct, requests) in zip(self.models, asked, strict=True):
+            one.recorder.rewind(distinct, requests)
+        self.budget.num_since_best = moment["since_best"] if moment else 0
+        if self._bar is not None:
+            distinct = self.budget.num_distinct
+            self._bar.initial = self._bar.last_print_n = self._bar.n = distinct
+            self._bar.refresh()
+
+    def summary(self, interrupted: bool) -> str:
+        """What was done, where it lies, and how to go on after Ctrl-C; ends the progress bar."""
+        self._end_bar()
+        done = f"{self.budget.num_distinct} placements evaluated; results in {self.folder}"
+        if recalled := sum(one.recorder.num_recalled for one in self.models):
+            done += (
+                f"\n{recalled} of them were known from earlier runs and not measured again "
+                f"(store {getattr(self.models[0].evaluator, 'store_path', '')})"
+            )
+        if self.budget.out_of_patience:
+            done += (
+                f"\nStopped early: the last {self.budget.num_since_best} placements brought no new "
+                f"best (--patience {self.budget.patience})"
+            )
+        more = f"\nInterrupted; go on with --resume --out {self.folder}" if interrupted else ""
+        return f"\n{done}{more}"
+
+    def _open_folder(self, label: str, made: Sequence[Evaluator]) -> Path:
+        config = self.config
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        new = Path("runs") / f"{label}-{'+'.join(self.names)}-{stamp}-{os.getpid()}"
+        folder = Path(config.out or new)
+        found = ",".join(one.coarse.graph.model_hash for one in made)
+        if config.resume:
+            expected = read_config(config.out)["model_hash"]
+            if expected != found:
+                raise DevicePlacementError(
+                    f"The run in {str(folder)!r} is of a model with the hash {expected}; the one "
+                    f"in {config.model!r} now has {found}. Begin a new run with another --out."
+                )
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DevicePlacementError(
+                f"The output folder {str(folder)!r} exists already; nothing was changed. Give "
+                "another --out, or go on with that run by --resume."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = dataclasses.asdict(config) | {"resume": False}
+        content = {"settings": settings, "model_hash": found, "machine": describe_machine()}
+        write_json(folder / "config.json", content)
+        return folder
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _show(self, _: Evaluation) -> None:
+        if self._bar is not None:
+            times = [one.recorder.best_s for one in self.models if one.recorder.best]
+            best = ", ".join(f"{1e3 * time_s:.3f}" for time_s in times)
+            self._bar.set_postfix_str(f"best {best} ms", refresh=False)
+            self._bar.update()
+
+
+def short_names(models: Sequence[str]) -> list[str]:
+    """A name for each model, for its folder and its curves; no two are the same.
+
+    >>> short_names(["resnet50", "mine/net.onnx", "other/net.xml"])
+    ['resnet50', 'net', 'net-2']
+    """
+    names: list[str] = []
+    for model in models:
+        stem = Path(model).stem
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        free = (name for name in itertools.chain([stem], numbered) if name not in names)
+        names.append(next(free))
+    return names
+
+
+def _check_same_devices(evaluators: Mapping[str, Evaluator]) -> None:
+    described = {name: ", ".join(map(str, one.devices)) for name, one in evaluators.items()}
+    if len({one.devices for one in evaluators.values()}) > 1:
+        several = "; ".join(f"{name} on {devices}" for name, devices in described.items())
+        raise DevicePlacementError(
+            f"One policy places all models on the same devices; got {several}. Name them by "
+            "--devices."
+        )
+
+
+class ModelRun:
+    """One model of a run.
+
+    Its folder holds ``evaluations.jsonl`` (one evaluation a line), ``best_placement.json`` (written
+    whenever it improves) and, at the end, ``result.json``.
+
+    Args:
+        name: of the model, as it is shown.
+        config: the settings of the run.
+        evaluator: of the model.
+        folder: to write to; that of the run where it has one model only.
+        budget: of the run.
+        on_new: called after each distinct evaluation.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: SearchConfig,
+        evaluator: Evaluator,
+        folder: Path,
+        budget: Budget,
+        on_new: Callable[[Evaluation], None],
+    ) -> None:
+        self.name, self.config, self.evaluator, self.folder = name, config, evaluator, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.recorder = RecordingEvaluator(
+            evaluator,
+            budget,
+            folder / "evaluations.jsonl",
+            on_new=on_new,
+            on_best=self.save_best,
+        )
+
+    def save_best(self) -> None:
+        """Write the best placement so far."""
+        reference = [self.evaluator.reference] * self.evaluator.coarse.num_groups
+        known = self.recorder.known(reference)
+        reference_s = known.time_s if known is not None else math.nan
+        self.save_placement(self.recorder.best, reference_s / self.recorder.best_s)
+
+    def save_placement(self, assignment: tuple[int, ...], speedup: float) -> None:
+        """Write a placement as the result, with its speed-up over the reference."""
+        coarse, devices = self.evaluator.coarse, self.evaluator.devices
+        placement = Placement.from_groups(coarse, devices, assignment)
+        if not math.isnan(speedup):
+            claim = claim_of(self.evaluator, self.evaluator.reference, speedup)
+            placement = dataclasses.replace(placement, claim=claim)
+        placement.save(self.folder / "best_placement.json")
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file into the folder, replacing it in one step."""
+        write_json(self.folder / name, content)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, replacing it in one step."""
+    with replaced(path) as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Training of agents: algorithms, callbacks, checkpoints and policy files."""

@@ -1,0 +1,138 @@
+"""What is looked at in every step of a training: its end, and the curves of TensorBoard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gymnasium import spaces
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from device_placement.agents.placers.exact.min_cut import MinimumCut
+from device_placement.agents.placers.search_space import unwrapped
+from device_placement.agents.policies.extractors import GraphFeaturesExtractor
+from device_placement.agents.runs.recording import RecordingEvaluator
+from device_placement.envs.evaluation import NAN, Evaluator
+from device_placement.envs.simulation.simulator import SimulatedEvaluator
+
+
+class SearchCallback(BaseCallback):
+    """Ends the learning when the budget is spent, and draws the curves.
+
+    | curve | what it shows |
+    |---|---|
+    | ``time_ms``, ``num_subgraphs`` | of the placements that were evaluated, the mean |
+    | ``best_ms`` | the best time so far |
+    | ``gap_percent`` | how much more that is than the optimum, where `known_optimum_s` knows it |
+    | ``distinct`` | placements evaluated |
+    | ``learned_groups`` | where the policy learns groups: how many, the mean |
+    | ``entropy`` | of the policy, in nats a decision: see `entropy_per_decision`; the mean |
+
+    All begin with ``placement/``; with several models the first four are of each, with its name
+    behind that.
+
+    Args:
+        recorders: of the models, in the order of the environment's; they share the budget.
+        names: of the models, where there are several.
+    """
+
+    def __init__(self, recorders: Sequence[RecordingEvaluator], names: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._recorders = recorders
+        several = len(recorders) > 1
+        self._folders = [f"placement/{name}" for name in names] if several else ["placement"]
+        self._optima_s: list[float] = []
+
+    def _on_training_start(self) -> None:
+        self._optima_s = [known_optimum_s(one) for one in self._recorders]
+
+    def _on_step(self) -> bool:
+        info: dict[str, Any] = self.locals["infos"][0]
+        graph_id = int(self.locals["obs_tensor"]["graph_id"].flatten()[0])
+        if not math.isnan(info["time_s"]):
+            self._mean(f"{self._folders[graph_id]}/time_ms", 1e3 * info["time_s"])
+            self._mean(f"{self._folders[graph_id]}/num_subgraphs", info["num_subgraphs"])
+        self._record_best(graph_id)
+        shared = self._recorders[0].shared
+        self.logger.record("placement/distinct", shared.num_distinct)
+        learned_groups = getattr(self.model.policy.features_extractor, "num_groups", None)
+        if learned_groups is not None:
+            self._mean("placement/learned_groups", learned_groups)
+        log_prob = float(self.locals["log_probs"].flatten()[0])
+        decisions = num_decisions(self.model, len(info["placement"]))
+        self._mean("placement/entropy", entropy_per_decision(log_prob, decisions))
+        return not shared.spent
+
+    def _on_training_end(self) -> None:
+        self.logger.dump(self.num_timesteps)
+
+    def _mean(self, name: str, value: float) -> None:
+        self.logger.record_mean(name, value)
+
+    def _record_best(self, graph_id: int) -> None:
+        recorder, folder = self._recorders[graph_id], self._folders[graph_id]
+        self.logger.record(f"{folder}/best_ms", 1e3 * recorder.best_s)
+        gap = recorder.best_s / self._optima_s[graph_id] - 1
+        if math.isfinite(gap):
+            self.logger.record(f"{folder}/gap_percent", 100 * gap)
+
+
+def entropy_per_decision(log_prob: float, decisions: float) -> float:
+    """An estimate, in nats, of the entropy of the policy that drew an action.
+
+    The mean of -log p over drawn actions is the entropy, whatever the policy; no distribution
+    has to be computed anew for it.
+
+    Args:
+        log_prob: log p of the action, a sum over its decisions.
+        decisions: how many they are.
+
+    >>> entropy_per_decision(2 * math.log(0.5), decisions=2)
+    0.6931471805599453
+    """
+    return max(0.0, -log_prob / max(decisions, 1.0))
+
+
+def num_decisions(algorithm: BaseAlgorithm, num_groups: int) -> float:
+    """How many choices an action consists of.
+
+    One in ``construct`` and ``refine``; in ``assign`` one a learned group where the policy learns
+    groups, and one a group elsewhere, with the padding where the policy chooses for that, too.
+
+    Args:
+        algorithm: that chose.
+        num_groups: of the model.
+    """
+    if not isinstance(algorithm.action_space, spaces.MultiDiscrete):
+        return 1.0
+    extractor = algorithm.policy.features_extractor
+    if isinstance(extractor, GraphFeaturesExtractor) and not isinstance(algorithm, MaskablePPO):
+        return float(len(algorithm.action_space.nvec))
+    return float(getattr(extractor, "num_groups", num_groups))
+
+
+def known_optimum_s(evaluator: Evaluator) -> float:
+    """The seconds of the best placement, or NaN where it is not known at once.
+
+    It is where two devices are simulated one after the other: a minimum cut proves it in a
+    fraction of a second. Nothing of it is told to who searches.
+
+    Args:
+        evaluator: of a model, recording or not; nothing is recorded.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> f"{known_optimum_s(make_evaluator('inception_v3', evaluator='simulator')):.6f}"
+    '0.005331'
+    >>> known_optimum_s(make_evaluator("diamond", evaluator="simulator", schedule="concurrent"))
+    nan
+    """
+    inner = unwrapped(evaluator)
+    if not isinstance(inner, SimulatedEvaluator):
+        return NAN
+    if len(inner.devices) != 2 or inner.schedule != "sequential":
+        return NAN
+    found = MinimumCut().place(inner, budget=3, seed=0)
+    return found.time_s if found.proven else NAN

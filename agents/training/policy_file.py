@@ -1,0 +1,204 @@
+"""Trained policies in files that say what they are, and fitted to a model they have not seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from device_placement.agents.presets import preset
+from device_placement.agents.runs.recording import REQUESTS_PER_BUDGET
+from device_placement.agents.training.algorithms import Env, make_algorithm
+from device_placement.envs.env import DevicePlacementEnv
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.files import replaced
+
+CARD = "device_placement.json"  # in the file, beside what stable-baselines3 writes
+PROGRESS = "training.json"  # the same, of a training that may go on
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class PolicyCard:
+    """What a saved policy says of itself: enough to build it anew for another model."""
+
+    preset: str
+    formulation: str
+    features: tuple[str, ...]
+    """Names of the feature blocks that it reads."""
+    devices: tuple[str, ...]
+    """The devices it was trained on, as `parse_devices` takes them."""
+    models: tuple[str, ...]
+    """Names of the models it was trained on."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that differ from the preset."""
+
+    @classmethod
+    def of(
+        cls, name: str, formulation: str | None, evaluators: Sequence[Evaluator], **overrides: Any
+    ) -> PolicyCard:
+        """The card of a preset, trained with some evaluators."""
+        chosen = preset(name, formulation)
+        return cls(
+            preset=name,
+            formulation=chosen.formulation,
+            features=chosen.features,
+            devices=tuple(str(device) for device in evaluators[0].devices),
+            models=tuple(evaluator.coarse.graph.name for evaluator in evaluators),
+            overrides=overrides,
+        )
+
+    def make_env(
+        self,
+        evaluator: Evaluator | Sequence[Evaluator],
+        horizon: int | None = None,
+        reward: str | None = None,
+    ) -> DevicePlacementEnv:
+        """An environment such as the policy was trained in.
+
+        Args:
+            evaluator: of a model, or one of each of several.
+            horizon: steps of an episode; the preset's by default.
+            reward: a name of `REWARDS`; the preset's by default.
+
+        Raises:
+            DevicePlacementError: on an unknown reward, or a horizon below 1.
+        """
+        chosen = preset(self.preset, self.formulation)
+        several = evaluator if isinstance(evaluator, Sequence) else [evaluator]
+        most = max(one.coarse.num_groups for one in several)
+        return DevicePlacementEnv(
+            evaluator=several,
+            formulation=self.formulation,
+            horizon=chosen.horizon or most if horizon is None else horizon,
+            reward=chosen.reward if reward is None else reward,
+            features=self.features,
+        )
+
+    def max_steps(self, max_groups: int, budget: int) -> int:
+        """Steps after which a training ends at the latest.
+
+        Args:
+            max_groups: of the largest model.
+            budget: distinct placements that it may ask for.
+        """
+        per_placement = max_groups if self.formulation == "construct" else 1
+        return REQUESTS_PER_BUDGET * budget * per_placement
+
+
+def save_policy(
+    algorithm: BaseAlgorithm,
+    path: str | os.PathLike[str],
+    card: PolicyCard,
+    progress: Mapping[str, Any] | None = None,
+) -> None:
+    """Save an algorithm and its card, replacing the file in one step.
+
+    Args:
+        algorithm: to save.
+        path: of the file.
+        card: what it says of itself.
+        progress: how far its training is, as plain data, where it may go on.
+    """
+    with replaced(path) as draft:
+        algorithm.save(draft)
+        with zipfile.ZipFile(draft, "a") as archive:
+            archive.writestr(CARD, json.dumps(dataclasses.asdict(card), indent=1))
+            if progress is not None:
+                archive.writestr(PROGRESS, json.dumps(progress))
+
+
+def read_progress(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """How far the training of a saved policy was.
+
+    Raises:
+        DevicePlacementError: when the file does not say.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return dict(json.loads(archive.read(PROGRESS)))
+    except UNREADABLE as error:
+        raise DevicePlacementError(
+            f"Can't go on from {str(path)!r} ({type(error).__name__}: {error}); remove it, and the "
+            "training is repeated without evaluating again what was evaluated."
+        ) from error
+
+
+def read_card(path: str | os.PathLike[str]) -> PolicyCard:
+    """The card of a saved policy.
+
+    Raises:
+        DevicePlacementError: when the file is not one that `save_policy` wrote.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.read(CARD))
+        return PolicyCard(
+            preset=str(content["preset"]),
+            formulation=str(content["formulation"]),
+            features=tuple(map(str, content["features"])),
+            devices=tuple(map(str, content["devices"])),
+            models=tuple(map(str, content["models"])),
+            overrides=dict(content["overrides"]),
+        )
+    except UNREADABLE as error:
+        raise DevicePlacementError(
+            f"Can't read {str(path)!r} as a policy ({type(error).__name__}: {error}); give the "
+            "policy.zip of a run of `device-placement train`."
+        ) from error
+
+
+def load_policy(
+    path: str | os.PathLike[str], env: Env, seed: int = 0, torch_device: str = "cpu"
+) -> BaseAlgorithm:
+    """A saved policy in a new algorithm, for an environment of any model and devices.
+
+    Only weights are read, no code, so a file from elsewhere can do no harm.
+
+    Args:
+        path: of the file.
+        env: made by `PolicyCard.make_env`.
+        seed: of what is sampled, and of further training.
+        torch_device: where the network lives.
+
+    Raises:
+        DevicePlacementError: when the file can't be read, or its weights do not fit.
+    """
+    card = read_card(path)
+    algorithm = make_algorithm(
+        card.preset,
+        env,
+        formulation=card.formulation,
+        seed=seed,
+        torch_device=torch_device,
+        overrides=card.overrides,
+    )
+    try:
+        weights: Any = load_from_zip_file(Path(path), load_data=False, device=torch_device)[1]
+        policy = weights["policy"]
+    except (*UNREADABLE, RuntimeError, pickle.UnpicklingError) as error:
+        reason = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
+        raise DevicePlacementError(
+            f"Can't read the weights in {str(path)!r} ({reason}); give the policy.zip of a run of "
+            "`device-placement train`."
+        ) from error
+    try:
+        algorithm.policy.load_state_dict(policy)
+    except RuntimeError as error:
+        raise DevicePlacementError(
+            f"The weights in {str(path)!r} do not fit this model and these devices. Presets whose "
+            "weights fit any model are nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto and "
+            f"gdp, and rnn on as many devices; this one is of {card.preset}, of "
+            f"{', '.join(card.models)} on {', '.join(card.devices)}."
+        ) from error
+    return algorithm

@@ -1,0 +1,146 @@
+"""Presets as placers: an agent that learns with an evaluator and a budget, like any search."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from device_placement.agents.placers import PLACERS, make_placer
+from device_placement.agents.placers.base import (
+    BudgetedEvaluator,
+    Placer,
+    PlacerResult,
+    Trace,
+    check_names,
+    check_options,
+)
+from device_placement.agents.presets import PRESETS, preset
+from device_placement.agents.runs.recording import BudgetError, RecordingEvaluator
+from device_placement.agents.training.algorithms import make_algorithm
+from device_placement.agents.training.callbacks import SearchCallback
+from device_placement.agents.training.policy_file import PolicyCard
+from device_placement.envs.errors import choose
+from device_placement.envs.evaluation import Evaluator
+
+NEW = 0.01  # share of a settled policy's requests that are of new placements, at most
+
+
+@dataclass(frozen=True)
+class PresetPlacer:
+    """Trains a preset on one problem until the budget is spent; the best that it met counts.
+
+    It ends before that when the policy has settled and proposes hardly anything new any more.
+
+    Raises:
+        DevicePlacementError: on an unknown preset, formulation or feature block, or an option out
+            of range.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> PresetPlacer("ppo").place(evaluator, budget=10, seed=0).assignment
+    (0, 0, 0, 0)
+    """
+
+    preset: str
+    """Name of the preset."""
+    formulation: str | None = None
+    """How an episode builds a placement; the preset's by default."""
+    horizon: int | None = None
+    """Steps of an episode in assign and refine; the preset's by default."""
+    settled: int = 500
+    """Requests after which it ends if fewer than one in a hundred of them was new."""
+    without: tuple[str, ...] = ()
+    """Feature blocks of the preset that are left out."""
+
+    def __post_init__(self) -> None:
+        blocks = preset(self.preset, self.formulation).features
+        for name in self.without:
+            choose(f"feature block of {self.preset}", name, dict.fromkeys(blocks))
+        check_options(self, settled=(1, math.inf))
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says."""
+        trace = Trace(evaluator, budget)
+        trace.singles()
+        card = PolicyCard.of(self.preset, self.formulation, [evaluator])
+        features = tuple(block for block in card.features if block not in self.without)
+        card = dataclasses.replace(card, features=features)
+        algorithm = algorithm_on_copies(card, BudgetedEvaluator(trace), self.horizon, seed)
+        algorithm.set_logger(Logger(folder=None, output_formats=[]))  # else there is a folder
+        limit = card.max_steps(trace.recorder.coarse.num_groups, trace.recorder.budget)
+        callbacks = [SearchCallback([trace.recorder]), _Settled(trace.recorder, self.settled)]
+        with contextlib.suppress(BudgetError):  # amidst the steps of several environments
+            algorithm.learn(limit, callback=callbacks)
+        return trace.result()
+
+
+def algorithm_on_copies(
+    card: PolicyCard, evaluator: Evaluator, horizon: int | None = None, seed: int = 0
+) -> BaseAlgorithm:
+    """An untrained algorithm on as many environments as its preset steps together.
+
+    Args:
+        card: of its policy.
+        evaluator: of the model, used by all environments.
+        horizon: steps of an episode; the preset's by default.
+        seed: as that of `make_algorithm`.
+
+    Raises:
+        DevicePlacementError: on a horizon below 1, or an unknown override of the card.
+    """
+    chosen = preset(card.preset, card.formulation)
+    copies = DummyVecEnv([lambda: card.make_env(evaluator, horizon)] * chosen.copies)
+    steps = chosen.arguments(evaluator.coarse.num_groups)["n_steps"] // chosen.copies
+    return make_algorithm(
+        card.preset,
+        copies,
+        formulation=card.formulation,
+        seed=seed,
+        overrides={"n_steps": steps, **card.overrides},
+    )
+
+
+class _Settled(BaseCallback):
+    """Ends a training when of the last so many requests hardly any was new."""
+
+    def __init__(self, recorder: RecordingEvaluator, requests: int) -> None:
+        super().__init__()
+        self._recorder, self._requests = recorder, requests
+        self._distinct, self._at = 0, 0
+
+    def _on_step(self) -> bool:
+        recorder = self._recorder
+        requests = recorder.num_requests - self._at
+        if requests < self._requests:
+            return True
+        new = recorder.num_distinct - self._distinct
+        self._distinct, self._at = recorder.num_distinct, recorder.num_requests
+        return new >= NEW * requests
+
+
+def named_search(name: str, **options: Any) -> Placer:
+    """A placer or a preset by its name.
+
+    Args:
+        name: a name of `PLACERS` or of `PRESETS`.
+        options: the fields of its class.
+
+    Raises:
+        DevicePlacementError: on an unknown name, or an option out of range.
+
+    >>> named_search("nodewise_ppo", settled=50).settled, named_search("random")
+    (50, RandomSearch())
+    """
+    choose("search", name, {**PLACERS, **PRESETS})
+    if name in PLACERS:
+        return make_placer(name, **options)
+    check_names(name, PresetPlacer, options)
+    return PresetPlacer(**{"preset": name, **options})

@@ -1,0 +1,92 @@
+"""What a trained policy proposes: greedily, or the best of some draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from device_placement.agents.runs.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.training.algorithms import greedy_assignment
+from device_placement.agents.training.policy_file import PolicyCard
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import Evaluator
+
+
+def draw_placements(
+    algorithm: BaseAlgorithm,
+    card: PolicyCard,
+    evaluators: Sequence[Evaluator],
+    graph_id: int,
+    samples: int,
+) -> Iterator[list[int]]:
+    """Draw distinct placements from a policy, until there are so many or hardly any is new.
+
+    Args:
+        algorithm: trained.
+        card: of the policy.
+        evaluators: one a model, as in the training.
+        graph_id: number of the model to place.
+        samples: how many to draw.
+
+    Yields:
+        Each (num_groups,) devices: the placement at the end of an episode. In ``refine`` those on
+        the way to it are evaluated as well.
+    """
+    env = card.make_env(evaluators, horizon=last_horizon(card))
+    drawn: set[tuple[int, ...]] = set()
+    for _ in range(REQUESTS_PER_BUDGET * samples):
+        if len(drawn) == samples:
+            break
+        one = greedy_assignment(algorithm, env, deterministic=False, graph_id=graph_id)
+        if tuple(one) not in drawn:
+            drawn.add(tuple(one))
+            yield one
+
+
+def best_of_samples(
+    algorithm: BaseAlgorithm,
+    card: PolicyCard,
+    evaluators: Sequence[Evaluator],
+    graph_id: int,
+    samples: int,
+) -> list[int]:
+    """The best of some placements that are drawn from a policy.
+
+    Args:
+        algorithm: trained.
+        card: of the policy.
+        evaluators: one a model, as in the training; one that records has the draws in its record.
+        graph_id: number of the model to place.
+        samples: distinct placements to draw.
+
+    Returns:
+        (num_groups,) devices; empty when none that was drawn is valid.
+    """
+    mine = evaluators[graph_id]
+    if not isinstance(mine, RecordingEvaluator):  # which evaluates nothing twice
+        mine = RecordingEvaluator(mine, len(mine.devices) + 1)
+    seen = [*evaluators[:graph_id], mine, *evaluators[graph_id + 1 :]]
+    best, best_s = list[int](), math.inf
+    for one in draw_placements(algorithm, card, seen, graph_id, samples):
+        found = mine.evaluate(one)
+        if found.valid and found.time_s < best_s:
+            best, best_s = one, found.time_s
+    return best
+
+
+def last_horizon(card: PolicyCard) -> int | None:
+    """Steps of an episode that ends with a placement to take; None: the preset's."""
+    return 1 if card.formulation == "assign" else None
+
+
+def check_counts(**counts: int) -> None:
+    """Check numbers of placements.
+
+    Raises:
+        DevicePlacementError: when one is negative.
+    """
+    for name, count in counts.items():
+        if count < 0:
+            raise DevicePlacementError(f"Got --{name} {count}; it must be 0 or more.")

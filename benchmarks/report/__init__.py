@@ -1,0 +1,1 @@
+"""Reports of benchmarks: scores, tables, figures and pages."""

@@ -1,0 +1,249 @@
+"""Scores of a benchmark: how far from the optimum runs end, and how soon they come near it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from device_placement.benchmarks.suite.results import ProblemKey, RunRow
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import NAN
+from device_placement.envs.graph.computation_graph import Float64
+
+PROVEN = 1e-6  # relative: how near to the bound a proven optimum is
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of all runs; those that failed have none.
+
+    Args:
+        rows: of any suites and placers; each run once.
+    """
+
+    rows: Sequence[RunRow]
+
+    @cached_property
+    def problems(self) -> list[ProblemKey]:
+        """Suite and name of each problem, in the order of the rows."""
+        return list(dict.fromkeys((row.suite, row.problem) for row in self.rows))
+
+    @cached_property
+    def placers(self) -> list[str]:
+        """The placers, in the order of the rows."""
+        return list(dict.fromkeys(row.placer for row in self.rows))
+
+    def of(self, problem: ProblemKey, placer: str) -> list[RunRow]:
+        """The runs of a placer that gave something."""
+        return [
+            row for row in self._by_problem[problem] if row.placer == placer and not row.failure
+        ]
+
+    @cached_property
+    def _by_problem(self) -> Mapping[ProblemKey, list[RunRow]]:
+        found: dict[ProblemKey, list[RunRow]] = {problem: [] for problem in self.problems}
+        for row in self.rows:
+            found[row.suite, row.problem].append(row)
+        return found
+
+    def bound_s(self, problem: ProblemKey) -> float:
+        """The best bound that any run proved; NaN where none did."""
+        bounds = [row.bound_s for row in self._by_problem[problem] if not math.isnan(row.bound_s)]
+        return max(bounds, default=NAN)
+
+    def best_known_s(self, problem: ProblemKey) -> float:
+        """The fastest placement that any run found, singles included; NaN where there is none."""
+        rows = self._by_problem[problem]
+        times = [time_s for row in rows for time_s in (row.time_s, row.single_s)]
+        return min((time_s for time_s in times if not math.isnan(time_s)), default=NAN)
+
+    def proven(self, problem: ProblemKey) -> bool:
+        """Whether the best known placement is proven to be the optimum."""
+        return self.best_known_s(problem) <= self.bound_s(problem) * (1 + PROVEN)
+
+    def floor_s(self, problem: ProblemKey) -> float:
+        """What gaps are to: the bound, or the best known where nothing is proven."""
+        bound_s = self.bound_s(problem)
+        return self.best_known_s(problem) if math.isnan(bound_s) else bound_s
+
+    def single_s(self, problem: ProblemKey) -> float:
+        """The best single; NaN where none is valid."""
+        singles = [row.single_s for row in self._by_problem[problem]]
+        return min((time_s for time_s in singles if not math.isnan(time_s)), default=NAN)
+
+    def single_gap(self, problem: ProblemKey) -> float:
+        """The gap of the best single; NaN where none is valid."""
+        return self.single_s(problem) / self.floor_s(problem) - 1
+
+    def num_failed(self, problem: ProblemKey, placer: str) -> int:
+        """How many runs of a placer gave nothing, where others did."""
+        rows = [row for row in self._by_problem[problem] if row.placer == placer]
+        failed = sum(bool(row.failure) for row in rows)
+        return failed if failed < len(rows) else 0
+
+    def gaps(self, problem: ProblemKey, placer: str, evaluations: float = math.inf) -> list[float]:
+        """The gap of each run after so many evaluations; NaN where it had nothing yet."""
+        floor_s = self.floor_s(problem)
+        return [row.after(evaluations) / floor_s - 1 for row in self.of(problem, placer)]
+
+    def speedups(self, problem: ProblemKey, placer: str) -> list[float]:
+        """The speed-up of each run over the best single that it saw."""
+        return [row.speedup for row in self.of(problem, placer)]
+
+    def evaluations_within(self, problem: ProblemKey, placer: str, gap: float) -> float:
+        """The median number of evaluations until the gap is so small; inf: half or more fail."""
+        near_s = self.floor_s(problem) * (1 + gap)
+        rows = [row for row in self._by_problem[problem] if row.placer == placer]
+        return median([row.within(near_s) for row in rows])
+
+    def wall_s(self, problem: ProblemKey, placer: str) -> float:
+        """The median wall time of the runs that were made in one go."""
+        walls = [row.wall_s for row in self.of(problem, placer)]
+        return median([wall_s for wall_s in walls if not math.isnan(wall_s)])
+
+    def efficiencies(self, suites: Sequence[str]) -> dict[str, Float64]:
+        """The share of the best speed that each run reaches: optimum over time, 0 to 1.
+
+        Args:
+            suites: whose problems count.
+
+        Returns:
+            (num_seeds, num_problems) of each placer that has a result of every problem. A run that
+            failed beside others that did not counts 0.
+        """
+        problems = [
+            one
+            for one in self.problems
+            if one[0] in suites and not math.isnan(self.floor_s(one))  # else nobody found anything
+        ]
+        matrices = {}
+        for placer in self.placers:
+            columns = []
+            for problem in problems:
+                rows = [row for row in self._by_problem[problem] if row.placer == placer]
+                times = np.array([math.inf if row.failure else row.time_s for row in rows])
+                columns.append(self.floor_s(problem) / times)
+            if columns and len({len(one) for one in columns}) == 1 and all(map(np.any, columns)):
+                matrices[placer] = np.stack(columns, axis=1)
+        return matrices
+
+
+def median(numbers: Sequence[float]) -> float:
+    """The median; NaN of nothing, and of what has a NaN."""
+    if not numbers or any(math.isnan(number) for number in numbers):
+        return NAN
+    return statistics.median(numbers)
+
+
+REPETITIONS = 2000  # of a bootstrap
+
+
+class Estimate(NamedTuple):
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interquartile_means(efficiencies: Mapping[str, Float64]) -> dict[str, Estimate]:
+    """The interquartile mean over seeds and problems, with a stratified bootstrap interval.
+
+    Args:
+        efficiencies: (num_seeds, num_problems) of each placer.
+
+    >>> interquartile_means({"one": np.array([[1.0, 0.5], [1.0, 0.5]])})["one"].value
+    0.75
+    """
+
+    def mean(scores: Float64) -> Any:
+        """As ``rliable.metrics.aggregate_iqm``, to the last bit, but twenty times as fast."""
+        cut = scores.size // 4
+        middle = np.partition(scores.ravel(), (cut, scores.size - cut - 1))[cut : scores.size - cut]
+        return middle.mean()
+
+    return _estimate(efficiencies, mean)
+
+
+def probabilities_of_improvement(
+    efficiencies: Mapping[str, Float64], over: str
+) -> dict[str, Estimate]:
+    """How probable it is that a run of each placer is better than one of another placer.
+
+    Args:
+        efficiencies: (num_seeds, num_problems) of each placer, the other one's included.
+        over: the other placer.
+    """
+
+    def probability(one: Float64, two: Float64) -> Any:
+        """As ``rliable.metrics.probability_of_improvement``, but a hundred times as fast."""
+        return np.mean((one[:, None] > two) + 0.5 * (one[:, None] == two))
+
+    other = efficiencies[over]
+    pairs = {name: [one, other] for name, one in efficiencies.items() if name != over}
+    return _estimate(pairs, probability)
+
+
+def profiles(efficiencies: Mapping[str, Float64], least: Float64) -> dict[str, Float64]:
+    """The share of runs that are at least so efficient: performance profiles.
+
+    Args:
+        efficiencies: (num_seeds, num_problems) of each placer.
+        least: (num_levels,) efficiencies.
+
+    Returns:
+        (3, num_levels) the share, and its 95 % interval, of each placer.
+    """
+
+    def shares(scores: Float64) -> Float64:
+        return np.asarray((scores[None] >= least[:, None, None]).mean(axis=(1, 2)))
+
+    values, spans = _intervals(efficiencies, shares)
+    return {name: np.stack([values[name], *spans[name]]) for name in values}
+
+
+def _estimate(scores: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Estimate]:
+    values, spans = _intervals(scores, lambda *given: np.array([function(*given)]))
+    return {
+        name: Estimate(*map(float, (value[0], *spans[name][:, 0])))
+        for name, value in values.items()
+    }
+
+
+def _intervals(
+    scores: Mapping[str, Any], function: Callable[..., Float64]
+) -> tuple[dict[str, Float64], dict[str, Float64]]:
+    """What the function gives of each, (num_values,), and 95 % intervals, (2, num_values)."""
+    library = _rliable("library")
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002 - the library draws from the global generator
+    try:
+        values, spans = library.get_interval_estimates(dict(scores), function, reps=REPETITIONS)
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+    return values, spans
+
+
+def check_rliable() -> None:
+    """Say at once when the library is missing, not after hours.
+
+    Raises:
+        DevicePlacementError: when it is.
+    """
+    if importlib.util.find_spec("rliable") is None:
+        raise DevicePlacementError(
+            "A benchmark's scores need rliable: pip install 'device-placement[benchmark]'"
+        )
+
+
+def _rliable(module: str) -> Any:
+    check_rliable()
+    return importlib.import_module(f"rliable.{module}")

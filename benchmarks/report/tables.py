@@ -1,0 +1,308 @@
+"""Scores as Markdown: a table a suite, and what came of all its problems together."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from device_placement.benchmarks.report.scores import (
+    Scores,
+    check_rliable,
+    interquartile_means,
+    median,
+    probabilities_of_improvement,
+)
+from device_placement.benchmarks.suite.folder import read_folders
+from device_placement.benchmarks.suite.results import ProblemKey, RunRow
+from device_placement.benchmarks.suite.suites import MEASURED, SUITES
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.files import replaced
+from device_placement.envs.rendering.text import count
+
+BEST_SINGLE = "best single"
+BASELINE = "random"
+NEAR = 0.05, 0.01
+EARLY = 0.25  # share of the budget after which gaps are shown as well
+NOTE = """\
+Efficiency: the optimum's time over that of the placement, as interquartile mean over problems and
+seeds with its 95 % interval (stratified bootstrap; rliable). Better than random: the probability
+that a run is. Evaluations: until the gap is so small, on the median problem, and on how many
+problems more than half of the runs get there; `-` where they do on half of them or fewer.
+Seconds: of a run on the median problem."""
+
+
+def report(rows: Sequence[RunRow]) -> str:
+    """All suites, one after the other, and what failed, as Markdown."""
+    scores = Scores(rows)
+    parts = []
+    for suite in dict.fromkeys(row.suite for row in rows):
+        parts += [f"### {suite_title(suite)}", *(t.markdown() for t in suite_tables(scores, suite))]
+    failed = failures(rows)
+    return "\n\n".join([*parts, NOTE, *(["Failed:\n\n" + "\n".join(failed)] if failed else [])])
+
+
+def suite_title(suite: str) -> str:
+    """The name of a suite, and what it is."""
+    return f"{suite}: {SUITES[suite].summary}" if suite in SUITES else suite
+
+
+def suite_tables(scores: Scores, suite: str) -> list[Table]:
+    """Every problem at the end and, where it is simulated, early; all problems together."""
+    tables = [suite_table(scores, suite)]
+    if not _measured(suite):
+        budget = max(row.budget for row in scores.rows if row.suite == suite)
+        tables.append(suite_table(scores, suite, round(EARLY * budget)))
+    return [*tables, summary_table(scores, [suite])]
+
+
+def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> Table:
+    """A row a placer, a column a problem: gaps in percent, or speed-ups; medians and quartiles.
+
+    Args:
+        scores: of all suites.
+        suite: which one. One that is simulated shows gaps to the optimum or, marked by a dagger,
+            to the bound or best known; one that is measured speed-ups over the best single.
+        evaluations: after which the gaps are shown; by default at the end.
+    """
+    problems = [one for one in scores.problems if one[0] == suite]
+    measured = _measured(suite)
+    heads = ["speed-up over the best single" if measured else "gap in %"]
+    if math.isfinite(evaluations):
+        heads = [f"gap in % after {evaluations:.0f}"]
+    heads += [
+        name + ("" if measured or scores.proven((suite, name)) else " †") for _, name in problems
+    ]
+    singles = ["1.000"] * len(problems)
+    if not measured:
+        singles = [percent_cell(scores.single_gap(one)) for one in problems]
+    lines = [[BEST_SINGLE, *singles]]
+    present = {row.placer for row in scores.rows if row.suite == suite}
+    for placer in (one for one in scores.placers if one in present):
+        cells = [
+            (
+                quartiles_cell(scores.speedups(one, placer))
+                if measured
+                else gap_cell(scores.gaps(one, placer, evaluations))
+            )
+            + failed_note(scores.num_failed(one, placer))
+            for one in problems
+        ]
+        lines.append([f"`{placer}`", *cells])
+    return Table(heads, lines)
+
+
+def summary_table(scores: Scores, suites: Sequence[str]) -> Table:
+    """A row a placer: all problems of some suites together."""
+    problems = [one for one in scores.problems if one[0] in suites]
+    efficiencies = scores.efficiencies(suites)
+    means = interquartile_means(efficiencies)
+    better = (
+        probabilities_of_improvement(efficiencies, BASELINE) if BASELINE in efficiencies else {}
+    )
+    heads = ["", "efficiency", "better than random"]
+    heads += [f"evaluations to {100 * gap:g} %" for gap in NEAR] + ["seconds"]
+    lines = []
+    for placer in sorted(means, key=lambda name: -means[name].value):
+        cells = [f"`{placer}`", interval_cell(*means[placer])]
+        cells.append(interval_cell(*better[placer]) if placer in better else NOTHING)
+        cells += [_evaluations(scores, problems, placer, gap) for gap in NEAR]
+        cells.append(number_cell(median([scores.wall_s(one, placer) for one in problems])))
+        lines.append(cells)
+    return Table(heads, lines)
+
+
+def failures(rows: Sequence[RunRow]) -> list[str]:
+    """What failed and why, a line of Markdown each; nothing when nothing did."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.failure:
+            reasons.setdefault((row.placer, row.failure), []).append(row.problem)
+    return [
+        f"- `{placer}` ({count(len(where), 'run')}; {', '.join(dict.fromkeys(where))}): {reason}"
+        for (placer, reason), where in reasons.items()
+    ]
+
+
+def _measured(suite: str) -> bool:
+    problems = SUITES[suite].problems.values() if suite in SUITES else ()
+    return any(one.evaluator == MEASURED for one in problems)
+
+
+def _evaluations(scores: Scores, problems: Sequence[ProblemKey], placer: str, gap: float) -> str:
+    each = [scores.evaluations_within(problem, placer, gap) for problem in problems]
+    near = sum(math.isfinite(one) for one in each)
+    return f"{number_cell(median(each), '.0f')} ({near} of {len(each)})"
+
+
+@dataclass(frozen=True)
+class ScoresConfig:
+    """What to show."""
+
+    folders: tyro.conf.Positional[tuple[str, ...]]
+    """Folders of benchmarks."""
+    readme: str = ""
+    """Markdown file to write a small table of the simulated suites into, between its marks; only of
+    what was replayed."""
+
+
+def show_scores(config: ScoresConfig) -> int:
+    """Print the tables of the runs in some folders."""
+    check_rliable()
+    rows = read_folders(config.folders, replayed=bool(config.readme))
+    print(report(rows))
+    if config.readme:
+        suites = [one for one in dict.fromkeys(row.suite for row in rows) if not _measured(one)]
+        path = Path(config.readme)
+        text = with_table(path.read_text(encoding="utf-8"), compact_table(Scores(rows), suites))
+        with replaced(path) as draft:
+            draft.write_text(text, encoding="utf-8")
+    return 0
+
+
+NOTHING = "-"  # in a cell
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text.
+
+    >>> print(Table(["a", "b"], [["1", "`2`"]]).markdown())
+    | a | b |
+    | --- | --- |
+    | 1 | `2` |
+    """
+
+    heads: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    caption: str = ""
+
+    def markdown(self) -> str:
+        """As Markdown, the caption as a paragraph above."""
+        rows = [self.heads, ["---"] * len(self.heads), *self.lines]
+        text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        return f"{self.caption}\n\n{text}" if self.caption else text
+
+    def html(self) -> str:
+        """As HTML."""
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        head = "".join(f"<th>{inline(one)}</th>" for one in self.heads)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{inline(cell)}</td>" for cell in line) + "</tr>"
+            for line in self.lines
+        )
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def number_cell(number: float, form: str = ".1f") -> str:
+    """A number, where there is one.
+
+    >>> number_cell(2.345), number_cell(float("nan"))
+    ('2.3', '-')
+    """
+    return format(number, form) if math.isfinite(number) else NOTHING
+
+
+def percent_cell(share: float) -> str:
+    """A share in percent; what rounding made negative is zero.
+
+    >>> percent_cell(0.0123), percent_cell(-1e-12)
+    ('1.2', '0.0')
+    """
+    return number_cell(100 * max(0.0, share)) if math.isfinite(share) else NOTHING
+
+
+def interval_cell(value: float, low: float, high: float, form: str = ".3f") -> str:
+    """A number and what it is between.
+
+    >>> interval_cell(0.912, 0.9, 0.92)
+    '0.912 (0.900-0.920)'
+    """
+    return f"{value:{form}} ({low:{form}}-{high:{form}})" if math.isfinite(value) else NOTHING
+
+
+def quartiles_cell(numbers: Sequence[float], form: str = ".3f") -> str:
+    """A median and the quartiles.
+
+    >>> quartiles_cell([1.0, 2.0, 4.0]), quartiles_cell([])
+    ('2.000 (1.500-3.000)', '-')
+    """
+    if not numbers or not np.isfinite(numbers).all():
+        return NOTHING
+    low, high = np.quantile(numbers, [0.25, 0.75])
+    return interval_cell(statistics.median(numbers), low, high, form)
+
+
+def gap_cell(gaps: Sequence[float]) -> str:
+    """A median and, where they differ, the quartiles, in percent.
+
+    >>> gap_cell([0.01, 0.02, 0.04]), gap_cell([0.5]), gap_cell([])
+    ('2.0 (1.5-3.0)', '50.0', '-')
+    """
+    if not gaps or not np.isfinite(gaps).all():
+        return NOTHING
+    percents = [100 * max(0.0, gap) for gap in gaps]
+    differ = np.ptp(np.quantile(percents, [0.25, 0.75])) > 0.05
+    return quartiles_cell(percents, ".1f") if differ else number_cell(statistics.median(percents))
+
+
+def failed_note(number: int) -> str:
+    """What follows in a cell when some of the runs failed.
+
+    >>> failed_note(0), failed_note(2)
+    ('', ', 2 failed')
+    """
+    return f", {number} failed" if number else ""
+
+
+def inline(text: str) -> str:
+    """As HTML: escaped, what stands in backticks as code.
+
+    >>> inline("`a` < b")
+    '<code>a</code> &lt; b'
+    """
+    parts = html.escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if odd % 2 else part for odd, part in enumerate(parts))
+
+
+SINGLE = "single"  # the placer, which finds the best single
+BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
+
+
+def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
+    """Median gaps in percent: a row a placer, a column a problem; †: the optimum is not known.
+
+    Placers that found nothing valid anywhere are left out; `report` tells why.
+    """
+    problems = [one for one in scores.problems if one[0] in suites]
+    heads = ["", *(name + ("" if scores.proven((s, name)) else " †") for s, name in problems)]
+    lines = [["best single", *(percent_cell(scores.single_gap(one)) for one in problems)]]
+    for placer in scores.placers:
+        gaps = {one: median(scores.gaps(one, placer)) for one in problems}
+        if placer == SINGLE or all(map(math.isnan, gaps.values())):
+            continue
+        cells = [
+            percent_cell(gap) + failed_note(scores.num_failed(one, placer))
+            for one, gap in gaps.items()
+        ]
+        lines.append([f"`{placer}`", *cells])
+    return Table(heads, lines)
+
+
+def with_table(text: str, table: Table) -> str:
+    """A text with the table in place of what stands between the two marks.
+
+    Raises:
+        DevicePlacementError: when it lacks them.
+    """
+    pattern = re.compile(f"{BEGIN}\n.*?{END}", flags=re.DOTALL)
+    if not pattern.search(text):
+        raise DevicePlacementError(f"There is no {BEGIN} followed by {END} in the text.")
+    return pattern.sub(lambda _: f"{BEGIN}\n{table.markdown()}\n{END}", text)

@@ -1,0 +1,138 @@
+"""Who takes part in a benchmark: placers, presets, variants of them, and a user's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from device_placement.agents.placers import PLACERS, make_placer
+from device_placement.agents.placers.base import BudgetedEvaluator, Placer, PlacerResult, Trace
+from device_placement.agents.presets import PRESETS
+from device_placement.envs.env import DevicePlacementEnv
+from device_placement.envs.errors import DevicePlacementError, unknown
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.placement import check_assignment
+
+# Nothing in these is random, so one run says all.
+DETERMINISTIC = ("single", "automatic", "heft", "m_etf", "stages", "contiguous", "min_cut")
+
+# These are exact under one schedule only.
+SCHEDULE_OF = {"min_cut": "sequential", "contiguous": "max_load"}
+
+# HSDAG's ablations: which of its features are left out.
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "hsdag_without_output_shape": ("output_shape",),
+    "hsdag_without_position": ("position_sinusoid",),
+    "hsdag_without_structure": ("in_degree", "out_degree", "fractal_dimension"),
+}
+
+EVERYONE = (*PLACERS, *PRESETS)
+ADVICE = (
+    "Give a placer, a preset, or MODULE:FUNCTION of your own: a function of (evaluator, budget, "
+    "seed) or (env, budget, seed) that returns a device number for each group, or None."
+)
+
+
+@dataclass(frozen=True)
+class OwnAlgorithm:
+    """A user's function as a placer.
+
+    Args:
+        function: takes an evaluator or an environment, the budget and the seed; returns
+            (num_groups,) device numbers, or None. What counts is the best that it evaluated,
+            what it returns included.
+    """
+
+    function: Callable[..., Sequence[int] | None]
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, as `Placer` says.
+
+        Raises:
+            BudgetError: when the function asks for more than the budget.
+            PlacementError: when it returns what is no placement.
+        """
+        trace = Trace(evaluator, budget)
+        limited = BudgetedEvaluator(trace)
+        takes_env = first_parameter(self.function) == "env"
+        world = DevicePlacementEnv(evaluator=limited) if takes_env else limited
+        found = self.function(world, budget=budget, seed=seed)
+        if found is not None:
+            check_assignment(trace.recorder.coarse, np.asarray(found), len(trace.recorder.devices))
+            limited.evaluate(found)
+        return trace.result()
+
+
+def find_algorithm(name: str) -> Placer:
+    """Who a name stands for.
+
+    Args:
+        name: of a placer, a preset or a variant; or ``module:function``, where the module may be
+            the path of a file as well.
+
+    Raises:
+        DevicePlacementError: when there is nobody of that name, or the function takes something
+            else.
+
+    >>> find_algorithm("hsdag_without_position")  # doctest: +ELLIPSIS
+    PresetPlacer(preset='hsdag', ... without=('position_sinusoid',))
+    """
+    if ":" not in name:
+        if name in PLACERS:
+            return make_placer(name)
+        if name not in (*PRESETS, *VARIANTS):
+            raise DevicePlacementError(
+                f"{unknown('placer', name, (*EVERYONE, *VARIANTS))} {ADVICE}"
+            )
+        from device_placement.agents.training.preset_placer import (
+            PresetPlacer,  # with torch, which takes seconds
+        )
+
+        if name in VARIANTS:
+            return PresetPlacer("hsdag", without=VARIANTS[name])
+        return PresetPlacer(name)
+    module, _, attribute = name.rpartition(":")
+    function = getattr(_load(module), attribute, None)
+    if not callable(function) or first_parameter(function) not in ("env", "evaluator"):
+        raise DevicePlacementError(f"{module!r} has no such function {attribute!r}. {ADVICE}")
+    return OwnAlgorithm(function)
+
+
+def first_parameter(function: Callable[..., Any]) -> str:
+    """The name of a function's first parameter; empty when it has none."""
+    return next(iter(inspect.signature(function).parameters), "")
+
+
+def _load(module: str) -> ModuleType:
+    """A module by its name, from the current folder too, or by the path of its file."""
+    path = Path(module)
+    if path.suffix == ".py":
+        spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise DevicePlacementError(f"There is no file {module!r}. {ADVICE}")
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = loaded  # as dataclasses look for it there
+        _find_modules_in(str(path.parent))
+        spec.loader.exec_module(loaded)
+        return loaded
+    _find_modules_in("")
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise DevicePlacementError(f"There is no module {module!r} here. {ADVICE}") from error
+
+
+def _find_modules_in(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)

@@ -1,0 +1,156 @@
+"""From a problem of a suite to an evaluator of its placements."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from device_placement.benchmarks.suite.random_graphs import PREFIX, layered_evaluator
+from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem
+from device_placement.envs.devices import parse_devices
+from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.evaluation import Evaluator, single_assignments
+from device_placement.envs.factory import (
+    check_several,
+    make_evaluator,
+    simulate,
+    usual_devices,
+)
+from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
+from device_placement.envs.measuring.config import MeasureConfig, measure_options
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.models.loading import load_model
+from device_placement.envs.simulation.roofline import derive_profile
+from device_placement.envs.simulation.workloads import is_workload
+
+WORKLOADS = "workloads"
+
+
+def problems_of(suite: str, data: str = "", devices: str = "") -> dict[str, Problem]:
+    """The problems of a suite by name.
+
+    Args:
+        suite: a name of `SUITES`.
+        data: for the suite ``workloads``, the folder with its files.
+        devices: for problems that are measured here on whatever there is, what to take instead.
+
+    Raises:
+        DevicePlacementError: on an unknown suite, or a folder without workloads.
+
+    >>> list(problems_of("quick"))[0]
+    'diamond'
+    """
+    problems = dict(choose("suite", suite, SUITES).problems)
+    if suite == WORKLOADS:
+        problems = _workloads(data)
+    if devices:
+        for name, one in problems.items():
+            if one.evaluator == MEASURED and one.devices == "auto":
+                problems[name] = dataclasses.replace(one, devices=devices)
+    return problems
+
+
+@contextlib.contextmanager
+def opened(problem: Problem, measuring: MeasureConfig | None = None) -> Iterator[Evaluator]:
+    """The evaluator of `open_problem` for a while; one that measures is closed at the end."""
+    evaluator = open_problem(problem, measuring)
+    try:
+        yield evaluator
+    finally:
+        if isinstance(evaluator, OpenVINOEvaluator):
+            evaluator.close()
+
+
+def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Evaluator:
+    """An evaluator; one that measures is to be closed, one that simulates is made only once.
+
+    Args:
+        problem: what to evaluate.
+        measuring: how, where it is measured; the problem's reference and limit take precedence.
+
+    Raises:
+        DevicePlacementError: when the problem can't be evaluated here.
+    """
+    if problem.evaluator != MEASURED:
+        return _simulator(problem)
+    chosen = measuring or MeasureConfig()
+    chosen = dataclasses.replace(chosen, reference=problem.reference or chosen.reference)
+    if problem.share is not None:
+        chosen = dataclasses.replace(chosen, verify=True)
+        with contextlib.closing(_measuring(problem, chosen)) as evaluator:
+            errors = single_errors(evaluator)
+        limit = problem.share * max(errors.values())
+        if not limit:
+            raise DevicePlacementError(
+                f"All on any of {', '.join(errors)} gives the outputs of the reference: no limit "
+                "tells them apart. This problem needs a CPU that computes in bf16 by default."
+            )
+        chosen = dataclasses.replace(chosen, max_output_error=limit)
+    return _measuring(problem, chosen)
+
+
+def _workloads(data: str) -> dict[str, Problem]:
+    folder = Path(data)
+    paths = sorted(path for path in folder.rglob("*") if is_workload(path)) if data else []
+    if not paths:
+        raise DevicePlacementError(
+            f"The suite {WORKLOADS!r} needs --data with a folder of workloads (dnn-partitioning "
+            f".json, PipeDream .txt); got {data!r}."
+        )
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    return {
+        name: Problem(str(path), schedule="max_load")
+        for name, path in zip(names, paths, strict=True)
+    }
+
+
+@functools.lru_cache(maxsize=16)
+def _simulator(problem: Problem) -> Evaluator:
+    if problem.model.startswith(PREFIX):
+        return layered_evaluator(
+            problem.model, problem.hardware, problem.devices, problem.schedule, problem.max_groups
+        )
+    if is_workload(problem.model):
+        return make_evaluator(
+            problem.model,
+            problem.devices,
+            max_groups=problem.max_groups,
+            evaluator="simulator",
+            hardware=problem.hardware,
+            schedule=problem.schedule,
+        )
+    hardware = problem.hardware or "desktop"
+    chosen = usual_devices(hardware) if problem.devices == "auto" else problem.devices
+    devices = check_several(parse_devices(chosen))
+    graph = dataclasses.replace(
+        _graph(problem.model), devices=tuple(device.name for device in devices)
+    )
+    profile = derive_profile(graph, hardware, devices)
+    return simulate(
+        graph, devices, profile, max_groups=problem.max_groups, schedule=problem.schedule
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _graph(model: str) -> ComputationGraph:
+    """The graph of a model, on one device; `simulate` says which other devices support what."""
+    return read_graph(load_model(model), "CPU", simulated=True)
+
+
+def _measuring(problem: Problem, measuring: MeasureConfig) -> OpenVINOEvaluator:
+    evaluator = make_evaluator(
+        problem.model, problem.devices, max_groups=problem.max_groups, **measure_options(measuring)
+    )
+    assert isinstance(evaluator, OpenVINOEvaluator)
+    return evaluator
+
+
+def single_errors(evaluator: Evaluator) -> dict[str, float]:
+    """How far off the outputs of each single are, where these are compared."""
+    return {
+        name: evaluator.evaluate(single).output_error
+        for name, single in single_assignments(evaluator).items()
+    }

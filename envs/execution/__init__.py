@@ -1,1 +1,0 @@
-"""Turning placements into evaluations: measured by OpenVINO, or simulated."""

@@ -1,0 +1,285 @@
+"""From plain data to an evaluator: load, read, coarsen, and choose who evaluates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from device_placement.envs.devices import Device, make_core, parse_devices
+from device_placement.envs.errors import DeviceError, DevicePlacementError, choose
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.formulations import Formulation, make_formulation
+from device_placement.envs.graph.coarsening import coarsen
+from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
+from device_placement.envs.graph.features import DEFAULT_BLOCKS, group_features, num_features
+from device_placement.envs.measuring.config import make_measure_config, measure_options
+from device_placement.envs.measuring.lock import machine_lock
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.models.loading import load_model
+from device_placement.envs.models.normalisation import Shapes
+from device_placement.envs.observation import (
+    FORMULATIONS,
+    Layout,
+    Observation,
+    action_space,
+    graph_arrays,
+    observation_space,
+)
+from device_placement.envs.rewards import DEFAULT_REWARDS, REWARDS, Reward
+from device_placement.envs.simulation.hardware import HARDWARE
+from device_placement.envs.simulation.profile import HardwareProfile
+from device_placement.envs.simulation.roofline import derive_profile
+from device_placement.envs.simulation.schedule import SCHEDULES
+from device_placement.envs.simulation.simulator import SimulatedEvaluator
+from device_placement.envs.simulation.workloads import is_workload, load_workload
+
+# Whether the devices must be on this machine.
+EVALUATORS = {"openvino": True, "simulator": False}
+
+
+def make_evaluator(
+    model: Any = "resnet50",
+    devices: str | Sequence[str | Device] = "auto",
+    *,
+    coarsening: str = "fusion",
+    max_groups: int | None = None,
+    evaluator: str = "openvino",
+    input_shapes: Shapes | None = None,
+    hardware: str = "",
+    profile: str | os.PathLike[str] | HardwareProfile | None = None,
+    schedule: str = "sequential",
+    **measuring: Any,
+) -> Evaluator:
+    """An evaluator for the placements of one model.
+
+    Args:
+        model: what `load_model` takes; for the simulator also a file of `load_workload`, which
+            has groups and costs of its own.
+        devices: what `parse_devices` takes; at least two. For the simulator ``auto`` is what the
+            hardware, profile or workload has.
+        coarsening: a method of `coarsen`.
+        max_groups: the most groups to make.
+        evaluator: ``openvino`` measures, ``simulator`` predicts.
+        input_shapes: static shapes for a model of dynamic ones.
+        hardware: for the simulator, a name of `HARDWARE`; ``desktop`` by default.
+        profile: for the simulator, in place of hardware: a `HardwareProfile`, or its file.
+        schedule: for the simulator, a name of `SCHEDULES`.
+        measuring: the fields of `MeasureConfig`, by name; for what measures.
+
+    Raises:
+        DevicePlacementError: or a subclass, when one of them is wrong.
+
+    >>> make_evaluator("diamond", "CPU,GPU", evaluator="simulator").devices[1].name
+    'GPU'
+    """
+    here = choose("evaluator", evaluator, EVALUATORS)
+    config = make_measure_config(measuring)
+    choose("schedule", schedule, SCHEDULES)
+    if here and (hardware or profile or schedule != "sequential"):
+        raise DevicePlacementError(
+            "hardware, profile and schedule are for the simulator; add evaluator='simulator'."
+        )
+    if hardware and profile:
+        raise DevicePlacementError("Got both hardware and a profile; give one of them.")
+    if not here and is_workload(model):
+        if hardware or profile or max_groups is not None:
+            raise DevicePlacementError(
+                "A workload has groups and costs of its own; leave out hardware, profile and "
+                "max_groups."
+            )
+        return _workload(model, devices, schedule)
+    loaded = load_model(model, input_shapes=input_shapes)
+    if not here:
+        return _simulator(
+            loaded, devices, coarsening, max_groups, hardware or "desktop", profile, schedule
+        )
+    parsed = check_several(parse_devices(devices))
+    core = make_core(parsed)
+    with machine_lock():  # it compiles
+        graph = read_graph(loaded, parsed, core)
+    coarse = coarsen(graph, coarsening, max_groups)
+    return OpenVINOEvaluator(loaded, coarse, parsed, core=core, **measure_options(config))
+
+
+def _simulator(
+    model: Any,
+    devices: str | Sequence[str | Device],
+    coarsening: str,
+    max_groups: int | None,
+    hardware: str,
+    profile: str | os.PathLike[str] | HardwareProfile | None,
+    schedule: str,
+) -> SimulatedEvaluator:
+    if isinstance(profile, str | os.PathLike):
+        profile = HardwareProfile.load(profile) if profile else None
+    if devices == "auto":
+        devices = profile.devices if profile else usual_devices(hardware)
+    parsed = check_several(parse_devices(devices))
+    graph = read_graph(model, parsed, simulated=True)
+    names = [device.name for device in parsed]
+    chosen = profile.select(names) if profile else derive_profile(graph, hardware, parsed)
+    return simulate(graph, parsed, chosen, coarsening, max_groups, schedule)
+
+
+def usual_devices(hardware: str) -> Sequence[str | Device]:
+    """The devices that ``auto`` stands for.
+
+    Args:
+        hardware: a name of `HARDWARE`.
+    """
+    return choose("hardware", hardware, HARDWARE).default
+
+
+def simulate(
+    graph: ComputationGraph,
+    devices: tuple[Device, ...],
+    profile: HardwareProfile,
+    coarsening: str = "fusion",
+    max_groups: int | None = None,
+    schedule: str = "sequential",
+) -> SimulatedEvaluator:
+    """An evaluator for the placements of a graph that was read or made.
+
+    Args:
+        graph: of one model; which device supports which op is taken from the profile.
+        devices: at least two.
+        profile: of these devices.
+        coarsening: a method of `coarsen`.
+        max_groups: the most groups to make.
+        schedule: a name of `SCHEDULES`.
+    """
+    graph = replace(graph, supported=profile.supported(graph))
+    coarse = coarsen(graph, coarsening, max_groups)
+    return SimulatedEvaluator(coarse, devices, profile=profile, schedule=schedule)
+
+
+def _workload(
+    path: str | os.PathLike[str], devices: str | Sequence[str | Device], schedule: str
+) -> SimulatedEvaluator:
+    workload = load_workload(path)
+    chosen = workload.profile.devices if devices == "auto" else parse_devices(devices)
+    return workload.evaluator(schedule, check_several(chosen))
+
+
+def make_evaluators(
+    model: Any, devices: Any, *, evaluator: str | Evaluator | Sequence[Evaluator], **settings: Any
+) -> tuple[Evaluator, ...]:
+    """One evaluator a model; evaluators that are ready are taken as they are.
+
+    Args:
+        model: what `load_model` takes, or a list of such.
+        devices: what `parse_devices` takes.
+        evaluator: a name, an evaluator, or a list of evaluators for the same devices.
+        settings: what `make_evaluator` takes besides.
+
+    Raises:
+        DevicePlacementError: as `make_evaluator`; also when the evaluators' devices differ.
+    """
+    if isinstance(evaluator, str):
+        models = model if isinstance(model, (list, tuple)) else [model]
+        made = [make_evaluator(one, devices, evaluator=evaluator, **settings) for one in models]
+    else:
+        made = [*evaluator] if isinstance(evaluator, Sequence) else [evaluator]
+    if not made or any(one.devices != made[0].devices for one in made):
+        raise DevicePlacementError("Got no model, or evaluators whose devices differ.")
+    check_several(made[0].devices)
+    return tuple(made)
+
+
+def check_several(devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    """The devices, when there is a choice among them.
+
+    Raises:
+        DeviceError: when there is only one.
+    """
+    if len(devices) < 2:
+        raise DeviceError(
+            f"Got one device, {devices[0]}; a placement chooses among at least two. Add "
+            "another one, or a further CPU instance: "
+            f"{devices[0]},CPU_F32:INFERENCE_PRECISION_HINT=f32."
+        )
+    return devices
+
+
+@dataclass(frozen=True)
+class EnvParts:
+    """What stays as it is from one episode to the next."""
+
+    evaluators: tuple[Evaluator, ...]  # one a model
+    layout: Layout
+    formulation: Formulation
+    reward: Reward
+    static: tuple[Observation, ...]  # of each model, from `graph_arrays`
+    observation_space: spaces.Dict
+    action_space: spaces.Space[Any]
+
+    def draw_graph(self, generator: np.random.Generator, chosen: Any = None) -> int:
+        """The model of the next episode: the chosen number, or one that is drawn.
+
+        Raises:
+            DevicePlacementError: when there is no such model.
+        """
+        number = len(self.evaluators)
+        if chosen is None:
+            return int(generator.integers(number)) if number > 1 else 0
+        if not 0 <= int(chosen) < number:
+            raise DevicePlacementError(
+                f"Got graph_id={chosen}; the models are numbered 0 to {number - 1}."
+            )
+        return int(chosen)
+
+
+def make_parts(
+    model: Any = "resnet50",
+    devices: Any = "auto",
+    *,
+    formulation: str = "assign",
+    coarsening: str = "fusion",
+    max_groups: int | None = None,
+    horizon: int = 20,
+    reward: str | None = None,
+    features: Sequence[str] = DEFAULT_BLOCKS,
+    evaluator: str | Evaluator | Sequence[Evaluator] = "openvino",
+    input_shapes: Shapes | None = None,
+    **measuring: Any,
+) -> EnvParts:
+    """The parts that the arguments of `DevicePlacementEnv` describe.
+
+    Raises:
+        DevicePlacementError: or a subclass, when one of them is wrong.
+
+    >>> parts = make_parts("diamond", "CPU,GPU", evaluator="simulator")
+    >>> parts.layout.num_devices
+    2
+    """
+    choose("formulation", formulation, dict.fromkeys(FORMULATIONS))
+    chosen_reward = choose("reward", reward or DEFAULT_REWARDS[formulation], REWARDS)
+    width = num_features(features)
+    evaluators = make_evaluators(
+        model,
+        devices,
+        coarsening=coarsening,
+        max_groups=max_groups,
+        evaluator=evaluator,
+        input_shapes=input_shapes,
+        **measuring,
+    )
+    graphs = [one.coarse for one in evaluators]
+    layout = Layout.of(graphs, width, len(evaluators[0].devices))
+    return EnvParts(
+        evaluators=evaluators,
+        layout=layout,
+        formulation=make_formulation(formulation, layout, horizon),
+        reward=chosen_reward,
+        static=tuple(
+            graph_arrays(coarse, group_features(coarse, features), layout, graph_id)
+            for graph_id, coarse in enumerate(graphs)
+        ),
+        observation_space=observation_space(layout),
+        action_space=action_space(layout, formulation),
+    )

@@ -1,0 +1,1 @@
+"""Computation graphs: reading, FLOPs, coarsening into groups, features of groups."""

@@ -1,0 +1,1 @@
+"""Measured placements: OpenVINO, the clock, the store and the checks of outputs."""

@@ -1,0 +1,254 @@
+"""What a bench is: one model on its devices, where placements are checked and timed."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import openvino as ov
+
+from device_placement.envs.devices import Device
+from device_placement.envs.evaluation import NAN, Measurement
+from device_placement.envs.measuring.program import (
+    Program,
+    build_program,
+    count_subgraphs,
+    take_pairs,
+    warm_up,
+)
+from device_placement.envs.measuring.timing import Timing
+from device_placement.envs.measuring.verification import Outputs, output_difference
+from device_placement.envs.placement import set_affinities
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What a bench must know besides the model; plain data."""
+
+    devices: tuple[Device, ...]
+    op_names: tuple[str, ...]  # (num_ops,) the order in which `op_devices` tells the devices
+    timing: Timing
+    objective: str = "latency"
+    requests: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One placement to measure."""
+
+    op_devices: bytes  # (num_ops,) number of each op's device
+    reference: bytes | None = None  # (num_ops,) the placement to compare with
+    verify: bool = False  # compare the outputs with the reference's
+    max_output_error: float = math.inf  # outputs further off are not timed
+    give_up: float = math.inf  # cut short when clearly slower, in units of the reference
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing to compare: a placement, or a device name that OpenVINO fills in itself."""
+
+    device_name: str  # what compile_model takes
+    op_devices: bytes | None = None  # (num_ops,); None: OpenVINO decides
+
+
+class Bench(Protocol):
+    """Measures placements, in this process or in another one.
+
+    Whatever OpenVINO refuses is an error in the measurement; a shortage of memory is a
+    MemoryError. A bench in another process raises `WorkerError` when that process is lost.
+    """
+
+    def time_reference(self, op_devices: bytes) -> Measurement:
+        """Time a placement thoroughly, alone."""
+
+    def measure(self, job: Job) -> Measurement:
+        """Compile a placement, check its outputs if asked, and time it."""
+
+    def compare(
+        self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
+    ) -> list[Measurement]:
+        """Compile all, then time one run of each in turn, round after round."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+# How OpenVINO and its plugins say that memory, or room for one more thread, ran out.
+SHORTAGE = re.compile(
+    "bad_alloc|out of (host |device )?memory|out_of_|alloc.* fail|fail.* alloc|cannot allocate"
+    "|temporarily unavailable",
+    re.IGNORECASE,
+)
+REFERENCE = Timing("plain", warmup=3, min_samples=15, max_samples=60, tolerance=0.01)
+
+
+@dataclass(frozen=True)
+class ReferenceProgram:
+    """The reference, compiled and warm, that candidates are compared with."""
+
+    op_devices: bytes  # (num_ops,)
+    program: Program
+    runs: int  # in one sample
+    outputs: Outputs
+
+
+class LocalBench:
+    """The bench in this process.
+
+    Args:
+        model: the normalised model.
+        core: made by `make_core` for the devices.
+        config: devices, ops and protocol.
+        report: is told what is being done, for a message should it never end.
+    """
+
+    def __init__(
+        self,
+        model: ov.Model,
+        core: ov.Core,
+        config: BenchConfig,
+        report: Callable[[str], None] = lambda stage: None,
+    ) -> None:
+        self._model = model
+        self._core = core
+        self._config = config
+        self._report = report
+        self._reference: ReferenceProgram | None = None
+
+    def time_reference(self, op_devices: bytes) -> Measurement:
+        """Time a placement thoroughly, alone; the program stays, to run along with others."""
+        try:
+            reference = self._compile_reference(op_devices)
+            self._report("timing the reference")
+            pairs, _ = take_pairs(reference.program, None, REFERENCE, runs=(reference.runs, 1))
+        except RuntimeError as error:
+            return _refused(error)
+        return Measurement(
+            pairs=pairs,
+            num_subgraphs=count_subgraphs(reference.program.compiled),
+            compile_s=reference.program.compile_s,
+        )
+
+    def measure(self, job: Job) -> Measurement:
+        """Compile a placement, check its outputs if asked, and time it."""
+        try:
+            reference = self._compile_reference(job.reference) if job.reference else None
+        except RuntimeError as error:
+            return Measurement(error=f"The reference failed: {_text(error)}")
+        self._report("compiling")
+        try:
+            program = self._build(self._entry(job.op_devices))
+        except RuntimeError as error:
+            return _refused(error)
+        num_subgraphs, compile_s = count_subgraphs(program.compiled), program.compile_s
+        start = time.perf_counter()
+        difference, cut_short = (NAN, NAN), False
+        pairs: tuple[tuple[float, float], ...] = ()
+        try:
+            if job.verify and reference is not None:
+                self._report("verifying")
+                difference = output_difference(program.outputs(), reference.outputs)
+            if not job.verify or difference[0] <= job.max_output_error:
+                self._report("timing")
+                pairs, cut_short = self._time(program, reference, job.give_up)
+        except RuntimeError as error:
+            return Measurement(error=_text(error), compile_s=compile_s)
+        del program
+        return Measurement(
+            pairs=pairs,
+            num_subgraphs=num_subgraphs,
+            compile_s=compile_s,
+            run_s=time.perf_counter() - start,
+            cut_short=cut_short,
+            output_error=difference[0],
+            output_cosine=difference[1],
+        )
+
+    def compare(
+        self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
+    ) -> list[Measurement]:
+        """Compile all, then time one run of each in turn, round after round."""
+        self._report("compiling the contenders")
+        built = [self._try_build(entry, warmup) for entry in entries]
+        programs = {index: one for index, one in enumerate(built) if isinstance(one, Program)}
+        samples: dict[int, list[float]] = {index: [] for index in programs}
+        self._report("timing the contenders")
+        start = time.perf_counter()
+        for done in range(rounds):
+            if done and time.perf_counter() - start > max_seconds:
+                break
+            for index, program in programs.items():
+                samples[index].append(program.sample())
+        return [
+            one
+            if isinstance(one, Measurement)
+            else Measurement(
+                pairs=tuple((sample, NAN) for sample in samples[index]),
+                num_subgraphs=count_subgraphs(one.compiled),
+                compile_s=one.compile_s,
+            )
+            for index, one in enumerate(built)
+        ]
+
+    def close(self) -> None:
+        """Release the reference."""
+        self._reference = None
+
+    def _time(
+        self, program: Program, reference: ReferenceProgram | None, give_up: float
+    ) -> tuple[tuple[tuple[float, float], ...], bool]:
+        timing = self._config.timing
+        runs = warm_up(program, timing.warmup)
+        if reference is None or not timing.paired:
+            return take_pairs(program, None, timing, give_up)
+        return take_pairs(program, reference.program, timing, give_up, (runs, reference.runs))
+
+    def _compile_reference(self, op_devices: bytes) -> ReferenceProgram:
+        if self._reference is None or self._reference.op_devices != op_devices:
+            self._report("compiling the reference")
+            program = self._build(self._entry(op_devices))
+            runs = warm_up(program, REFERENCE.warmup)
+            self._reference = ReferenceProgram(op_devices, program, runs, program.outputs())
+        return self._reference
+
+    def _entry(self, op_devices: bytes) -> Entry:
+        names = ",".join(device.name for device in self._config.devices)
+        return Entry(f"HETERO:{names}", op_devices)
+
+    def _build(self, entry: Entry) -> Program:
+        model = self._model.clone()
+        config = self._config
+        if entry.op_devices is not None:
+            names = [device.name for device in config.devices]
+            set_affinities(model, config.op_names, [names[number] for number in entry.op_devices])
+        return build_program(
+            self._core, model, entry.device_name, config.objective, config.requests
+        )
+
+    def _try_build(self, entry: Entry, warmup: int) -> Program | Measurement:
+        try:
+            program = self._build(entry)
+            for _ in range(warmup):
+                program.sample()
+        except RuntimeError as error:
+            return _refused(error)
+        return program
+
+
+def _refused(error: Exception) -> Measurement:
+    return Measurement(error=_text(error), failed_to_compile=True)
+
+
+def _text(error: Exception) -> str:
+    """What OpenVINO said.
+
+    Raises:
+        MemoryError: when it is about this moment, not about the placement.
+    """
+    if SHORTAGE.search(str(error)):
+        raise MemoryError(str(error).strip().splitlines()[-1])
+    return str(error).strip() or type(error).__name__

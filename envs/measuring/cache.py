@@ -1,0 +1,131 @@
+"""The store as a measurement uses it: when it fails, that is reported, and life goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import openvino as ov
+
+from device_placement.envs.devices import Device
+from device_placement.envs.errors import StoreError
+from device_placement.envs.evaluation import Measurement
+from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.machine import cpu_affinity, describe_host
+from device_placement.envs.measuring.store import EvaluationStore
+
+T = TypeVar("T")
+_log = logging.getLogger("device_placement")
+
+
+class MeasurementCache:
+    """What is known of the placements of one problem.
+
+    Args:
+        path: of the store; ``auto`` is the user's; None or ``none`` is no store.
+        max_age_s: what is older is not recalled; None: nothing is too old.
+    """
+
+    def __init__(self, path: str | None, max_age_s: float | None = None) -> None:
+        self._store: EvaluationStore | None = None
+        self._complained: set[str] = set()
+        if path not in (None, "none"):
+            location = None if path == "auto" else path
+            age_s = math.inf if max_age_s is None else max_age_s
+            self._store = self._try(
+                "read", lambda: EvaluationStore(location, max_age_s=age_s), None
+            )
+
+    @property
+    def path(self) -> str:
+        """Where the store lies; empty when there is none, or none that works."""
+        return str(self._store.path) if self._store else ""
+
+    def get(self, problem: Mapping[str, Any], op_devices: bytes) -> tuple[Measurement, ...]:
+        """Earlier measurements of a placement, oldest first."""
+        if (store := self._store) is None:
+            return ()
+        return self._try("read", lambda: store.get(problem, op_devices), ())
+
+    def add(self, problem: Mapping[str, Any], op_devices: bytes, found: Measurement) -> None:
+        """Keep a measurement, if it will hold: no crash, no time-out."""
+        lasting = found.failed_to_compile or not found.error
+        if lasting and (store := self._store) is not None:
+            self._try("write", lambda: store.add(problem, op_devices, found), None)
+
+    def get_reference(self, reference: Mapping[str, Any]) -> tuple[float, ...] | None:
+        """The samples in s that a reference time was fixed by."""
+        if (store := self._store) is None:
+            return None
+        return self._try("read", lambda: store.get_reference(reference), None)
+
+    def fix_reference(
+        self, reference: Mapping[str, Any], samples_s: Sequence[float]
+    ) -> tuple[float, ...]:
+        """Fix a reference time; the samples in s that stand, the first writer's."""
+        mine = tuple(samples_s)
+        if (store := self._store) is None:
+            return mine
+        return self._try("write", lambda: store.fix_reference(reference, mine), mine)
+
+    def _try(self, what: str, action: Callable[[], T], otherwise: T) -> T:
+        """Do it; on failure say so once, and when it was reading stop using the store."""
+        try:
+            return action()
+        except StoreError as error:
+            if what == "read":
+                self._store = None
+            if what not in self._complained:
+                self._complained.add(what)
+                _log.warning("Going on without remembering evaluations: %s", error)
+            return otherwise
+
+
+# Raised when what a sample means changes, so that older ones are not mixed in.
+PROTOCOL_VERSION = 1
+
+
+def describe_reference(
+    core: ov.Core, model_hash: str, device: Device, config: MeasureConfig
+) -> dict[str, Any]:
+    """What the time of a single on one device depends on."""
+    return {
+        "model_hash": model_hash,
+        "device": _describe_device(core, device),
+        "objective": config.objective,
+        "requests": config.requests,
+        "cpu_affinity": cpu_affinity(),
+        "versions": {"openvino": version("openvino"), "protocol": PROTOCOL_VERSION},
+        "host": describe_host(),
+    }
+
+
+def describe_problem(
+    core: ov.Core,
+    model_hash: str,
+    devices: tuple[Device, ...],
+    reference: int,
+    config: MeasureConfig,
+) -> dict[str, Any]:
+    """What the time of a placement depends on, besides the placement."""
+    return describe_reference(core, model_hash, devices[reference], config) | {
+        "devices": [_describe_device(core, device) for device in devices],
+        "timing": dataclasses.asdict(config.protocol),
+    }
+
+
+def _describe_device(core: ov.Core, device: Device) -> dict[str, str]:
+    """Name, properties, and what OpenVINO tells of the hardware and its driver."""
+    known = {"device": str(device)}
+    try:
+        told = core.get_property(device.name, "SUPPORTED_PROPERTIES")
+        for key in sorted(told):
+            if key == "FULL_DEVICE_NAME" or key.endswith("DRIVER_VERSION"):
+                known[key] = str(core.get_property(device.name, key))
+    except RuntimeError as error:  # it will not run anything either
+        known["error"] = str(error).strip()
+    return known

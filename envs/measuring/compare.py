@@ -1,0 +1,137 @@
+"""Measure several placements anew, taking turns, so that drift meets all alike."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from device_placement.envs.errors import PlacementError
+from device_placement.envs.evaluation import (
+    NAN,
+    Evaluation,
+    Measurement,
+    single_assignments,
+)
+from device_placement.envs.measuring.bench import Entry
+from device_placement.envs.measuring.isolation import WorkerError
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.measuring.timing import median_interval
+from device_placement.envs.placement import Placement
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A name and what it stands for; with an error, why it can't be measured."""
+
+    name: str
+    entry: Entry | None = None
+    error: str = ""
+
+
+def contenders(
+    evaluator: OpenVINOEvaluator, assignments: Mapping[str, Sequence[int]]
+) -> list[Contender]:
+    """Each single, OpenVINO's automatic choices, and the named placements.
+
+    Args:
+        evaluator: knows the model and the devices.
+        assignments: (num_groups,) device numbers of each further placement, by name.
+    """
+    names = ",".join(device.name for device in evaluator.devices)
+    singles = [
+        placed(evaluator, name, assignment)
+        for name, assignment in single_assignments(evaluator).items()
+    ]
+    automatic = [
+        Contender("OpenVINO HETERO (automatic)", Entry(f"HETERO:{names}")),
+        Contender("OpenVINO AUTO", Entry(f"AUTO:{names}")),
+    ]
+    found = [placed(evaluator, name, assignment) for name, assignment in assignments.items()]
+    return [*singles, *automatic, *found]
+
+
+def placed(evaluator: OpenVINOEvaluator, name: str, assignment: Sequence[int]) -> Contender:
+    """A placement that can be measured, or why it can't.
+
+    Args:
+        evaluator: knows the groups and the devices.
+        name: to show.
+        assignment: (num_groups,) device numbers.
+    """
+    try:
+        placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
+    except PlacementError as error:
+        return Contender(name, error=str(error))
+    return Contender(name, Entry(placement.hetero_name, bytes(placement.op_devices)))
+
+
+def compare(
+    evaluator: OpenVINOEvaluator,
+    entries: Sequence[Contender],
+    rounds: int = 30,
+    warmup: int = 3,
+    max_seconds: float = 60.0,
+) -> dict[str, Evaluation]:
+    """Compile every contender, then time them one run each in turn, round after round.
+
+    Args:
+        evaluator: knows the model, the devices and the objective.
+        entries: what to compare; the names differ. What is the same program is run once.
+        rounds: samples of each.
+        warmup: runs of each before the first sample.
+        max_seconds: no further round is begun after this long.
+
+    Returns:
+        An evaluation by name; invalid where OpenVINO refused or a plugin crashed.
+    """
+    programs = list(dict.fromkeys(one.entry for one in entries if one.entry is not None))
+    measured = _measure(evaluator, programs, rounds, warmup, max_seconds)
+    return {
+        one.name: Evaluation.invalid(one.error)
+        if one.entry is None
+        else _summarise(measured[one.entry])
+        for one in entries
+    }
+
+
+def paired_ratio(one: Evaluation, other: Evaluation) -> tuple[float, tuple[float, float]]:
+    """Median ratio one / other over the rounds both were in, and its 95 % interval."""
+    if not (one.valid and other.valid):
+        return NAN, (NAN, NAN)
+    ratios = np.array(one.samples_s) / np.array(other.samples_s)
+    return float(np.median(ratios)), median_interval(ratios.tolist())
+
+
+def _measure(
+    evaluator: OpenVINOEvaluator, programs: Sequence[Entry], *protocol: Any
+) -> dict[Entry, Measurement]:
+    try:
+        return dict(zip(programs, evaluator.compare(programs, *protocol), strict=True))
+    except WorkerError as error:
+        if len(programs) == 1:
+            return {programs[0]: Measurement(error=str(error))}
+        together = str(error)
+    # One of them brought the process down: each alone tells which, then the others together.
+    alone = {one: _measure(evaluator, [one], 1, 1, 0.0)[one] for one in programs}
+    lost = {one: found for one, found in alone.items() if found.error}
+    if not lost:  # it was none of them alone
+        return dict.fromkeys(programs, Measurement(error=together))
+    others = [one for one in programs if one not in lost]
+    return lost | (_measure(evaluator, others, *protocol) if others else {})
+
+
+def _summarise(measured: Measurement) -> Evaluation:
+    if measured.error:
+        return Evaluation.invalid(measured.error, measured.compile_s)
+    samples = [candidate for candidate, _ in measured.pairs]
+    return Evaluation(
+        time_s=statistics.median(samples),
+        samples_s=tuple(samples),
+        interval_s=median_interval(samples),
+        num_subgraphs=measured.num_subgraphs,
+        compile_s=measured.compile_s,
+    )

@@ -1,0 +1,77 @@
+"""From raw measurements of a placement to its evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+
+from device_placement.envs.evaluation import NAN, Evaluation, Measurement
+from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.timing import Pairs, median_interval, relative_samples
+
+
+def evaluate_measurements(
+    measurements: Sequence[Measurement], reference_s: float, config: MeasureConfig
+) -> Evaluation | None:
+    """The evaluation that measurements of one placement give together.
+
+    The time is the median ratio of candidate and reference times the reference's time,
+    over the sample pairs of all measurements; or the candidate's median where it ran alone.
+
+    Args:
+        measurements: of one placement under one protocol, oldest first.
+        reference_s: the time that the reference was fixed at.
+        config: whether outputs have to be checked, and what they may be off by.
+
+    Returns:
+        None when they don't tell enough: no samples, or no output error where it is asked for.
+        Marked as cut short when every timing was; whether it should be again depends on the
+        best so far.
+    """
+    if not measurements:
+        return None
+    last = measurements[-1]
+    if last.error:
+        return Evaluation.invalid(last.error, last.compile_s)
+    checked = [one for one in measurements if not math.isnan(one.output_error)]
+    if config.verifies and not checked:
+        return None
+    error, cosine = (checked[-1].output_error, checked[-1].output_cosine) if checked else (NAN, NAN)
+    # A timing that was cut short is no result beside one that was not.
+    timed = [one for one in measurements if one.pairs]
+    whole = [one for one in timed if not one.cut_short]
+    pairs = [pair for one in whole or timed for pair in one.pairs]
+    if error > config.error_limit:
+        evaluation = Evaluation.invalid(_too_far(error, config), last.compile_s)
+    elif pairs:
+        evaluation = _timed(pairs, reference_s)
+    else:
+        return None
+    return dataclasses.replace(
+        evaluation,
+        num_subgraphs=last.num_subgraphs,
+        compile_s=last.compile_s,
+        run_s=last.run_s,
+        cut_short=bool(timed) and not whole,
+        output_error=error,
+        output_cosine=cosine,
+    )
+
+
+def _timed(pairs: Pairs, reference_s: float) -> Evaluation:
+    scale = 1.0 if math.isnan(pairs[0][1]) else reference_s
+    samples = (scale * relative_samples(pairs)).tolist()
+    return Evaluation(
+        time_s=statistics.median(samples),
+        samples_s=tuple(samples),
+        interval_s=median_interval(samples),
+    )
+
+
+def _too_far(error: float, config: MeasureConfig) -> str:
+    return (
+        f"The outputs differ from the reference's by {error:.3g} in relative L2 norm; "
+        f"max_output_error={config.max_output_error:g} allows no more."
+    )

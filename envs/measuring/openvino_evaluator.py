@@ -1,0 +1,239 @@
+"""The evaluator whose times are real: OpenVINO compiles and runs each placement."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from device_placement.envs.devices import Device, make_core, parse_devices
+from device_placement.envs.errors import DeviceError, DevicePlacementError, PlacementError, unknown
+from device_placement.envs.evaluation import Evaluation, Measurement
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.measuring.bench import Bench, BenchConfig, Entry, Job, LocalBench
+from device_placement.envs.measuring.cache import (
+    MeasurementCache,
+    describe_problem,
+    describe_reference,
+)
+from device_placement.envs.measuring.config import make_measure_config
+from device_placement.envs.measuring.estimate import evaluate_measurements
+from device_placement.envs.measuring.isolation import IsolatedBench, WorkerError
+from device_placement.envs.measuring.lock import machine_lock
+from device_placement.envs.measuring.reference import Reference, fix_reference
+from device_placement.envs.measuring.timing import is_hopeless
+from device_placement.envs.placement import Placement
+
+
+class OpenVINOEvaluator:
+    """Measures placements of one model with OpenVINO's HETERO plugin.
+
+    Measuring happens in a process of its own, one at a time on this machine, in turns with
+    the reference; what was measured before, here or in an earlier run, comes back with
+    ``cached=True``. Whatever goes wrong (a placement that does not compile, a plugin that
+    crashes or hangs) is an invalid evaluation that says what happened.
+
+    Args:
+        model: the normalised model.
+        coarse: its groups, for the same devices.
+        devices: as `parse_devices` takes them.
+        core: one made by `make_core` for these devices; made anew without.
+        options: the fields of `MeasureConfig`, by name.
+
+    Raises:
+        DeviceError: when a device is not here or can't be loaded.
+        DevicePlacementError: on an unknown option or a wrong value.
+
+    >>> from device_placement.envs import coarsen, load_model, read_graph
+    >>> model = load_model("diamond")
+    >>> coarse = coarsen(read_graph(model, "auto"))
+    >>> evaluator = OpenVINOEvaluator(model, coarse, "auto", store=None)
+    >>> evaluator.evaluate([0] * coarse.num_groups).valid
+    True
+    >>> evaluator.close()
+    """
+
+    def __init__(
+        self,
+        model: ov.Model,
+        coarse: CoarseGraph,
+        devices: str | Sequence[str | Device],
+        *,
+        core: ov.Core | None = None,
+        **options: Any,
+    ) -> None:
+        self.config = make_measure_config(options)
+        self.model = model
+        self.coarse = coarse
+        self.devices = parse_devices(devices)
+        self.core = core or make_core(self.devices)
+        names = [device.name for device in self.devices]
+        if coarse.graph.devices != tuple(names):
+            raise DevicePlacementError(
+                f"The groups were made for the devices {coarse.graph.devices}, not for "
+                f"{names}; read the graph with these devices."
+            )
+        if self.config.reference and self.config.reference not in names:
+            raise DeviceError(unknown("reference", self.config.reference, names))
+        self.bench = self._make_bench()
+        self._cache = MeasurementCache(self.config.store, self.config.max_age_s)
+        self._known: dict[bytes, Evaluation] = {}
+        self._fixed: Reference | None = None
+        self._problem: dict[str, Any] = {}
+        self._failure: DeviceError | None = None  # why there is no reference
+        self._best_s = math.inf
+
+    @property
+    def reference(self) -> int:
+        """The device whose single the others are compared with."""
+        return self._fixed.device if self._fixed else self._candidates()[0]
+
+    @property
+    def store_path(self) -> str:
+        """The file that remembers the evaluations; empty when nothing is kept."""
+        return self._cache.path
+
+    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
+        """Compile and time one device per group, (num_groups,), or cache its evaluation."""
+        key = np.asarray(assignment, dtype=np.int16).tobytes()
+        if key in self._known and not self.config.remeasure:
+            return dataclasses.replace(self._known[key], cached=True)
+        try:
+            placement = Placement.from_groups(self.coarse, self.devices, assignment)
+            evaluation = self._evaluate(bytes(placement.op_devices))
+        except (PlacementError, DeviceError, WorkerError) as error:
+            evaluation = Evaluation.invalid(str(error))
+        except MemoryError as error:  # without isolation
+            evaluation = Evaluation.invalid(f"Ran out of memory: {error}")
+        self._known[key] = evaluation
+        if evaluation.valid:
+            self._best_s = min(self._best_s, evaluation.time_s)
+        return evaluation
+
+    def compare(
+        self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
+    ) -> list[Measurement]:
+        """Measure several programs anew, in turns; nothing is recalled or kept.
+
+        Raises:
+            WorkerError: when the measuring process was lost.
+        """
+        with machine_lock():
+            return self.bench.compare(entries, rounds, warmup, max_seconds)
+
+    def close(self) -> None:
+        """End the measuring process; a later evaluation starts another one."""
+        self.bench.close()
+
+    def _evaluate(self, op_devices: bytes) -> Evaluation:
+        reference = self._reference() if self.config.needs_reference else None
+        if reference is not None and op_devices == reference.op_devices:
+            return reference.evaluation(self.config.verifies)
+        if found := self._recalled(self._remembered(op_devices)):
+            return found
+        with machine_lock():
+            # Another process may have measured it while this one waited.
+            known = self._remembered(op_devices)
+            return self._recalled(known) or self._measured(op_devices, known)
+
+    def _remembered(self, op_devices: bytes) -> tuple[Measurement, ...]:
+        if self.config.remeasure:
+            return ()
+        return self._cache.get(self._describe(), op_devices)
+
+    def _recalled(self, known: Sequence[Measurement]) -> Evaluation | None:
+        """What is known of a placement, if that is enough."""
+        evaluation = evaluate_measurements(known, self._reference_s, self.config)
+        if evaluation is None or self._is_unconfirmed(evaluation, known):
+            return None
+        if evaluation.cut_short and not is_hopeless(evaluation.samples_s, self._give_up_s):
+            return None  # it is of interest now
+        return dataclasses.replace(evaluation, cached=True)
+
+    def _measured(self, op_devices: bytes, known: Sequence[Measurement]) -> Evaluation:
+        """Measure a placement; again, compiled anew, as long as it would be the best."""
+        reference_s = self._reference_s
+        unit_s = 1.0 if math.isnan(reference_s) else reference_s
+        job = Job(
+            op_devices,
+            reference=self._fixed.op_devices if self._fixed else None,
+            verify=self.config.verifies,
+            max_output_error=self.config.error_limit,
+            give_up=self._give_up_s / unit_s,
+        )
+        while True:
+            measured = self.bench.measure(job)
+            self._cache.add(self._describe(), op_devices, measured)
+            known = [*known, measured]
+            evaluation = evaluate_measurements(known, reference_s, self.config)
+            assert evaluation is not None
+            if not self._is_unconfirmed(evaluation, known):
+                return evaluation
+            job = dataclasses.replace(job, verify=False, give_up=math.inf)
+
+    def _is_unconfirmed(self, evaluation: Evaluation, known: Sequence[Measurement]) -> bool:
+        """Whether it would become the best on too few compiles: it may just be the luckiest."""
+        if not evaluation.valid or evaluation.cut_short or evaluation.time_s >= self._best_s:
+            return False
+        compiles = sum(bool(one.pairs) and not one.cut_short for one in known)
+        return compiles <= self.config.more_compiles
+
+    @property
+    def _give_up_s(self) -> float:
+        return self.config.protocol.give_up_factor * self._best_s
+
+    @property
+    def _reference_s(self) -> float:
+        return self._fixed.time_s if self._fixed and self.config.protocol.paired else math.nan
+
+    def _candidates(self) -> list[int]:
+        """The devices that may be the reference, in the order they are tried in."""
+        if not self.config.reference:
+            return list(range(len(self.devices)))
+        return [[device.name for device in self.devices].index(self.config.reference)]
+
+    def _reference(self) -> Reference:
+        if self._failure is not None:
+            raise self._failure
+        if self._fixed is None:
+            model_hash = self.coarse.graph.model_hash
+            candidates = self._candidates()
+            descriptions = {
+                number: describe_reference(self.core, model_hash, self.devices[number], self.config)
+                for number in candidates
+            }
+            try:
+                self._fixed = fix_reference(
+                    self.coarse, candidates, descriptions, self.bench, self._cache
+                )
+            except DeviceError as error:
+                self._failure = error
+                raise
+        return self._fixed
+
+    def _describe(self) -> dict[str, Any]:
+        """What the times of all placements here depend on; asked for once."""
+        if not self._problem:
+            self._problem = describe_problem(
+                self.core, self.coarse.graph.model_hash, self.devices, self.reference, self.config
+            )
+        return self._problem
+
+    def _make_bench(self) -> Bench:
+        config = self.config
+        bench_config = BenchConfig(
+            devices=self.devices,
+            op_names=self.coarse.graph.op_names,
+            timing=config.protocol,
+            objective=config.objective,
+            requests=config.requests,
+        )
+        if not config.isolated:
+            return LocalBench(self.model, self.core, bench_config)
+        return IsolatedBench(
+            self.model, bench_config, config.timeout_s, config.max_evaluations_per_worker
+        )

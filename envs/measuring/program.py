@@ -1,0 +1,185 @@
+"""Compile a model, run and time it, in this process."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from device_placement.envs.errors import choose
+from device_placement.envs.measuring.config import HINTS
+from device_placement.envs.measuring.timing import Timing, is_hopeless, is_precise, relative_samples
+
+BLOCK_S = 5e-3  # a sample of a faster model is the mean of several runs, together this long
+QUEUE_ROUNDS = 4  # inferences per request in one sample of the throughput
+SUBGRAPHS = "HETERO_NUMBER_OF_SUBMODELS"  # a property of models that HETERO compiled
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled model with its inputs, ready to be run again and again."""
+
+    compiled: ov.CompiledModel
+    inputs: list[NDArray[Any]]
+    run: Callable[[int], float]  # so many timed runs in a row: seconds per inference
+    compile_s: float
+
+    def sample(self, runs: int = 1) -> float:
+        """Time a run, or several in a row; in seconds per inference."""
+        return self.run(runs)
+
+    def outputs(self) -> list[NDArray[np.float32]]:
+        """Run once; what the model's outputs hold."""
+        results = self.compiled(self.inputs)
+        return [np.array(results[port], dtype=np.float32) for port in self.compiled.outputs]
+
+
+def build_program(
+    core: ov.Core,
+    model: ov.Model,
+    device_name: str,
+    objective: str = "latency",
+    requests: int = 0,
+) -> Program:
+    """Compile a model for an objective and give it seeded inputs.
+
+    Args:
+        core: knows the devices.
+        model: of static shapes; with affinities when `device_name` is a HETERO one.
+        device_name: what ``compile_model`` takes.
+        objective: ``latency`` times one request at a time, ``throughput`` keeps several in
+            flight and divides the time by the inferences.
+        requests: how many in flight; 0 leaves it to OpenVINO.
+
+    Raises:
+        RuntimeError: whatever OpenVINO says when it can't compile the model.
+        DevicePlacementError: on an unknown objective.
+    """
+    hint = choose("objective", objective, HINTS)
+    start = time.perf_counter()
+    compiled = core.compile_model(model, device_name, {"PERFORMANCE_HINT": hint})
+    compile_s = time.perf_counter() - start
+    inputs = seeded_inputs(compiled)
+    if objective == "latency":
+        return Program(compiled, inputs, _latency_runner(compiled, inputs), compile_s)
+    return Program(compiled, inputs, _throughput_runner(compiled, inputs, requests), compile_s)
+
+
+def warm_up(program: Program, runs: int) -> int:
+    """Run a few times; how many runs make one sample long enough for the clock."""
+    times = [program.sample() for _ in range(runs)] or [BLOCK_S]
+    return max(1, math.ceil(BLOCK_S / max(times[-1], 1e-9)))
+
+
+def take_pairs(
+    candidate: Program,
+    reference: Program | None,
+    timing: Timing,
+    give_up: float = math.inf,
+    runs: tuple[int, int] = (1, 1),
+) -> tuple[tuple[tuple[float, float], ...], bool]:
+    """Time the candidate in turns with the reference until the estimate is good enough.
+
+    Every second pair begins with the reference, so that a steady drift cancels out.
+
+    Args:
+        candidate: what is measured, warmed up.
+        reference: runs along, warmed up; without it the reference's times are NaN.
+        timing: when it is enough.
+        give_up: stop as soon as the candidate is clearly slower, in units of the reference
+            (in seconds without one).
+        runs: of candidate and reference in one sample.
+
+    Returns:
+        (num_samples, 2) seconds per inference, and whether it was given up.
+
+    Raises:
+        RuntimeError: whatever OpenVINO says when a run fails.
+    """
+    pairs: list[tuple[float, float]] = []
+    start = time.perf_counter()
+    while len(pairs) < timing.max_samples:
+        if pairs and time.perf_counter() - start > timing.max_seconds:
+            break
+        pairs.append(_take_pair(candidate, reference, runs, swap=len(pairs) % 2 == 1))
+        values = relative_samples(pairs).tolist()
+        if is_hopeless(values, give_up):
+            return tuple(pairs), True
+        if is_precise(values, timing):
+            break
+    return tuple(pairs), False
+
+
+def _take_pair(
+    candidate: Program, reference: Program | None, runs: tuple[int, int], swap: bool
+) -> tuple[float, float]:
+    if reference is None:
+        return candidate.sample(runs[0]), math.nan
+    if swap:
+        reference_s = reference.sample(runs[1])
+        return candidate.sample(runs[0]), reference_s
+    return candidate.sample(runs[0]), reference.sample(runs[1])
+
+
+def seeded_inputs(model: Any, seed: int = 0) -> list[NDArray[Any]]:
+    """An input for each port of a model or compiled model, the same for the same seed.
+
+    Standard normal where the type is a floating-point one; 0 or 1 elsewhere, which is a
+    legal index, mask or flag of almost every model.
+    """
+    generator = np.random.default_rng(seed)
+    return [_seeded_input(port, generator) for port in model.inputs]
+
+
+def count_subgraphs(compiled: ov.CompiledModel) -> int:
+    """How many pieces HETERO cut a compiled model into; 1 for a model that it did not see."""
+    if SUBGRAPHS not in compiled.get_property("SUPPORTED_PROPERTIES"):
+        return 1
+    return int(compiled.get_property(SUBGRAPHS))
+
+
+def _seeded_input(port: Any, generator: np.random.Generator) -> NDArray[Any]:
+    shape, kind = tuple(port.get_shape()), port.get_element_type()
+    values: Any = generator.integers(0, 2, shape)
+    if kind.is_real():
+        values = generator.standard_normal(shape, dtype=np.float32)
+    return np.asarray(values, dtype=kind.to_dtype())
+
+
+def _latency_runner(compiled: ov.CompiledModel, inputs: Sequence[Any]) -> Callable[[int], float]:
+    request = compiled.create_infer_request()
+    for index, value in enumerate(inputs):
+        request.set_input_tensor(index, ov.Tensor(value))
+
+    def run(runs: int) -> float:
+        start = time.perf_counter()
+        for _ in range(runs):
+            request.infer()
+        return (time.perf_counter() - start) / runs
+
+    return run
+
+
+def _throughput_runner(
+    compiled: ov.CompiledModel, inputs: Sequence[Any], requests: int
+) -> Callable[[int], float]:
+    queue = ov.AsyncInferQueue(compiled, requests)
+    tensors = dict(enumerate(inputs))
+    for request in queue:
+        request.infer(tensors)
+
+    def run(runs: int) -> float:
+        inferences = runs * QUEUE_ROUNDS * len(queue)
+        start = time.perf_counter()
+        for _ in range(inferences):
+            queue.start_async()
+        queue.wait_all()
+        return (time.perf_counter() - start) / inferences
+
+    return run

@@ -1,0 +1,125 @@
+"""The reference: one device's single, whose time is fixed once and lasts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from device_placement.envs.errors import DeviceError, PlacementError
+from device_placement.envs.evaluation import Evaluation, Measurement
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.measuring.bench import Bench
+from device_placement.envs.measuring.cache import MeasurementCache
+from device_placement.envs.measuring.isolation import WorkerError, WorkerTimeoutError
+from device_placement.envs.measuring.lock import machine_lock
+from device_placement.envs.measuring.timing import median_interval
+from device_placement.envs.placement import check_assignment
+
+ATTEMPTS = 3  # all else hangs on the reference, so one lost worker is not its end
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A single with the time it is fixed at."""
+
+    device: int
+    op_devices: bytes  # (num_ops,)
+    samples_s: tuple[float, ...]  # (num_samples,)
+    compile_s: float = 0.0
+    num_subgraphs: int = 1
+    cached: bool = False  # it was fixed in an earlier run
+
+    @property
+    def time_s(self) -> float:
+        """The fixed time."""
+        return statistics.median(self.samples_s)
+
+    def evaluation(self, verified: bool) -> Evaluation:
+        """Its evaluation: it agrees with itself."""
+        evaluation = Evaluation(
+            time_s=self.time_s,
+            samples_s=self.samples_s,
+            interval_s=median_interval(self.samples_s),
+            num_subgraphs=self.num_subgraphs,
+            compile_s=self.compile_s,
+            cached=self.cached,
+        )
+        if not verified:
+            return evaluation
+        return replace(evaluation, output_error=0.0, output_cosine=1.0)
+
+
+def fix_reference(
+    coarse: CoarseGraph,
+    candidates: Sequence[int],
+    descriptions: Mapping[int, Mapping[str, Any]],
+    bench: Bench,
+    cache: MeasurementCache,
+) -> Reference:
+    """The single of the first device that runs the whole model, its time recalled or measured.
+
+    Args:
+        coarse: the groups.
+        candidates: numbers of the devices to try, in this order.
+        descriptions: what the time of each one's single depends on.
+        bench: measures.
+        cache: remembers.
+
+    Raises:
+        DeviceError: when none of them runs the model; with the reasons.
+    """
+    reasons = []
+    for device in candidates:
+        op_devices = bytes([device]) * coarse.graph.num_ops
+        try:
+            single = np.full(coarse.num_groups, device)
+            check_assignment(coarse, single, len(coarse.graph.devices))
+            return _fix(device, op_devices, descriptions[device], bench, cache)
+        except (PlacementError, WorkerError, _RefusedError) as error:
+            reasons.append(f"{coarse.graph.devices[device]}: {error}")
+    raise DeviceError(
+        f"No device runs all of {coarse.graph.name!r} alone, so there is no reference. "
+        f"{' '.join(reasons)} Add a device that can, such as CPU, or use timing='plain'."
+    )
+
+
+class _RefusedError(RuntimeError):
+    """OpenVINO can't compile or run the single."""
+
+
+def _fix(
+    device: int,
+    op_devices: bytes,
+    description: Mapping[str, Any],
+    bench: Bench,
+    cache: MeasurementCache,
+) -> Reference:
+    with machine_lock():  # so that a second process finds what the first one has fixed
+        if samples_s := cache.get_reference(description):
+            return Reference(device, op_devices, samples_s, cached=True)
+        measured = _time(op_devices, bench)
+        if measured.error:
+            raise _RefusedError(measured.error)
+        mine = [candidate for candidate, _ in measured.pairs]
+        return Reference(
+            device,
+            op_devices,
+            cache.fix_reference(description, mine),
+            measured.compile_s,
+            measured.num_subgraphs,
+        )
+
+
+def _time(op_devices: bytes, bench: Bench) -> Measurement:
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return bench.time_reference(op_devices)
+        except WorkerTimeoutError:
+            raise
+        except WorkerError:
+            continue
+    return bench.time_reference(op_devices)

@@ -1,0 +1,158 @@
+"""Does a placement still give the time and the outputs that were claimed for it?"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import (
+    NAN,
+    Evaluation,
+    Evaluator,
+    single_assignments,
+)
+from device_placement.envs.measuring.config import measure_options
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.placement import Claim, Placement
+
+TIME_SLACK = 0.05  # slower than claimed by no more than this
+ERROR_SLACK = 2.0  # two roundings may differ by twice what one differs from the exact value
+ERROR_FLOOR = 1e-4  # relative error of f32 kernels that add up in another order
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What measuring and checking a placement anew showed."""
+
+    evaluation: Evaluation  # of the placement, now
+    reference: str  # the device whose single it was compared with
+    reference_s: float
+    best_single: str
+    best_single_s: float
+    claimed_speedup: float  # over the reference; NaN: nothing was claimed
+    allowed_error: float  # relative L2 error of the outputs
+
+    @property
+    def speedup(self) -> float:
+        """Over the reference, now."""
+        return self.reference_s / self.evaluation.time_s
+
+    @property
+    def time_holds(self) -> bool:
+        """Whether it is as fast as claimed; or, where nothing was, as the best single."""
+        limit_s = self.best_single_s
+        if not math.isnan(self.claimed_speedup):
+            limit_s = self.reference_s / self.claimed_speedup
+        return self.evaluation.valid and self.evaluation.interval_s[0] <= limit_s * (1 + TIME_SLACK)
+
+    @property
+    def outputs_hold(self) -> bool:
+        """Whether the outputs are as near to the reference's as they have to be."""
+        return self.evaluation.valid and self.evaluation.output_error <= self.allowed_error
+
+    @property
+    def holds(self) -> bool:
+        """Whether time and outputs hold."""
+        return self.time_holds and self.outputs_hold
+
+    def report(self) -> str:
+        """All of it as text."""
+        found = self.evaluation
+        if not found.valid:
+            return f"does not run: {found.error}"
+        low, high = found.interval_s
+        claim = "nothing was claimed, so the best single is the measure"
+        if not math.isnan(self.claimed_speedup):
+            claim = f"{self.claimed_speedup:.3f}x was claimed"
+        return "\n".join(
+            [
+                f"time     {1e3 * found.time_s:.3f} ms ({1e3 * low:.3f} - {1e3 * high:.3f}), "
+                f"{found.num_subgraphs} subgraphs",
+                f"         {self.speedup:.3f}x the speed of all on {self.reference} "
+                f"({1e3 * self.reference_s:.3f} ms); {claim}",
+                f"         {self.best_single_s / found.time_s:.3f}x the speed of the best single, "
+                f"{self.best_single} ({1e3 * self.best_single_s:.3f} ms)",
+                f"         {_verdict(self.time_holds)}",
+                f"outputs  relative L2 error {found.output_error:.3g}, cosine "
+                f"{found.output_cosine:.7f}; {self.allowed_error:.3g} is allowed",
+                f"         {_verdict(self.outputs_hold)}",
+            ]
+        )
+
+
+def claim_of(evaluator: Evaluator, reference: int, speedup: float) -> Claim | None:
+    """What a measured speed-up over the reference claims; None where it was only predicted."""
+    if not isinstance(evaluator, OpenVINOEvaluator):
+        return None
+    name = evaluator.devices[reference].name
+    return Claim(name, speedup, evaluator.config.max_output_error)
+
+
+def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation:
+    """Measure a placement and the singles anew, and compare its outputs with the reference's.
+
+    The outputs may be off by what the evaluator allows, else by what the claim allowed, else
+    by twice what the worst single is.
+
+    Args:
+        evaluator: knows the model, the devices and how to measure; nothing that it remembers
+            is used.
+        placement: for that model; its claim is held against what is measured now, when it is
+            about the same reference.
+
+    Raises:
+        PlacementError: when the placement is not for this model, these groups or devices.
+        DevicePlacementError: when the evaluator does not measure.
+    """
+    if not isinstance(evaluator, OpenVINOEvaluator):
+        raise DevicePlacementError(
+            "Only what OpenVINO measures can be validated; use evaluator='openvino'."
+        )
+    assignment = placement.with_devices(evaluator.devices).to_groups(evaluator.coarse)
+    claim, reference = placement.claim, evaluator.config.reference
+    if claim is not None and reference not in ("", claim.reference):
+        claim = None
+    max_output_error = evaluator.config.max_output_error
+    if claim is not None and max_output_error is None:
+        max_output_error = claim.max_output_error
+    if claim is not None:
+        reference = claim.reference
+    fresh = _fresh(evaluator, reference)
+    with contextlib.closing(fresh):
+        singles = [fresh.evaluate(single) for single in single_assignments(fresh).values()]
+        found = fresh.evaluate(assignment)
+    if max_output_error is None:
+        errors = [single.output_error for single in singles if single.valid]
+        max_output_error = ERROR_FLOOR + ERROR_SLACK * max(errors, default=0.0)
+    valid = [number for number, single in enumerate(singles) if single.valid]
+    best = min(valid, key=lambda number: singles[number].time_s, default=fresh.reference)
+    return Validation(
+        evaluation=found,
+        reference=str(fresh.devices[fresh.reference]),
+        reference_s=singles[fresh.reference].time_s,
+        best_single=str(fresh.devices[best]),
+        best_single_s=singles[best].time_s,
+        claimed_speedup=NAN if claim is None else claim.speedup,
+        allowed_error=max_output_error,
+    )
+
+
+def _fresh(evaluator: OpenVINOEvaluator, reference: str) -> OpenVINOEvaluator:
+    """An evaluator of the same problem that recalls nothing and verifies."""
+    options = measure_options(evaluator.config) | {
+        "reference": reference,
+        "timing": "paired",
+        "give_up_factor": math.inf,
+        "remeasure": True,
+        "verify": True,
+        "max_output_error": None,
+    }
+    return OpenVINOEvaluator(
+        evaluator.model, evaluator.coarse, evaluator.devices, core=evaluator.core, **options
+    )
+
+
+def _verdict(holds: bool) -> str:
+    return "holds" if holds else "DOES NOT HOLD"

@@ -1,0 +1,115 @@
+"""The measuring process: ``python -m device_placement.envs.measuring.worker``.
+
+It speaks pickle over its standard input and output with the process that started it, whose
+side is `isolation`. A request is ``(method, arguments, limit_s)``; the answers are any number
+of ``("stage", text)``, then ``("done", result)`` or ``("failed", text)``. It ends when its
+input does, whatever it is doing then.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import queue
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from device_placement.envs.devices import make_core
+from device_placement.envs.measuring.bench import BenchConfig, LocalBench
+
+LAST_RESORT_S = 30.0  # after its time limit a worker ends by itself, should nobody end it
+MODEL_FILE = "model.xml"
+
+
+class Server:
+    """Carries out the requests of the process that started this one.
+
+    Args:
+        answers: where the answers go.
+    """
+
+    def __init__(self, answers: BinaryIO) -> None:
+        self._answers = answers
+        self._folder: Path | None = None
+        self._bench: LocalBench | None = None
+
+    def make_folder(self) -> str:
+        """A folder to put the model in; this process sees to its end."""
+        self._folder = Path(tempfile.mkdtemp(prefix="device-placement-"))
+        return str(self._folder)
+
+    def load(self, config: BenchConfig) -> None:
+        """Read the model from the folder, remove that, and set up the bench."""
+        assert self._folder is not None
+        core = make_core(config.devices)
+        # Mapped into memory, the file could not be removed everywhere.
+        model = core.read_model(self._folder / MODEL_FILE, config={"ENABLE_MMAP": False})
+        self.clean_up()
+        self._bench = LocalBench(model, core, config, lambda stage: self.answer("stage", stage))
+
+    def clean_up(self) -> None:
+        """Remove the folder, if it is still there."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def answer(self, kind: str, content: Any) -> None:
+        """Send one answer."""
+        pickle.dump((kind, content), self._answers, protocol=pickle.HIGHEST_PROTOCOL)
+        self._answers.flush()
+
+    def serve(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> None:
+        """Carry out one request and answer it."""
+        owner = self if hasattr(self, method) else self._bench
+        function: Callable[..., Any] = getattr(owner, method)
+        # Not a Python thread: it also ends a plugin that never gives the interpreter back.
+        faulthandler.dump_traceback_later(limit_s + LAST_RESORT_S, exit=True)
+        try:
+            self.answer("done", function(*arguments))
+        except MemoryError as error:
+            self.answer("failed", f"ran out of memory: {error}")
+        except (RuntimeError, ValueError, OSError) as error:
+            self.answer("failed", f"{type(error).__name__}: {error}")
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    requests, answers = _take_pipes()
+    server = Server(answers)
+    inbox: queue.SimpleQueue[tuple[str, tuple[Any, ...], float]] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(requests, inbox, server), daemon=True).start()
+    while True:
+        server.serve(*inbox.get())
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes, out of reach of whatever a plugin reads or prints."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _receive(requests: BinaryIO, inbox: queue.SimpleQueue[Any], server: Server) -> None:
+    """Hand requests over; at the end of the input, end the process at once."""
+    try:
+        while True:
+            inbox.put(pickle.load(requests))
+    except (EOFError, pickle.UnpicklingError, OSError):
+        server.clean_up()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Models: loading, normalisation, and those that are bundled."""

@@ -1,0 +1,192 @@
+"""Load a model from wherever it is, normalise it, and know it again by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from device_placement.envs.errors import ModelError, unknown
+from device_placement.envs.models import zoo
+from device_placement.envs.models.normalisation import Shapes, normalise, set_input_shapes
+
+
+def load_model(
+    source: Any, *, example_input: Any = None, input_shapes: Shapes | None = None
+) -> ov.Model:
+    """Load a model and normalise it.
+
+    Args:
+        source: a zoo name (``"resnet50"``), the path of any file that OpenVINO reads
+            (``.xml``, ``.onnx``, ``.pb``, ``.tflite``, ...), an ``openvino.Model``
+            (left as it is), or a ``torch.nn.Module``.
+        example_input: for a torch module, what its ``forward`` takes: a tensor, a tuple
+            of tensors or a dict of them. Its shapes become the model's.
+        input_shapes: static shapes in place of dynamic ones, by input name
+            (``{"input_ids": [1, 128]}``) or in the order of the inputs.
+
+    Returns:
+        A normalised ``openvino.Model``.
+
+    Raises:
+        ModelError: when the source is unknown, missing or unreadable, or when its
+            shapes stay dynamic.
+
+    >>> load_model("diamond").get_friendly_name()
+    'diamond'
+    """
+    if isinstance(source, ov.Model):
+        return normalise(source, input_shapes)
+    if _is_torch_module(source):
+        return normalise(_convert_torch(source, example_input), input_shapes)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ModelError(
+            f"Can't load a model from {type(source).__name__}; give a zoo name, the path of a "
+            "model file, an openvino.Model or a torch.nn.Module."
+        )
+    if str(source) in zoo.ZOO:
+        return normalise(zoo.build(str(source)), input_shapes)
+    return normalise(_read_file(Path(source)), input_shapes)
+
+
+def save_model(model: ov.Model, path: str | os.PathLike[str]) -> None:
+    """Write a model as OpenVINO's ``.xml`` and ``.bin``, with its weights as they are.
+
+    Raises:
+        ModelError: when the path does not end in ``.xml`` or can't be written.
+    """
+    try:
+        ov.serialize(model, Path(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(
+            f"Can't write the model to {str(path)!r}: {reason} Give a path that ends in .xml, in "
+            "a folder that exists."
+        ) from error
+
+
+def model_hash(model: ov.Model) -> str:
+    """Fingerprint of a normalised model: structure, attributes, shapes and weights.
+
+    Names given by converters do not count, so the same model loaded twice, or in
+    another process, has the same hash.
+
+    Returns:
+        32 hexadecimal digits (BLAKE2b, 128 bits).
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    _hash_ops(model, digest)
+    return digest.hexdigest()
+
+
+def parse_input_shapes(text: str) -> dict[str, list[int]] | None:
+    """Read shapes written as ``name=1,3,224,224;name=1,128``; None when there are none.
+
+    Raises:
+        ModelError: when the text is not of that form.
+
+    >>> parse_input_shapes("ids=1,128; mask=1,128")
+    {'ids': [1, 128], 'mask': [1, 128]}
+    """
+    shapes: dict[str, list[int]] = {}
+    for part in filter(None, map(str.strip, text.split(";"))):
+        name, _, sizes = part.rpartition("=")
+        numbers = [size.strip() for size in sizes.split(",")]
+        if not name.strip() or name.strip() in shapes or not all(map(_is_size, numbers)):
+            raise ModelError(
+                f"Can't read the input shape {part!r}; write each input once, with sizes "
+                "above 0, as in input_ids=1,128;attention_mask=1,128."
+            )
+        shapes[name.strip()] = [int(number) for number in numbers]
+    return shapes or None
+
+
+def _is_size(text: str) -> bool:
+    return text.isdecimal() and len(text) < 19 and int(text) > 0  # one that an int64 holds
+
+
+def _is_torch_module(source: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.nn.Module)
+
+
+def _convert_torch(module: Any, example_input: Any) -> ov.Model:
+    if example_input is None:
+        raise ModelError(
+            f"A torch module ({type(module).__name__}) needs example_input=, the tensors its "
+            "forward() takes, to be traced."
+        )
+    try:
+        with warnings.catch_warnings():  # OpenVINO's tracing of choice, deprecated by torch
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+            model = ov.convert_model(module, example_input=example_input)
+    except Exception as error:
+        raise ModelError(
+            f"OpenVINO can't convert the torch module {type(module).__name__}: {error}"
+        ) from error
+    model.set_friendly_name(type(module).__name__)
+    shapes = _example_shapes(example_input)
+    if model.is_dynamic() and len(shapes) == len(model.inputs):
+        set_input_shapes(model, shapes)
+    return model
+
+
+def _example_shapes(example_input: Any) -> Any:
+    """The shapes of an example input, by name when that was a dict."""
+    if isinstance(example_input, Mapping):
+        return {name: tuple(value.shape) for name, value in example_input.items()}
+    values = example_input if isinstance(example_input, (tuple, list)) else [example_input]
+    return [tuple(value.shape) for value in values if hasattr(value, "shape")]
+
+
+def _read_file(path: Path) -> ov.Model:
+    if not os.path.exists(path):  # unlike Path.exists(), False for a name that is too long
+        hint = unknown("model", str(path), zoo.ZOO)
+        raise ModelError(f"No model file {str(path)!r}, and no bundled model of that name. {hint}")
+    if not path.is_file():
+        raise ModelError(f"{str(path)!r} is not a file; give the .xml or .onnx file itself.")
+    try:
+        return ov.Core().read_model(path)
+    except (RuntimeError, UnicodeError) as error:  # a message may quote bytes that are no UTF-8
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(
+            f"OpenVINO can't read the model file {str(path)!r}: {reason} Check that it is "
+            "whole, of a format that OpenVINO reads, and that an .xml has its .bin beside it."
+        ) from error
+
+
+def _hash_ops(model: ov.Model, digest: Any) -> None:
+    ops = model.get_ordered_ops()
+    number = {op.get_instance_id(): index for index, op in enumerate(ops)}
+    for op in ops:
+        inputs = [
+            (number[value.get_node().get_instance_id()], value.get_index())
+            for value in op.input_values()
+        ]
+        outputs = [(str(out.get_element_type()), str(out.get_shape())) for out in op.outputs()]
+        attributes = sorted((key, str(value)) for key, value in op.get_attributes().items())
+        digest.update(repr((op.get_type_name(), attributes, inputs, outputs)).encode())
+        if op.get_type_name() == "Constant":
+            digest.update(_constant_bytes(op))
+        for body in _bodies(op):
+            _hash_ops(body, digest)
+
+
+def _constant_bytes(op: Any) -> Any:
+    if op.get_element_type() == ov.Type.string:
+        return repr(op.get_value_strings()).encode()
+    return np.ascontiguousarray(op.data).reshape(-1).view(np.uint8)
+
+
+def _bodies(op: Any) -> list[ov.Model]:
+    """The sub-models of a control-flow op."""
+    if op.get_type_name() == "If":
+        return [op.get_then_body(), op.get_else_body()]
+    return [op.get_function()] if hasattr(op, "get_function") else []

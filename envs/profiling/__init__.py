@@ -1,0 +1,1 @@
+"""Profiles measured on this machine: op times, and the fit of what else costs time."""

@@ -1,0 +1,173 @@
+"""From measured times of placements to what devices, transfers and subgraphs cost: a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.computation_graph import Float64
+from device_placement.envs.simulation.costs import Costs, read_costs
+from device_placement.envs.simulation.profile import HardwareProfile
+from device_placement.envs.simulation.schedule import sequential
+
+OUTLIER = 0.02  # relative errors beyond this weigh linearly instead of quadratically
+FORMULA = (
+    "time = sum over devices d of f(d) profiled(d) + s(d) subgraphs(d), and over pairs (a, b) of "
+    "l(a, b) moves(a, b) + bytes(a, b) / w(a, b); f, s, l and w are fitted"
+)
+MIN_FACTOR = 0.1  # on op times, so that no fit makes a device's work free
+NEGLIGIBLE = 1e-6  # what takes a smaller share of the time than this costs nothing
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well predicted times agree with measured ones."""
+
+    num_placements: int
+    mean_error: float  # mean of |predicted / measured - 1|; NaN without placements
+    rank_correlation: float  # Spearman's; NaN where all times of one kind are the same
+
+    @classmethod
+    def between(cls, predicted_s: Float64, measured_s: Float64) -> Agreement:
+        """Compare two arrays of (num_placements,) seconds.
+
+        >>> Agreement.between(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0]))
+        Agreement(num_placements=3, mean_error=0.08333333333333333, rank_correlation=1.0)
+        """
+        from scipy.stats import rankdata
+
+        error = correlation = float("nan")
+        if measured_s.size:
+            error = float(np.abs(predicted_s / measured_s - 1).mean())
+        if measured_s.size and np.ptp(predicted_s) and np.ptp(measured_s):
+            ranks = rankdata(predicted_s), rankdata(measured_s)
+            correlation = float(np.corrcoef(*ranks)[0, 1])
+        return cls(int(measured_s.size), error, correlation)
+
+
+def calibrate(
+    profile: HardwareProfile,
+    coarse: CoarseGraph,
+    placements: NDArray[np.integer],
+    times_s: Sequence[float] | Float64,
+) -> HardwareProfile:
+    """The profile whose `sequential` times are nearest to the measured ones.
+
+    What is fitted: a factor f of at least `MIN_FACTOR` on the op times of each device, latency l
+    and bandwidth w of each ordered pair of devices, and s, what each subgraph on a device costs
+    besides. The time is linear in f, s, l and 1 / w (`FORMULA`).
+
+    Non-negative least squares on the relative errors with the soft L1 loss (SciPy's
+    ``least_squares``), so that a disturbed measurement counts for little. What the placements
+    can't tell apart may stand under either name.
+
+    Args:
+        profile: its op times are kept but for the factors; its other costs are fitted anew.
+        coarse: the groups that were placed.
+        placements: (num_placements, num_groups) device numbers.
+        times_s: (num_placements,) measured.
+
+    Raises:
+        PlacementError: when the profile is of another model.
+    """
+    costs = read_costs(coarse, profile)
+    devices = np.ascontiguousarray(np.asarray(placements).T, dtype=np.uint8)
+    columns = [sequential(unit, devices) for unit in _units(costs)]
+    lowest = np.zeros(len(columns))
+    lowest[: costs.num_devices] = MIN_FACTOR
+    return _with_costs(profile, _fit(np.stack(columns, axis=1), np.asarray(times_s), lowest))
+
+
+def _pairs(num_devices: int) -> list[tuple[int, int]]:
+    """The ordered pairs of different devices."""
+    return [(a, b) for a in range(num_devices) for b in range(num_devices) if a != b]
+
+
+def _units(costs: Costs) -> list[Costs]:
+    """For each cost that is fitted the costs in which it is 1 and the others are 0."""
+    number = costs.num_devices
+    nothing = replace(
+        costs,
+        compute_s=np.zeros_like(costs.compute_s),
+        latency_s=np.zeros((number, number)),
+        s_per_byte=np.zeros((number, number)),
+        subgraph_s=np.zeros(number),
+    )
+    links = [_one((number, number), pair) for pair in _pairs(number)]
+    return [
+        *(replace(nothing, compute_s=_column(costs.compute_s, d)) for d in range(number)),
+        *(replace(nothing, latency_s=link) for link in links),
+        *(replace(nothing, s_per_byte=link) for link in links),
+        *(replace(nothing, subgraph_s=_one((number,), (d,))) for d in range(number)),
+    ]
+
+
+def _one(shape: tuple[int, ...], place: tuple[int, ...]) -> Float64:
+    values = np.zeros(shape)
+    values[place] = 1.0
+    return values
+
+
+def _column(values: Float64, device: int) -> Float64:
+    kept = np.zeros_like(values)
+    kept[:, device] = values[:, device]
+    return kept
+
+
+def _fit(columns: Float64, times_s: Float64, lowest: Float64) -> Float64:
+    """(num_costs,) what each cost is, from (num_placements, num_costs) how often it is paid.
+
+    No cost is below its (num_costs,) lowest; one that no placement pays is NaN.
+    """
+    from scipy.optimize import least_squares
+
+    paid = columns.any(axis=0)
+    relative = columns[:, paid] / times_s[:, None]
+    mean = relative.mean(axis=0)  # of the order of the others, so that steps fit all
+    matrix: Float64 = relative / mean
+
+    def errors(shares: Float64) -> Float64:
+        return np.asarray(matrix @ shares - 1)
+
+    def slopes(_: Float64) -> Float64:
+        return matrix
+
+    low = lowest[paid] * mean
+    found = least_squares(
+        errors,
+        np.maximum(1 / len(mean), 2 * low),
+        jac=slopes,
+        bounds=(low, np.inf),
+        loss="soft_l1",
+        f_scale=OUTLIER,
+        xtol=1e-12,
+        ftol=1e-12,
+        gtol=1e-12,
+    )
+    values = np.full(columns.shape[1], np.nan)
+    values[paid] = np.where(found.x > NEGLIGIBLE, found.x, 0.0) / mean
+    return values
+
+
+def _with_costs(profile: HardwareProfile, values: Float64) -> HardwareProfile:
+    """The profile with fitted costs, in the order of `_units`, in place of its own."""
+    number = len(profile.devices)
+    pairs = _pairs(number)
+    factors, latencies, s_per_byte, subgraphs = np.split(
+        values, np.cumsum([number, len(pairs), len(pairs)])
+    )
+    latency_s, bytes_per_s = np.zeros((number, number)), np.full((number, number), np.inf)
+    for pair, latency, slowness in zip(pairs, latencies, s_per_byte, strict=True):
+        latency_s[pair] = np.nan_to_num(latency)
+        bytes_per_s[pair] = 1 / slowness if slowness > 0 else np.inf
+    return replace(
+        profile,
+        op_s=profile.op_s * np.where(np.isnan(factors), 1.0, factors),
+        latency_s=latency_s,
+        bytes_per_s=bytes_per_s,
+        subgraph_s=np.nan_to_num(subgraphs),
+    )

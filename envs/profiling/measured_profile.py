@@ -1,0 +1,275 @@
+"""Profiles measured on this machine: op times by the profiler, the rest from placements."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.devices import Device
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import single_assignments
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.computation_graph import Bool, Float64
+from device_placement.envs.measuring.machine import describe_host, describe_machine
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.models.normalisation import Shapes
+from device_placement.envs.profiling.fit import FORMULA, Agreement, calibrate
+from device_placement.envs.profiling.op_times import measure_op_times
+from device_placement.envs.simulation.profile import HardwareProfile
+from device_placement.envs.simulation.simulator import SimulatedEvaluator
+
+Assignment = tuple[int, ...]  # (num_groups,) device numbers
+ATTEMPTS = 20  # draws for each placement that is wanted, where few differ
+
+
+def draw_placements(
+    coarse: CoarseGraph, count: int, generator: np.random.Generator
+) -> list[Assignment]:
+    """Different random placements, no singles, with few cuts and with many.
+
+    Each has its own shares of the devices, uniform among all shares, and its own mean length
+    of run L, log-uniform from 1 to the number of groups. In topological order a group stays
+    on the device of the one before with probability 1 - 1 / L; else a device is drawn by the
+    shares.
+
+    Args:
+        coarse: the groups; only devices that support one are drawn for it.
+        count: how many; fewer come back where there are not so many.
+        generator: draws.
+    """
+    found: dict[Assignment, None] = {}
+    for _ in range(ATTEMPTS * count):
+        if len(found) == count:
+            break
+        one = _draw(coarse, generator)
+        if len(set(one)) > 1:
+            found[one] = None
+    return list(found)
+
+
+def _draw(coarse: CoarseGraph, generator: np.random.Generator) -> Assignment:
+    num_devices = coarse.supported.shape[1]
+    shares = generator.dirichlet(np.ones(num_devices))
+    stay = 1 - coarse.num_groups ** -generator.random()
+    devices: list[int] = []
+    for supported in coarse.supported:
+        if devices and supported[devices[-1]] and generator.random() < stay:
+            devices.append(devices[-1])
+            continue
+        weights = shares * supported
+        devices.append(int(generator.choice(num_devices, p=weights / weights.sum())))
+    return tuple(devices)
+
+
+HELD_OUT = 4  # one random placement in so many tells the error instead of being fitted
+# Each placement is timed to the end, once.
+WHOLE: dict[str, Any] = {"give_up_factor": math.inf, "confirmations": 0}
+
+Progress = Callable[[Sequence[Assignment]], Iterable[Assignment]]
+
+
+def measure_profile(
+    model: Any = "resnet50",
+    devices: str | Sequence[str | Device] = "auto",
+    *,
+    coarsening: str = "fusion",
+    max_groups: int | None = None,
+    input_shapes: Shapes | None = None,
+    placements: int = 60,
+    seed: int = 0,
+    progress: Progress = iter,
+    **measuring: Any,
+) -> HardwareProfile:
+    """Measure what the ops of a model and its transfers cost on devices of this machine.
+
+    OpenVINO's profiler tells the times of ops, which are scaled to the measured time of the
+    device's single; all else is fitted, by `calibrate`, to the measured times of the singles and
+    of random placements. One in four of these is held out: ``provenance`` says how well the
+    profile predicts them.
+
+    Args:
+        model: what `load_model` takes.
+        devices: what `parse_devices` takes; at least two.
+        coarsening: a method of `coarsen`, for the placements that are measured.
+        max_groups: the most groups to make for them.
+        input_shapes: static shapes for a model of dynamic ones.
+        placements: random placements to measure besides the singles, at least 4.
+        seed: of the placements.
+        progress: wraps the placements to be measured, as ``tqdm`` does.
+        measuring: the fields of `MeasureConfig`, by name. Nothing is given up or confirmed,
+            and the objective must be latency.
+
+    Returns:
+        A profile of the kind ``measured``.
+
+    Raises:
+        DevicePlacementError: or a subclass, when one of them is wrong, or no placement runs.
+
+    Example::
+
+        profile = measure_profile("resnet50", "CPU,GPU")
+        profile.save("resnet50.json")
+        evaluator = make_evaluator("resnet50", "CPU,GPU", evaluator="simulator", profile=profile)
+    """
+    if placements < HELD_OUT:
+        raise DevicePlacementError(
+            f"Got placements={placements}; give at least {HELD_OUT}, of which one is held out."
+        )
+    evaluator = make_evaluator(
+        model,
+        devices,
+        coarsening=coarsening,
+        max_groups=max_groups,
+        input_shapes=input_shapes,
+        **measuring | WHOLE,
+    )
+    assert isinstance(evaluator, OpenVINOEvaluator)
+    with contextlib.closing(evaluator):
+        return profile_with(evaluator, placements, seed, progress)
+
+
+def profile_with(
+    evaluator: OpenVINOEvaluator, placements: int, seed: int, progress: Progress = iter
+) -> HardwareProfile:
+    """As `measure_profile`, with an evaluator that is ready and gives nothing up."""
+    if evaluator.config.objective != "latency":
+        raise DevicePlacementError(
+            f"Got the objective {evaluator.config.objective!r}; a profile is measured with "
+            "objective='latency'. The schedule 'pipelined' predicts the throughput from it."
+        )
+    profiled = _profile_ops(evaluator)
+    trials = _try_placements(evaluator, placements, seed, progress)
+    chosen = trials.ran & ~trials.held_out
+    scaled = _scale_to_singles(profiled, trials.times_s[: trials.num_singles])
+    fitted = calibrate(scaled, evaluator.coarse, trials.assignments[chosen], trials.times_s[chosen])
+    found = {
+        "coarsening": evaluator.coarse.method,
+        "num_groups": evaluator.coarse.num_groups,
+        "seed": seed,
+        "op_time_factors": _factors(profiled, fitted),
+        **_quality(evaluator, fitted, trials),
+    }
+    return replace(fitted, provenance={**profiled.provenance, **found})
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Placements with their measured times, the singles first."""
+
+    assignments: NDArray[np.int64]  # (num_trials, num_groups)
+    times_s: Float64  # (num_trials,) NaN where it did not run
+    num_singles: int
+
+    @property
+    def ran(self) -> Bool:
+        """(num_trials,) those that have a time."""
+        return np.asarray(~np.isnan(self.times_s))
+
+    @property
+    def held_out(self) -> Bool:
+        """(num_trials,) those of `ran` that are not fitted."""
+        number = np.arange(len(self.times_s)) - self.num_singles
+        return np.asarray(self.ran & (number >= 0) & (number % HELD_OUT == HELD_OUT - 1))
+
+
+def _try_placements(
+    evaluator: OpenVINOEvaluator, placements: int, seed: int, progress: Progress
+) -> _Trials:
+    """Measure the singles and random placements."""
+    singles = [tuple(single) for single in single_assignments(evaluator).values()]
+    drawn = draw_placements(evaluator.coarse, placements, np.random.default_rng(seed))
+    evaluations = [evaluator.evaluate(one) for one in progress([*singles, *drawn])]
+    trials = _Trials(
+        np.array([*singles, *drawn], dtype=np.int64),
+        np.array([one.time_s for one in evaluations], dtype=np.float64),
+        len(singles),
+    )
+    if not trials.ran.any():
+        raise DevicePlacementError(
+            f"No placement of {evaluator.coarse.graph.name!r} ran. {evaluations[0].error}"
+        )
+    return trials
+
+
+def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
+    """A profile with the op times as OpenVINO's profiler tells them, in which all else is free."""
+    graph, devices = evaluator.coarse.graph, evaluator.devices
+    number, host = len(devices), describe_host()["name"]
+    columns = [
+        measure_op_times(evaluator.core, evaluator.model, graph, devices, device)
+        for device in range(number)
+    ]
+    return HardwareProfile(
+        name=f"{graph.name} on {host}",
+        model=graph.name,
+        model_hash=graph.model_hash,
+        op_names=graph.op_names,
+        devices=devices,
+        op_s=np.stack(columns, axis=1),
+        latency_s=np.zeros((number, number)),
+        bytes_per_s=np.full((number, number), np.inf),
+        subgraph_s=np.zeros(number),
+        pays_transfers=(True,) * number,
+        provenance={
+            "kind": "measured",
+            "taken": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": host,
+            "machine": describe_machine(),
+            "formula": FORMULA,
+        },
+    )
+
+
+def _scale_to_singles(profiled: HardwareProfile, singles_s: Float64) -> HardwareProfile:
+    """Scale each device's op times so that they add up to its single, where that ran.
+
+    The profiler counts whole microseconds and slows what it watches, so its sum is off by a
+    multiple for small ops; those of a device whose single did not run stay as they are.
+    """
+    sums_s = np.nansum(profiled.op_s, axis=0)
+    scales = np.divide(singles_s, sums_s, out=np.full_like(sums_s, np.nan), where=sums_s > 0)
+    return replace(profiled, op_s=profiled.op_s * np.where(np.isnan(scales), 1.0, scales))
+
+
+def _factors(profiled: HardwareProfile, fitted: HardwareProfile) -> dict[str, float]:
+    """What the profiler's times of each device were multiplied by."""
+    before_s, after_s = (np.nansum(one.op_s, axis=0) for one in (profiled, fitted))
+    ratios = np.divide(after_s, before_s, out=np.ones_like(after_s), where=before_s > 0)
+    return {device.name: float(r) for device, r in zip(fitted.devices, ratios, strict=True)}
+
+
+def _quality(
+    evaluator: OpenVINOEvaluator, fitted: HardwareProfile, trials: _Trials
+) -> dict[str, Any]:
+    """How well the profile predicts what was measured."""
+    simulator = SimulatedEvaluator(evaluator.coarse, evaluator.devices, profile=fitted)
+    predicted_s = simulator.evaluate_many(trials.assignments)
+    held_out, measured_s = trials.held_out, trials.times_s
+    agreement = Agreement.between(predicted_s[held_out], measured_s[held_out])
+    singles = {
+        device.name: {"measured_s": _or_none(measured), "predicted_s": _or_none(predicted)}
+        for device, measured, predicted in zip(
+            evaluator.devices, measured_s.tolist(), predicted_s.tolist(), strict=False
+        )
+    }
+    return {
+        "num_fitted": int((trials.ran & ~held_out).sum()),
+        "num_held_out": agreement.num_placements,
+        "num_failed": int((~trials.ran).sum()),
+        "held_out_mean_error": _or_none(agreement.mean_error),
+        "held_out_rank_correlation": _or_none(agreement.rank_correlation),
+        "singles": singles,
+    }
+
+
+def _or_none(number: float) -> float | None:
+    """What JSON knows of a number that may be NaN or infinite."""
+    return number if math.isfinite(number) else None

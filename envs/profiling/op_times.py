@@ -1,0 +1,185 @@
+"""What the ops of a model take on a device, by OpenVINO's own profiler."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from device_placement.envs.devices import Device
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.graph.coarsening import coarsen
+from device_placement.envs.graph.computation_graph import ComputationGraph, Float64
+from device_placement.envs.measuring.lock import machine_lock
+from device_placement.envs.measuring.program import seeded_inputs
+from device_placement.envs.placement import Placement
+from device_placement.envs.simulation.hardware import HARDWARE
+from device_placement.envs.simulation.roofline import roofline_times
+
+WARMUP, MIN_RUNS, MAX_RUNS = 3, 5, 30
+MAX_SECONDS = 5.0  # no further run is begun after this long
+RESOLUTION_S = 1e-6  # the profiler counts whole microseconds, so a node that reads 0 took less
+PREFIX = re.compile(r"subgraph\d+: ")  # what HETERO puts before the name of an executed node
+
+
+@dataclass(frozen=True)
+class ExecutedNode:
+    """One node of what a device really runs: some ops in one, or an inserted reorder."""
+
+    name: str
+    ops: tuple[str, ...]  # names of the ops fused into it; none when it was inserted
+    readers: tuple[str, ...]  # names of the nodes that read its output, each once
+    time_s: float
+
+
+def measure_op_times(
+    core: ov.Core,
+    model: ov.Model,
+    graph: ComputationGraph,
+    devices: Sequence[Device],
+    device: int,
+) -> Float64:
+    """Run a model on one of its devices with OpenVINO's profiler on, and see what ops take.
+
+    What the device does not support runs on the first one that does. See "Performance
+    counters" (``PERF_COUNT``, ``get_profiling_info``) and ``get_runtime_model`` in
+    OpenVINO's documentation.
+
+    Args:
+        core: made by `make_core` for the devices.
+        model: the normalised model.
+        graph: its graph, for the same devices.
+        devices: (num_devices,) in the order of the graph.
+        device: number of the one to look at.
+
+    Returns:
+        (num_ops,) seconds of each op, as `estimate_unseen` and `share_out` give them; NaN where
+        the device does not support it. A device whose profiler sees nothing at all gets times on
+        an arbitrary scale.
+
+    Raises:
+        DevicePlacementError: when the device can't run its part.
+    """
+    alone = coarsen(graph, "none")
+    homes = np.where(alone.supported[:, device], device, alone.supported.argmax(axis=1))
+    placement = Placement.from_groups(alone, devices, homes.tolist())
+    placed = model.clone()
+    placement.set_affinities(placed)
+    try:
+        with machine_lock():
+            nodes = _run(core, placed, placement.hetero_name)
+    except RuntimeError as error:
+        raise DevicePlacementError(
+            f"{devices[device]} can't run {graph.name!r} with its profiler on: {error} Leave the "
+            "device out."
+        ) from error
+    here = np.array(placement.op_devices) == device
+    op_s = share_out(graph, estimate_unseen(graph, nodes))
+    known = graph.supported[:, device] & (here | graph.is_constant)
+    return np.where(known, op_s, np.nan)
+
+
+def estimate_unseen(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> list[ExecutedNode]:
+    """Give nodes that the profiler read as 0 a time from their FLOPs and bytes.
+
+    Their roofline times on a generic CPU are scaled by what the nodes that the profiler did see
+    take of theirs, and are at most `RESOLUTION_S`, as more would have been seen. If it saw none,
+    they stay as they are: on the scale of that CPU.
+
+    Args:
+        graph: whose ops they are.
+        nodes: in a topological order.
+
+    Returns:
+        The nodes in the same order. Only nodes without ops that compute still take 0.
+    """
+    rooflines = roofline_times(graph, HARDWARE["desktop"].devices["CPU"])
+    expected_s = np.array([rooflines[ops].sum() for ops in _members(graph, nodes)])
+    taken_s = np.array([node.time_s for node in nodes])
+    seen = (taken_s > 0) & (expected_s > 0)
+    scale, limit_s = 1.0, np.inf
+    if seen.any():
+        scale, limit_s = taken_s[seen].sum() / expected_s[seen].sum(), RESOLUTION_S
+    estimated_s = np.minimum(scale * expected_s, limit_s).tolist()
+    return [
+        node if node.time_s else replace(node, time_s=time_s)
+        for node, time_s in zip(nodes, estimated_s, strict=True)
+    ]
+
+
+def share_out(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> Float64:
+    """The time of each op, from that of the nodes they were fused into.
+
+    A node's time is shared out among its ops by FLOPs, evenly where none has any; that of an
+    inserted node goes to the nodes that read it, in equal parts. An op that no node names
+    went into its only reader. Constants take no time.
+
+    Args:
+        graph: whose ops they are.
+        nodes: in a topological order.
+
+    Returns:
+        (num_ops,) seconds.
+    """
+    time_s = {node.name: node.time_s for node in nodes}
+    op_s = np.zeros(graph.num_ops)
+    for node, ops in zip(nodes, _members(graph, nodes), strict=True):
+        if ops:
+            flops = graph.flops[ops]
+            shares = flops / flops.sum() if flops.any() else np.full(len(ops), 1 / len(ops))
+            op_s[ops] += shares * time_s[node.name]
+            continue
+        for reader in node.readers:
+            time_s[reader] += time_s[node.name] / len(node.readers)
+    return op_s
+
+
+def _members(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> list[list[int]]:
+    """The ops of each node, constants left out."""
+    numbers = {name: op for op, name in enumerate(graph.op_names) if not graph.is_constant[op]}
+    members = [[numbers[name] for name in node.ops if name in numbers] for node in nodes]
+    home = {op: ops for ops in reversed(members) for op in ops}
+    producer, consumer = graph.edge_index
+    for op in np.flatnonzero(~graph.is_constant)[::-1].tolist():
+        readers = np.unique(consumer[producer == op]).tolist()
+        if op not in home and len(readers) == 1 and readers[0] in home:
+            home[op] = home[readers[0]]
+            home[op].append(op)
+    return members
+
+
+def _run(core: ov.Core, model: ov.Model, device_name: str) -> list[ExecutedNode]:
+    """Compile and run a model; its nodes in topological order, with the median of their times."""
+    config = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
+    compiled = core.compile_model(model, device_name, config)
+    request = compiled.create_infer_request()
+    for index, value in enumerate(seeded_inputs(compiled)):
+        request.set_input_tensor(index, ov.Tensor(value))
+    samples: dict[str, list[float]] = {}
+    start = time.perf_counter()
+    for done in range(-WARMUP, MAX_RUNS):
+        if done >= MIN_RUNS and time.perf_counter() - start > MAX_SECONDS:
+            break
+        request.infer()
+        for node in request.get_profiling_info() if done >= 0 else ():
+            name = PREFIX.sub("", node.node_name, count=1)
+            samples.setdefault(name, []).append(node.real_time.total_seconds())
+    time_s = {name: statistics.median(one) for name, one in samples.items()}
+    nodes = [_read_node(node, time_s) for node in compiled.get_runtime_model().get_ordered_ops()]
+    told = {node.name for node in nodes}  # not every plugin names its nodes the same throughout
+    others = {name: taken for name, taken in time_s.items() if taken and name not in told}
+    return nodes + [ExecutedNode(name, (name,), (), taken) for name, taken in others.items()]
+
+
+def _read_node(node: Any, time_s: dict[str, float]) -> ExecutedNode:
+    name = node.get_friendly_name()
+    ops = node.get_rt_info()["originalLayersNames"].astype(str).split(",")
+    ports = [port for output in node.outputs() for port in output.get_target_inputs()]
+    readers = dict.fromkeys(port.get_node().get_friendly_name() for port in ports)
+    return ExecutedNode(name, tuple(filter(None, ops)), tuple(readers), time_s.get(name, 0.0))

@@ -1,0 +1,1 @@
+"""Pictures of placements: text, graph and timeline."""

@@ -1,0 +1,1 @@
+"""Simulated placements: costs, schedules, hardware profiles and workloads."""

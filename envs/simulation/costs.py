@@ -1,0 +1,165 @@
+"""What a placement costs, as arrays over groups, tensors and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.devices import Device
+from device_placement.envs.errors import DeviceError
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.computation_graph import Bool, Float64, Int32
+from device_placement.envs.simulation.profile import HardwareProfile
+
+MAX_DEVICES = 16  # the sets of devices that read a tensor are bit masks
+FREE = -1  # the colour of a group that may go anywhere
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Everything that the four schedules need to know of one coarse graph on some devices.
+
+    Tensors are those that leave their group, ordered by the group that produces them.
+    """
+
+    compute_s: Float64  # (num_groups, num_devices); inf where a group can't run
+    tensor_group: Int32  # (num_tensors,) the group that produces it
+    tensor_bytes: Float64  # (num_tensors,)
+    reader_start: Int32  # (num_tensors + 1,) where each tensor's readers begin
+    reader: Int32  # (num_readers,) groups, each once per tensor, ascending
+    latency_s: Float64  # (num_devices, num_devices) from, to; 0 on the diagonal
+    s_per_byte: Float64  # (num_devices, num_devices) from, to; 0 on the diagonal
+    subgraph_s: Float64  # (num_devices,) what each subgraph there costs; 0: not charged
+    group_bytes: Float64  # (num_groups,) of weights
+    memory_bytes: Float64  # (num_devices,) inf where there is no limit
+    pays: Bool  # (num_devices,) whether `max_load` charges it for what it sends and receives
+    colour: Int32  # (num_groups,) groups of one colour share a device; FREE: no such rule
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups to place."""
+        return int(self.compute_s.shape[0])
+
+    @property
+    def num_devices(self) -> int:
+        """Number of devices."""
+        return int(self.compute_s.shape[1])
+
+    @property
+    def num_tensors(self) -> int:
+        """Number of tensors that leave their group."""
+        return int(self.tensor_group.size)
+
+    def readers(self, tensor: int) -> Int32:
+        """(num_readers,) the groups that read a tensor."""
+        return self.reader[self.reader_start[tensor] : self.reader_start[tensor + 1]]
+
+    def transfer_s(self, tensor: int) -> Float64:
+        """(num_devices, num_devices) seconds to move a tensor, from, to."""
+        return np.asarray(self.latency_s + self.tensor_bytes[tensor] * self.s_per_byte)
+
+
+def read_costs(
+    coarse: CoarseGraph, profile: HardwareProfile, colour: NDArray[np.integer] | None = None
+) -> Costs:
+    """The costs of a coarse graph on the devices of a profile.
+
+    A group takes the sum of its ops' times; constants cost nothing and do not move.
+
+    Args:
+        coarse: the groups.
+        profile: of the same model; ops are joined by name.
+        colour: (num_groups,) groups of one colour, other than `FREE`, must share a device.
+
+    Raises:
+        PlacementError: when the profile is of another model.
+        DeviceError: when there are more than `MAX_DEVICES` devices.
+    """
+    costs = free_costs(coarse, profile.devices, colour)
+    op_s = profile.op_times(coarse.graph)
+    compute_s = costs.compute_s.copy()
+    np.add.at(compute_s, coarse.op_group, np.where(np.isnan(op_s), np.inf, op_s))
+    return replace(
+        costs,
+        compute_s=compute_s,
+        latency_s=profile.latency_s,
+        s_per_byte=1.0 / profile.bytes_per_s,
+        subgraph_s=profile.subgraph_s,
+        pays=np.array(profile.pays_transfers, dtype=np.bool_),
+    )
+
+
+def free_costs(
+    coarse: CoarseGraph, devices: Sequence[Device], colour: NDArray[np.integer] | None = None
+) -> Costs:
+    """What is known of costs without a profile: everything that is no time.
+
+    Args:
+        coarse: the groups.
+        devices: (num_devices,) with their memories.
+        colour: as `read_costs` takes it.
+
+    Returns:
+        Costs where all that a device can do takes no time.
+
+    Raises:
+        DeviceError: when there are more than `MAX_DEVICES` devices.
+    """
+    num_devices = len(devices)
+    if num_devices > MAX_DEVICES:
+        raise DeviceError(f"Got {num_devices} devices; the simulator takes up to {MAX_DEVICES}.")
+    group_bytes = np.zeros(coarse.num_groups)
+    np.add.at(group_bytes, coarse.op_group, coarse.graph.weight_bytes)
+    limits = [device.memory_bytes for device in devices]
+    tensor_group, tensor_bytes, reader_start, reader = _tensors(coarse)
+    return Costs(
+        compute_s=np.where(coarse.supported, 0.0, np.inf),
+        tensor_group=tensor_group,
+        tensor_bytes=tensor_bytes,
+        reader_start=reader_start,
+        reader=reader,
+        latency_s=np.zeros((num_devices, num_devices)),
+        s_per_byte=np.zeros((num_devices, num_devices)),
+        subgraph_s=np.zeros(num_devices),
+        group_bytes=group_bytes,
+        memory_bytes=np.array([np.inf if limit is None else limit for limit in limits]),
+        pays=np.ones(num_devices, dtype=np.bool_),
+        colour=np.asarray(
+            np.full(coarse.num_groups, FREE) if colour is None else colour, dtype=np.int32
+        ),
+    )
+
+
+def without_times(costs: Costs) -> Costs:
+    """The same where all that a device can do takes no time, as `free_costs` gives it."""
+    return replace(
+        costs,
+        compute_s=np.where(np.isfinite(costs.compute_s), 0.0, np.inf),
+        latency_s=np.zeros_like(costs.latency_s),
+        s_per_byte=np.zeros_like(costs.s_per_byte),
+        subgraph_s=np.zeros_like(costs.subgraph_s),
+        pays=np.ones_like(costs.pays),
+    )
+
+
+def _tensors(coarse: CoarseGraph) -> tuple[Int32, Float64, Int32, Int32]:
+    """Producer and size of each tensor that leaves its group; its readers, row by row."""
+    graph = coarse.graph
+    producer, consumer = coarse.op_group[graph.edge_index]
+    leaves = (producer != consumer) & ~graph.is_constant[graph.edge_index[0]]
+    columns = producer, graph.edge_index[0], graph.edge_port, consumer
+    keys, first = np.unique(
+        np.stack([column[leaves] for column in columns]), axis=1, return_index=True
+    )
+    begins = np.ones(keys.shape[1], dtype=np.bool_)
+    begins[1:] = (keys[:3, 1:] != keys[:3, :-1]).any(axis=0)
+    starts = np.flatnonzero(begins)
+    return (
+        keys[0, starts].astype(np.int32),
+        graph.edge_bytes[leaves][first[starts]],
+        np.append(starts, keys.shape[1]).astype(np.int32),
+        keys[3].astype(np.int32),
+    )

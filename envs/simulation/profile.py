@@ -1,0 +1,210 @@
+"""What the ops of a model and its tensors cost on some devices: measured, or derived."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_placement.envs.devices import Device
+from device_placement.envs.errors import DevicePlacementError, PlacementError, unknown
+from device_placement.envs.files import replaced
+from device_placement.envs.graph.computation_graph import Bool, ComputationGraph, Float64
+
+FORMAT = "device-placement hardware profile"
+VERSION = 1
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+KINDS = ("measured", "derived", "given")  # how the numbers came about
+
+
+@dataclass(frozen=True)
+class HardwareProfile:
+    """The costs of one model on some devices; saved as JSON.
+
+    Raises:
+        DevicePlacementError: when shapes don't fit or numbers can't be costs.
+    """
+
+    name: str
+    model: str
+    model_hash: str
+    op_names: tuple[str, ...]  # (num_ops,) friendly names of the normalised model
+    devices: tuple[Device, ...]  # (num_devices,)
+    op_s: Float64  # (num_ops, num_devices) seconds; NaN where the device can't run the op
+    latency_s: Float64  # (num_devices, num_devices) from, to; 0 on the diagonal
+    bytes_per_s: Float64  # (num_devices, num_devices) from, to; inf on the diagonal
+    subgraph_s: Float64  # (num_devices,) seconds that each subgraph on a device costs besides
+    pays_transfers: tuple[bool, ...]  # (num_devices,) whether `max_load` charges it for transfers
+    provenance: Mapping[str, Any] = field(default_factory=lambda: {"kind": "given"})
+
+    def __post_init__(self) -> None:
+        ops, devices = len(self.op_names), len(self.devices)
+        for name, shape in (
+            ("op_s", (ops, devices)),
+            ("latency_s", (devices, devices)),
+            ("bytes_per_s", (devices, devices)),
+            ("subgraph_s", (devices,)),
+            ("pays_transfers", (devices,)),
+        ):
+            if np.shape(getattr(self, name)) != shape:
+                raise DevicePlacementError(
+                    f"Got {name} of shape {np.shape(getattr(self, name))} in the profile "
+                    f"{self.name!r}; with {ops} ops and {devices} devices it must be {shape}."
+                )
+        diagonal = np.arange(devices)
+        wrong = (
+            devices == 0
+            or len({device.name for device in self.devices}) < devices
+            or len(set(self.op_names)) < ops
+            or not (np.isnan(self.op_s) | (np.isfinite(self.op_s) & (self.op_s >= 0))).all()
+            or not (np.isfinite(self.latency_s) & (self.latency_s >= 0)).all()
+            or not (self.bytes_per_s > 0).all()
+            or not (np.isfinite(self.subgraph_s) & (self.subgraph_s >= 0)).all()
+            or self.latency_s[diagonal, diagonal].any()
+            or np.isfinite(self.bytes_per_s[diagonal, diagonal]).any()
+        )
+        if wrong:
+            raise DevicePlacementError(
+                f"The profile {self.name!r} is not one of costs: there must be a device, every "
+                "device and op once; times and latencies finite and 0 or more, bandwidths above 0; "
+                "a device sends to itself without latency and without a limit."
+            )
+        if self.provenance.get("kind") not in KINDS:
+            raise DevicePlacementError(
+                unknown("kind of profile", str(self.provenance.get("kind")), KINDS)
+            )
+
+    def select(self, names: Sequence[str]) -> HardwareProfile:
+        """The same for some of the devices, in the given order.
+
+        Raises:
+            DevicePlacementError: for a device that the profile does not have.
+        """
+        mine = [device.name for device in self.devices]
+        for name in names:
+            if name not in mine:
+                raise DevicePlacementError(unknown(f"device of {self.name!r}", name, mine))
+        chosen = [mine.index(name) for name in names]
+        return HardwareProfile(
+            name=self.name,
+            model=self.model,
+            model_hash=self.model_hash,
+            op_names=self.op_names,
+            devices=tuple(self.devices[number] for number in chosen),
+            op_s=self.op_s[:, chosen],
+            latency_s=self.latency_s[np.ix_(chosen, chosen)],
+            bytes_per_s=self.bytes_per_s[np.ix_(chosen, chosen)],
+            subgraph_s=self.subgraph_s[chosen],
+            pays_transfers=tuple(self.pays_transfers[number] for number in chosen),
+            provenance=self.provenance,
+        )
+
+    def op_times(self, graph: ComputationGraph) -> Float64:
+        """(num_ops, num_devices) seconds of a graph's ops, joined by name.
+
+        Raises:
+            PlacementError: when the profile is of another model.
+        """
+        row = {name: number for number, name in enumerate(self.op_names)}
+        if self.model_hash != graph.model_hash or not row.keys() >= set(graph.op_names):
+            raise PlacementError(
+                f"The profile {self.name!r} is of {self.model!r} with the hash "
+                f"{self.model_hash[:12]}, not of {graph.name!r} with {graph.model_hash[:12]}; "
+                "profile this model with `device-placement profile`."
+            )
+        return np.asarray(self.op_s[[row[name] for name in graph.op_names]])
+
+    def supported(self, graph: ComputationGraph) -> Bool:
+        """(num_ops, num_devices) which devices run which op, for a graph of these devices."""
+        return np.asarray(graph.supported & ~np.isnan(self.op_times(graph)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the profile as JSON, replacing the file in one step; NaN and inf become null."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "model": self.model,
+            "model_hash": self.model_hash,
+            "provenance": dict(self.provenance),
+            "devices": [
+                {"device": str(device), "memory_bytes": device.memory_bytes, "pays_transfers": pays}
+                for device, pays in zip(self.devices, self.pays_transfers, strict=True)
+            ],
+            "latency_s": self.latency_s.tolist(),
+            "bytes_per_s": _with_null(self.bytes_per_s),
+            "subgraph_s": self.subgraph_s.tolist(),
+            "op_s": dict(zip(self.op_names, _with_null(self.op_s), strict=True)),
+        }
+        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+        with replaced(path) as draft:
+            draft.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> HardwareProfile:
+        """Read a profile that `save` wrote.
+
+        Raises:
+            DevicePlacementError: when the file can't be read or is no valid profile.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if (content["format"], content["version"]) != (FORMAT, VERSION):
+                raise ValueError(f"format {content['format']!r}, version {content['version']!r}")
+            return cls._from_content(content)
+        except DevicePlacementError as error:
+            raise DevicePlacementError(f"Can't use {str(path)!r}: {error}") from error
+        except UNREADABLE as error:
+            raise DevicePlacementError(
+                f"Can't read {str(path)!r} as a hardware profile ({type(error).__name__}: {error})"
+                f"; give a file that `device-placement profile` wrote, of version {VERSION}."
+            ) from error
+
+    @classmethod
+    def _from_content(cls, content: Any) -> HardwareProfile:
+        devices = content["devices"]
+        return cls(
+            name=str(content["name"]),
+            model=str(content["model"]),
+            model_hash=str(content["model_hash"]),
+            op_names=tuple(content["op_s"]),
+            devices=tuple(_device(one) for one in devices),
+            op_s=_without_null(list(content["op_s"].values()), math.nan, len(devices)),
+            latency_s=np.array(content["latency_s"], dtype=np.float64),
+            bytes_per_s=_without_null(content["bytes_per_s"], math.inf, len(devices)),
+            subgraph_s=np.array(content["subgraph_s"], dtype=np.float64),
+            pays_transfers=tuple(bool(one["pays_transfers"]) for one in devices),
+            provenance=dict(content["provenance"]),
+        )
+
+
+def _device(content: Mapping[str, Any]) -> Device:
+    parsed, memory_bytes = Device.parse(content["device"]), content["memory_bytes"]
+    if memory_bytes is not None:
+        memory_bytes = int(memory_bytes)
+    return Device(parsed.name, parsed.properties, memory_bytes)
+
+
+def _with_null(values: Float64) -> list[list[float | None]]:
+    return [
+        [number if math.isfinite(number) else None for number in row] for row in values.tolist()
+    ]
+
+
+def _without_null(rows: Sequence[Any], null: float, width: int) -> Float64:
+    filled = [[null if number is None else float(number) for number in row] for row in rows]
+    return np.array(filled, dtype=np.float64).reshape(len(rows), -1 if rows else width)

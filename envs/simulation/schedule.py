@@ -1,0 +1,210 @@
+"""The time of a placement, by four schedules: from costs to seconds, for many at once.
+
+Notation: group g runs on device p(g) in c(g, p(g)) seconds; w(t, a, b) = latency(a, b) +
+bytes(t) / bandwidth(a, b) moves tensor t from device a to b; R(t) are the devices, other than
+that of its producer, on which groups read t. A tensor moves once to each device in R(t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.errors import PlacementError, choose
+from device_placement.envs.graph.computation_graph import Float64, Int32
+from device_placement.envs.simulation.costs import FREE, Costs
+from device_placement.envs.simulation.kernels import (
+    Devices,
+    any_differs,
+    concurrent_times,
+    count_pieces,
+    max_load_times,
+    memory_used,
+    pipelined_times,
+    sequential_times,
+)
+
+BLOCK = 64  # placements whose state stays in the cache while their schedule is made
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One way to tell the time of a placement."""
+
+    summary: str
+    times: Callable[[Costs, Devices], Float64]  # (num_groups, batch) -> (batch,) seconds
+
+
+def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float64:
+    """The time of each placement in seconds; inf where it is not allowed.
+
+    A placement is not allowed where a device can't run a group, weights exceed the memory of a
+    device, or groups of one colour are on different devices.
+
+    Args:
+        costs: of the groups, tensors and devices.
+        placements: (batch, num_groups) device numbers.
+        schedule: a name of `SCHEDULES`.
+
+    Returns:
+        (batch,) seconds per inference.
+
+    Raises:
+        DevicePlacementError: on an unknown schedule.
+        PlacementError: when a number names no device.
+    """
+    way = choose("schedule", schedule, SCHEDULES)
+    numbers = np.asarray(placements)
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= costs.num_devices):
+        raise PlacementError(
+            f"Got devices {numbers.min()} to {numbers.max()}; they are numbered 0 to "
+            f"{costs.num_devices - 1}."
+        )
+    devices = np.ascontiguousarray(numbers.T, dtype=np.uint8)
+    times = way.times(costs, devices)
+    times[broken_rules(costs, devices) != 0] = np.inf
+    return times
+
+
+def broken_rules(costs: Costs, devices: Devices) -> NDArray[np.uint8]:
+    """(batch,) 0: allowed; 1: weights exceed a memory; 2: a colour is divided."""
+    broken = np.zeros(devices.shape[1], dtype=np.uint8)
+    if np.isfinite(costs.memory_bytes).any():
+        used = memory_used(devices, costs.group_bytes, costs.num_devices)
+        broken[(used > costs.memory_bytes[:, None]).any(axis=0)] = 1
+    coloured = np.flatnonzero(costs.colour != FREE)
+    if coloured.size:
+        order = coloured[np.argsort(costs.colour[coloured], kind="stable")]
+        same = costs.colour[order[1:]] == costs.colour[order[:-1]]
+        broken[any_differs(devices, order[1:][same], order[:-1][same])] = 2
+    return broken
+
+
+def count_subgraphs(costs: Costs, devices: Devices) -> NDArray[np.int32]:
+    """(num_devices, batch) connected regions of each device."""
+    ends = _edges(costs)
+    return count_pieces(devices, ends[0], ends[1], costs.num_devices)
+
+
+def sequential(costs: Costs, devices: Devices) -> Float64:
+    """One after the other: sum_g c(g, p(g)) + sum_t sum_{b in R(t)} w(t, p(t), b).
+
+    What one request of OpenVINO's HETERO plugin does. Where `Costs.subgraph_s` is not 0, each
+    connected region of one device costs that besides.
+    """
+    latency, per_byte = _sums_over_sets(costs.latency_s), _sums_over_sets(costs.s_per_byte)
+    times = sequential_times(
+        devices,
+        costs.compute_s,
+        costs.tensor_group,
+        costs.tensor_bytes,
+        costs.reader_start,
+        costs.reader,
+        latency,
+        per_byte,
+    )
+    if costs.subgraph_s.any():
+        # Not as a product of matrices, whose rounding depends on the size of the batch.
+        for subgraph_s, pieces in zip(
+            costs.subgraph_s, count_subgraphs(costs, devices), strict=True
+        ):
+            times += subgraph_s * pieces
+    return times
+
+
+def concurrent(costs: Costs, devices: Devices) -> Float64:
+    """Devices and links work side by side; the time at which the last group ends.
+
+    List scheduling with one queue for each device and each directed link. The list is the
+    topological order of the groups. Group g starts when its device has ended the groups
+    before it in the list and its inputs are there. A tensor is moved when the first
+    group in the list that reads it on another device comes up, and starts when its link is
+    free and its producer has ended::
+
+        start(g)   = max(end of the group before g on p(g), max over inputs t of there(t, p(g)))
+        there(t,b) = end(t)                                        if t is made on b
+                   = max(end(t), end of the move before on (p(t), b)) + w(t, p(t), b)
+    """
+    start, tensor = inputs_of(costs)
+    return concurrent_times(
+        devices,
+        costs.compute_s,
+        costs.tensor_group,
+        costs.tensor_bytes,
+        costs.reader_start,
+        start,
+        tensor,
+        costs.latency_s,
+        costs.s_per_byte,
+        BLOCK,
+    )
+
+
+def pipelined(costs: Costs, devices: Devices) -> Float64:
+    """Many requests in flight: the largest load of a device or a directed link.
+
+    The load of a device is the sum of c(g, p(g)) over its groups, that of a link (a, b) the
+    sum of w(t, a, b) over the tensors made on a and read on b. Its inverse is the throughput.
+    """
+    return pipelined_times(
+        devices,
+        costs.compute_s,
+        costs.tensor_group,
+        costs.tensor_bytes,
+        costs.reader_start,
+        costs.reader,
+        costs.latency_s,
+        costs.s_per_byte,
+    )
+
+
+def max_load(costs: Costs, devices: Devices) -> Float64:
+    """The largest sum of compute and communication of a device (Tarnawski et al., NeurIPS 2020).
+
+    A device pays for its groups, for each of its tensors that is read elsewhere once (at the
+    slowest of the links that it takes), and for each tensor that it reads from elsewhere
+    once. Devices with ``pays`` False, as the CPUs there, pay for their groups only.
+    """
+    return max_load_times(
+        devices,
+        costs.compute_s,
+        costs.tensor_group,
+        costs.tensor_bytes,
+        costs.reader_start,
+        costs.reader,
+        costs.latency_s,
+        costs.s_per_byte,
+        costs.pays,
+    )
+
+
+SCHEDULES: dict[str, Schedule] = {
+    function.__name__: Schedule((function.__doc__ or "").splitlines()[0], function)
+    for function in (sequential, concurrent, pipelined, max_load)
+}
+"""Name -> schedule."""
+
+
+def _edges(costs: Costs) -> Int32:
+    """(2, num_edges) producer, reader: the quotient graph, a pair once per tensor."""
+    producer = np.repeat(costs.tensor_group, np.diff(costs.reader_start))
+    return np.stack([producer, costs.reader]).astype(np.int32)
+
+
+def inputs_of(costs: Costs) -> tuple[Int32, Int32]:
+    """Where each group's inputs begin, (num_groups + 1,), and the tensors, (num_readers,)."""
+    tensor = np.repeat(np.arange(costs.num_tensors), np.diff(costs.reader_start))
+    order = np.argsort(costs.reader, kind="stable")
+    start = np.searchsorted(costs.reader[order], np.arange(costs.num_groups + 1))
+    return start.astype(np.int32), tensor[order].astype(np.int32)
+
+
+def _sums_over_sets(values: Float64) -> Float64:
+    """(num_devices, 2 ** num_devices) the sum over each set of devices, itself left out."""
+    devices = len(values)
+    member = (np.arange(2**devices)[None, :] >> np.arange(devices)[:, None]) & 1
+    inner = np.where(np.eye(devices, dtype=np.bool_), 0.0, values)
+    return np.asarray(inner @ member)

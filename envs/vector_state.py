@@ -1,0 +1,190 @@
+"""What evaluating the placements of many copies gave, and the infos that tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.episode import read_baseline
+from device_placement.envs.evaluation import NAN, Evaluator, single_assignments
+from device_placement.envs.graph.computation_graph import Bool, Float64
+from device_placement.envs.observation import NUM_DEVICE_FEATURES, UNPLACED, Layout, Observation
+from device_placement.envs.simulation.schedule import count_subgraphs
+from device_placement.envs.simulation.simulator import SimulatedEvaluator
+
+Infos = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The evaluations of some placements; where there is none, no time and no error."""
+
+    time_s: Float64  # (num_envs,) NaN: invalid, or not evaluated
+    num_subgraphs: NDArray[np.int64]  # (num_envs,)
+    error: NDArray[np.object_]  # (num_envs,) of str
+
+    @classmethod
+    def none(cls, number: int) -> Outcomes:
+        """Nothing was evaluated."""
+        error = np.full(number, "", dtype=np.object_)
+        return cls(np.full(number, NAN), np.zeros(number, dtype=np.int64), error)
+
+    @property
+    def valid(self) -> Bool:
+        """(num_envs,) whether the placement was evaluated and is valid."""
+        return ~np.isnan(self.time_s)
+
+    def put(self, rows: NDArray[np.int64], others: Outcomes) -> None:
+        """Replace some rows."""
+        self.time_s[rows] = others.time_s
+        self.num_subgraphs[rows] = others.num_subgraphs
+        self.error[rows] = others.error
+
+    def without(self, rows: Bool) -> Outcomes:
+        """The same but for some rows, (num_envs,), where nothing was evaluated."""
+        return Outcomes(
+            np.where(rows, NAN, self.time_s),
+            np.where(rows, 0, self.num_subgraphs),
+            np.where(rows, "", self.error),
+        )
+
+
+def evaluate_placements(evaluator: SimulatedEvaluator, placements: NDArray[np.integer]) -> Outcomes:
+    """Evaluate many placements of one model at once, each as `SimulatedEvaluator.evaluate` would.
+
+    Args:
+        evaluator: of the model.
+        placements: (batch, num_groups) device numbers, each 0 to num_devices - 1.
+    """
+    devices = np.ascontiguousarray(placements.T, dtype=np.uint8)
+    times = evaluator.evaluate_many(devices.T)
+    wrong = np.flatnonzero(np.isinf(times))
+    times[wrong] = NAN
+    subgraphs = count_subgraphs(evaluator.costs, devices).sum(axis=0, dtype=np.int64)
+    subgraphs[wrong] = 0
+    error = np.full(len(times), "", dtype=np.object_)
+    for row in wrong:
+        error[row] = evaluator.evaluate(placements[row].tolist()).error
+    return Outcomes(times, subgraphs, error)
+
+
+def describe(
+    outcomes: Outcomes,
+    reference_s: Float64,
+    placements: NDArray[np.int64],
+    best_s: Float64,
+    best: NDArray[np.int64],
+    given: Bool,
+) -> Infos:
+    """The infos of all copies: one array a key, with a mask under ``_`` and the key.
+
+    Args:
+        outcomes: of this step.
+        reference_s: (num_envs,) time of the reference single.
+        placements: (num_envs, max_groups) the current ones.
+        best_s: (num_envs,) the best time so far.
+        best: (num_envs, max_groups) the placement that took it.
+        given: (num_envs,) the copies that the infos are of.
+    """
+    number = len(given)
+    nothing, no, zero = (np.broadcast_to(value, number) for value in (NAN, False, 0.0))
+    infos: Infos = {
+        "time_s": outcomes.time_s,
+        "samples_s": outcomes.time_s[:, None],
+        "interval_s": np.repeat(outcomes.time_s[:, None], 2, axis=1),
+        "valid": outcomes.valid,
+        "error": outcomes.error,
+        "speedup": reference_s / outcomes.time_s,
+        "num_subgraphs": outcomes.num_subgraphs,
+        "compile_s": zero,
+        "cached": no,
+        "cut_short": no,
+        "placement": placements.copy(),
+        "best_time_s": best_s,
+        "best_placement": best,
+        "output_error": nothing,
+        "output_cosine": nothing,
+    }
+    return infos | {f"_{key}": given for key in infos}
+
+
+def final_infos(observations: Observation, infos: Infos, ended: Bool) -> Infos:
+    """What Gymnasium's ``SameStep`` adds to the infos of a step that ends episodes.
+
+    Args:
+        observations: of all copies before their reset.
+        infos: of the copies that ended.
+        ended: (num_envs,) which those are.
+    """
+    last = np.full(len(ended), None, dtype=np.object_)
+    for row in np.flatnonzero(ended):
+        last[row] = {key: array[row] for key, array in observations.items()}
+    return {"final_obs": last, "_final_obs": ended, "final_info": infos, "_final_info": ended}
+
+
+class Incumbents:
+    """Baselines and best placements; of a model only once it was opened.
+
+    Args:
+        evaluators: one a model; deterministic, as every copy gets the same singles.
+        layout: the sizes that the models are padded to.
+        num_envs: how many copies there are.
+    """
+
+    def __init__(self, evaluators: Sequence[Evaluator], layout: Layout, num_envs: int) -> None:
+        graphs = len(evaluators)
+        self._evaluators = evaluators
+        self._opened: set[int] = set()
+        self.reference_s: Float64 = np.zeros(graphs)
+        self.penalty_s: Float64 = np.zeros(graphs)
+        self.features = np.zeros((graphs, layout.num_devices, NUM_DEVICE_FEATURES), np.float32)
+        self._best_s = np.full((graphs, num_envs), np.inf)
+        self._best = np.full((graphs, num_envs, layout.max_groups), UNPLACED, dtype=np.int64)
+
+    def open(self, graph_id: int) -> None:
+        """Evaluate the singles of a model, the first best for every copy; once.
+
+        Raises:
+            DeviceError: when no single is valid.
+        """
+        if graph_id in self._opened:
+            return
+        evaluator = self._evaluators[graph_id]
+        singles = [evaluator.evaluate(one) for one in single_assignments(evaluator).values()]
+        baseline = read_baseline(evaluator, singles)
+        self.reference_s[graph_id] = baseline.reference_s
+        self.penalty_s[graph_id] = baseline.penalty_s
+        self.features[graph_id] = baseline.features
+        times = [single.time_s for single in singles]
+        self._best_s[graph_id] = np.nanmin(times)
+        self._best[graph_id, :, : evaluator.coarse.num_groups] = np.nanargmin(times)
+        self._opened.add(graph_id)
+
+    def note(
+        self,
+        graph_ids: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        time_s: Float64,
+        placements: NDArray[np.int64],
+    ) -> None:
+        """Keep what is better than all before.
+
+        Args:
+            graph_ids: (number,) the models.
+            rows: (number,) the copies.
+            time_s: (number,) seconds; NaN where the placement is invalid.
+            placements: (number, max_groups) device of each group.
+        """
+        better = time_s < self._best_s[graph_ids, rows]
+        graph_ids, rows = graph_ids[better], rows[better]
+        self._best_s[graph_ids, rows] = time_s[better]
+        self._best[graph_ids, rows] = placements[better]
+
+    def best(self, graph_ids: NDArray[np.int64]) -> tuple[Float64, NDArray[np.int64]]:
+        """(num_envs,) each copy's best time in its model; (num_envs, max_groups) the placement."""
+        rows = np.arange(len(graph_ids))
+        return self._best_s[graph_ids, rows], self._best[graph_ids, rows]

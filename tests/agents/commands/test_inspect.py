@@ -1,0 +1,89 @@
+"""What `device-placement devices` and `device-placement inspect` print."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+
+from device_placement.agents.commands.inspect import (
+    DevicesConfig,
+    InspectConfig,
+    inspect_model,
+    show_devices,
+)
+from device_placement.envs.devices import discover_devices
+from device_placement.envs.errors import DeviceError, DevicePlacementError, ModelError
+from device_placement.envs.graph.coarsening import coarsen
+from device_placement.envs.graph.computation_graph import read_graph
+from device_placement.envs.models.loading import load_model, model_hash
+
+TWO_CPUS = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+
+
+def inspect(capsys, *args, **kwargs):
+    """The printed lines, with runs of blanks made one."""
+    assert inspect_model(InspectConfig(*args, **kwargs)) == 0
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_devices(capsys):
+    assert show_devices(DevicesConfig()) == 0
+    output = capsys.readouterr().out
+    assert any(line.startswith("CPU ") for line in output.splitlines())
+    assert ",".join(map(str, discover_devices())) in output
+    assert f"OpenVINO  {version('openvino')}" in output
+
+
+def test_inspect_describes_the_model(capsys):
+    lines = inspect(capsys, "resnet50", devices=TWO_CPUS)
+    graph = read_graph(load_model("resnet50"), "CPU")
+    computed = (~graph.is_constant).sum()
+    assert lines[:2] == ["model resnet50", f"hash {graph.model_hash}"]
+    assert "input x [1,3,224,224] f32" in lines
+    assert "output logits [1,1000] f32" in lines
+    assert f"ops {graph.num_ops} ({computed} without constants)" in lines
+    assert f"edges {graph.num_edges}" in lines
+    assert f"GFLOPs {graph.flops.sum() / 1e9:.3f}" in lines
+    assert f"weights {graph.weight_bytes.sum() / 1e6:.3f} MB" in lines
+    assert any(line.startswith("Convolution 53 ") for line in lines)
+
+
+def test_inspect_counts_the_groups_of_every_method(capsys):
+    lines = inspect(capsys, "resnet50", devices=TWO_CPUS, coarsening="colocation", max_groups=9)
+    graph = read_graph(load_model("resnet50"), TWO_CPUS)
+    for method in ("none", "colocation", "fusion"):
+        coarse = coarsen(graph, method)
+        assert f"{method} {coarse.num_groups} {coarse.num_edges}" in lines
+    assert any(line.startswith("colocation, at most 9 9 ") for line in lines)
+    assert "Largest groups of 'colocation'" in lines
+
+
+def test_inspect_lists_support(capsys):
+    lines = inspect(capsys, "diamond", devices=TWO_CPUS)
+    assert "CPU 9/9 none" in lines
+    assert "CPU_F32:INFERENCE_PRECISION_HINT=f32 9/9 none" in lines
+
+
+def test_inspect_takes_shapes(capsys):
+    lines = inspect(capsys, "diamond", devices="CPU", input_shapes="x=4,64")
+    assert "input x [4,64] f32" in lines
+    assert f"hash {model_hash(load_model('diamond', input_shapes={'x': [4, 64]}))}" in lines
+
+
+def test_inspect_has_defaults(capsys):
+    assert "Support" in inspect(capsys, "diamond")
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        (InspectConfig("resnet51"), ModelError),
+        (InspectConfig("diamond", devices="TPU"), DeviceError),
+        (InspectConfig("diamond", devices="CPU", coarsening="fussion"), DevicePlacementError),
+        (InspectConfig("diamond", devices="CPU", input_shapes="y=1,64"), ModelError),
+    ],
+)
+def test_wrong_inputs_raise_our_errors(config, error):
+    with pytest.raises(error):
+        inspect_model(config)

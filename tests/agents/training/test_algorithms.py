@@ -1,0 +1,198 @@
+"""Algorithms by name: made, saved, loaded, repeated, masked."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from device_placement.agents.policies.nodewise import NodewiseExtractor
+from device_placement.agents.presets import PRESETS, preset
+from device_placement.agents.training.algorithms import (
+    ALGORITHMS,
+    POLICIES,
+    greedy_assignment,
+    load_algorithm,
+    make_algorithm,
+)
+from device_placement.envs.env import DevicePlacementEnv
+from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.graph.features import FEATURE_BLOCKS
+from device_placement.envs.observation import FORMULATIONS
+from device_placement.envs.rewards import REWARDS
+from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
+
+EVERY = [(name, formulation) for name, one in PRESETS.items() for formulation in one.formulations]
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def make_env(formulation: str, evaluator: ScriptedEvaluator | None = None) -> DevicePlacementEnv:
+    return DevicePlacementEnv(
+        evaluator=evaluator or diamond_evaluator(), formulation=formulation, horizon=4
+    )
+
+
+def weights(algorithm: BaseAlgorithm) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(algorithm.policy.parameters())
+
+
+def trained(name: str, formulation: str, seed: int) -> BaseAlgorithm:
+    """After two updates, so that the second one's rollout is of weights that were learned."""
+    env = make_env(formulation)
+    algorithm = make_algorithm(name, env, formulation=formulation, seed=seed)
+    assert isinstance(algorithm, OnPolicyAlgorithm)
+    return algorithm.learn(2 * algorithm.n_steps)
+
+
+once_trained = functools.cache(trained)  # for tests that leave it as it is
+
+
+@pytest.mark.parametrize(("name", "formulation"), EVERY)
+def test_presets_name_what_there_is(name: str, formulation: str) -> None:
+    chosen = preset(name, formulation)
+    assert chosen.formulation == formulation
+    assert chosen.reward in REWARDS
+    assert set(chosen.features) <= set(FEATURE_BLOCKS)
+    assert PRESETS[name].algorithm in ALGORITHMS
+    assert PRESETS[name].policy in POLICIES
+    assert PRESETS[name].source
+    assert PRESETS[name].differs
+
+
+@pytest.mark.parametrize(("name", "formulation"), [("pp0", "assign"), ("ppo", "asign")])
+def test_unknown_names(name: str, formulation: str) -> None:
+    with pytest.raises(DevicePlacementError, match=r"Did you mean '(ppo|assign)'"):
+        preset(name, formulation)
+    with pytest.raises(DevicePlacementError, match=r"Did you mean '(ppo|assign)'"):
+        make_algorithm(name, make_env("assign"), formulation=formulation, seed=0)
+
+
+def test_values_that_nothing_can_be_made_with() -> None:
+    with pytest.raises(DevicePlacementError, match=r"can't be made with extractor.hidden='two'"):
+        make_algorithm("ppo", make_env("assign"), overrides={"extractor.hidden": "two"})
+
+
+def test_load_unknown_name(tmp_path: Path) -> None:
+    with pytest.raises(DevicePlacementError, match="Unknown preset 'dqn'; allowed: ppo, a2c"):
+        load_algorithm("dqn", tmp_path / "policy.zip", make_env("assign"))
+
+
+def test_overrides_win() -> None:
+    env = make_env("assign")
+    overrides = {"learning_rate": 0.5, "n_steps": 7}
+    algorithm = make_algorithm("a2c", env, formulation="assign", seed=0, overrides=overrides)
+    assert isinstance(algorithm, A2C)
+    assert algorithm.learning_rate == 0.5
+    assert algorithm.n_steps == 7
+    overrides = {"extractor.hidden": 8, "extractor.conv": "sage"}
+    algorithm = make_algorithm("nodewise_ppo", env, seed=0, overrides=overrides)
+    assert isinstance(algorithm.policy.features_extractor, NodewiseExtractor)
+    assert algorithm.policy.features_extractor.head.mix.in_features == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("nodewise_ppo", "lerning_rate"),
+        ("nodewise_ppo", "extractor.hiden"),
+        ("nodewise_ppo", "seed"),
+        ("rnn", "extractor.conv"),  # of the other policies' extractors
+    ],
+)
+def test_a_wrong_override_is_named(name: str, setting: str) -> None:
+    with pytest.raises(DevicePlacementError, match=f"Unknown setting '{setting}'.*learning_rate"):
+        make_algorithm(name, make_env("assign"), overrides={setting: 1})
+
+
+def test_updates_of_construct_are_whole_episodes() -> None:
+    evaluator = twelve_groups_evaluator()
+    env = make_env("construct", evaluator)
+    episodes = preset("ppo", "construct").episodes
+    algorithm = make_algorithm("ppo", env, formulation="construct", seed=0)
+    assert isinstance(algorithm, PPO)
+    assert algorithm.n_steps == algorithm.batch_size == 12 * episodes["n_steps"]
+
+
+@pytest.mark.parametrize(("name", "formulation"), EVERY)
+def test_save_and_load(name: str, formulation: str, tmp_path: Path) -> None:
+    algorithm, env = once_trained(name, formulation, 0), make_env(formulation)
+    algorithm.save(tmp_path / "policy.zip")
+    loaded = load_algorithm(name, tmp_path / "policy.zip", env)
+    assert torch.equal(weights(loaded), weights(algorithm))
+    assert greedy_assignment(loaded, env) == greedy_assignment(algorithm, env)
+    loaded.learn(10)  # and it goes on
+
+
+@pytest.mark.parametrize(("name", "formulation"), EVERY)
+def test_twins_learn_alike(name: str, formulation: str) -> None:
+    first = once_trained(name, formulation, 0)
+    twin, other = (trained(name, formulation, seed) for seed in (0, 1))
+    assert torch.equal(weights(first), weights(twin))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_a_policy_loads_whose_class_has_moved_since(tmp_path: Path) -> None:
+    """Files of stable-baselines3 name classes by their modules, as `RnnPolicy` by an older one."""
+    env = make_env("assign")
+    algorithm = make_algorithm("rnn", env, seed=0)
+    algorithm.save(tmp_path / "new.zip")
+    older = base64.b64encode(b"cdevice_placement.agents.rnn\nRnnPolicy\n.").decode()
+    with (
+        zipfile.ZipFile(tmp_path / "new.zip") as new,
+        zipfile.ZipFile(tmp_path / "old.zip", "w") as old,
+    ):
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "data":
+                data = json.loads(content)
+                assert "device_placement.agents" in data["policy_class"]["__module__"]
+                data["policy_class"] = {":type:": "a class", ":serialized:": older}
+                content = json.dumps(data).encode()
+            old.writestr(name, content)
+    assert torch.equal(
+        weights(load_algorithm("rnn", tmp_path / "old.zip", env)), weights(algorithm)
+    )
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_maskable_ppo_never_takes_a_masked_action(formulation: str) -> None:
+    evaluator = diamond_evaluator()
+    supported = np.array([[1, 0], [1, 1], [1, 0], [1, 1]], dtype=np.bool_)
+    evaluator.coarse = replace(evaluator.coarse, supported=supported)
+    env = make_env(formulation, evaluator)
+    algorithm = make_algorithm("maskable_ppo", env, formulation=formulation, seed=0)
+    assert isinstance(algorithm, MaskablePPO)
+    observation, _ = env.reset(seed=0)
+    for _ in range(50):
+        action, _ = algorithm.predict(observation, action_masks=env.action_masks())
+        observation, _, terminated, truncated, info = env.step(action)
+        assert not info["error"]
+        if terminated or truncated:
+            observation, _ = env.reset()
+    assert evaluator.evaluate(greedy_assignment(algorithm, env)).valid
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+@pytest.mark.parametrize("name", ["ppo", "maskable_ppo"])
+def test_greedy_assignment_through_wrappers(name: str, formulation: str) -> None:
+    env = make_env(formulation)
+    algorithm = make_algorithm(name, env, formulation=formulation, seed=0)
+    wrapped = gym.wrappers.TimeLimit(env, max_episode_steps=100)
+    placement = greedy_assignment(algorithm, wrapped)
+    assert placement == greedy_assignment(algorithm, env)
+    assert len(placement) == env.coarse.num_groups
+    assert set(placement) <= {0, 1}

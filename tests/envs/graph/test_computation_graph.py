@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as op
+
+from device_placement.envs import DeviceError, load_model, read_graph
+from device_placement.envs.graph.flops import op_flops
+
+
+def conv_model() -> ov.Model:
+    """A 3x3 convolution of a 3x8x8 image to 4 channels, ReLU, and a sum with itself."""
+    x = op.parameter([1, 3, 8, 8], np.float32, name="x")
+    weights = op.constant(np.full((4, 3, 3, 3), 0.1, dtype=np.float32))
+    y = op.relu(op.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+    return ov.Model([op.result(op.add(y, y))], [x], "conv")
+
+
+def test_a_literal_model_is_read_right() -> None:
+    graph = read_graph(load_model(conv_model()), "CPU,CPU_B")
+    kinds = dict(zip(graph.op_types, range(graph.num_ops), strict=True))
+    assert sorted(kinds) == ["Add", "Constant", "Convolution", "Parameter", "Relu", "Result"]
+    convolution, relu, add = kinds["Convolution"], kinds["Relu"], kinds["Add"]
+    assert graph.flops[convolution] == 2 * 4 * 8 * 8 * 3 * 3 * 3
+    assert graph.flops[relu] == 4 * 8 * 8
+    assert graph.output_shapes[relu] == (1, 4, 8, 8)
+    assert graph.bytes_out[relu] == 4 * 4 * 8 * 8
+    assert graph.bytes_in[convolution] == 4 * 3 * 8 * 8  # the weights do not count
+    assert graph.weight_bytes[kinds["Constant"]] == 4 * 4 * 3 * 3 * 3
+    assert graph.weight_bytes.sum() == graph.weight_bytes[kinds["Constant"]]
+    assert graph.is_constant.nonzero()[0].tolist() == [kinds["Constant"]]
+    assert graph.num_edges == 6  # one per input: the sum reads the ReLU twice
+    twice = (graph.edge_index == np.array([[relu], [add]])).all(axis=0)
+    assert twice.sum() == 2
+    assert graph.edge_bytes[twice].tolist() == [1024.0, 1024.0]
+    assert graph.devices == ("CPU", "CPU_B")
+    assert graph.supported.all()
+    assert (graph.edge_index[0] < graph.edge_index[1]).all()
+
+
+def test_fusion_sets_are_what_openvino_runs_as_one_node() -> None:
+    graph = read_graph(load_model("resnet50"), "CPU")
+    sets = [{graph.op_types[op] for op in members} for members in graph.fusion_sets]
+    assert len(sets) >= 53  # every convolution takes at least its bias along
+    assert all("Convolution" in kinds or "MatMul" in kinds for kinds in sets)
+    members = [op for group in graph.fusion_sets for op in group]
+    assert len(members) == len(set(members))
+    assert sum(graph.flops) == pytest.approx(8.2e9, rel=0.02)  # 4.1 GMACs, torchvision's figure
+
+
+def test_simulated_devices_need_not_be_here() -> None:
+    model = load_model("diamond")
+    graph = read_graph(model, "CPU,GPU.3,NPU", simulated=True)
+    assert graph.supported.shape == (graph.num_ops, 3)
+    assert graph.supported.all()
+    with pytest.raises(DeviceError, match=r"GPU\.3"):
+        read_graph(model, "CPU,GPU.3")
+
+
+def test_networkx_view_keeps_every_edge() -> None:
+    graph = read_graph(load_model(conv_model()), "CPU")
+    view = graph.to_networkx()
+    assert view.number_of_nodes() == graph.num_ops
+    assert view.number_of_edges() == graph.num_edges
+    assert sum(size for *_, size in view.edges(data="bytes")) == graph.edge_bytes.sum()
+
+
+def test_two_readings_are_equal() -> None:
+    one, other = (read_graph(load_model("diamond"), "CPU") for _ in range(2))
+    assert one.model_hash == other.model_hash
+    assert one.op_names == other.op_names
+    np.testing.assert_array_equal(one.edge_index, other.edge_index)
+    assert one.fusion_sets == other.fusion_sets
+
+
+@pytest.mark.parametrize(
+    ("node", "flops"),
+    [
+        (lambda: op.matmul(_tensor(2, 3, 5), _tensor(2, 5, 7), False, False), 2 * 2 * 3 * 5 * 7),
+        (lambda: op.matmul(_tensor(5, 3), _tensor(5, 7), True, False), 2 * 3 * 5 * 7),
+        (lambda: op.matmul(_tensor(5), _tensor(5), False, False), 2 * 5),
+        (
+            lambda: op.group_convolution(
+                _tensor(1, 4, 6, 6), _tensor(4, 1, 1, 3, 3), [1, 1], [1, 1], [1, 1], [1, 1]
+            ),
+            2 * 4 * 36 * 9,
+        ),
+        (lambda: op.softmax(_tensor(2, 8), 1), 6 * 16),
+        (lambda: op.reduce_mean(_tensor(2, 8), op.constant([1])), 16),
+        (lambda: op.transpose(_tensor(2, 8), op.constant([1, 0])), 0),
+        (lambda: op.add(_tensor(2, 8), _tensor(2, 8)), 16),
+    ],
+)
+def test_flops_of_single_ops(node: object, flops: float) -> None:
+    assert op_flops(node()) == flops  # type: ignore[operator]
+
+
+def _tensor(*shape: int) -> ov.Node:
+    return op.parameter(list(shape), np.float32)

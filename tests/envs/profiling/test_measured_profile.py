@@ -1,0 +1,202 @@
+"""Measured profiles: op times, the fit, and the command; no test depends on a clock's reading."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from device_placement.agents.cli import main
+from device_placement.benchmarks.calibration import CalibrationConfig
+from device_placement.benchmarks.calibration import main as check_calibration
+from device_placement.envs import (
+    DevicePlacementError,
+    HardwareProfile,
+    OpenVINOEvaluator,
+    make_evaluator,
+    measure_profile,
+)
+from device_placement.envs.evaluation import Evaluation
+from device_placement.envs.profiling import measured_profile as profiling
+from device_placement.envs.profiling.fit import MIN_FACTOR
+from device_placement.envs.simulation.simulator import SimulatedEvaluator
+from given_profiles import given_costs
+from problems import QUICK, TWO_CPUS, chain
+
+FAST: dict[str, Any] = QUICK | {"max_samples": 1}
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, HardwareProfile]:
+    """A model file, and its measured profile."""
+    path = chain(tmp_path_factory.mktemp("model"))
+    return path, measure_profile(path, TWO_CPUS, placements=12, **FAST)
+
+
+def test_a_real_model_is_profiled(real: tuple[str, HardwareProfile], tmp_path: Path) -> None:
+    path, profile = real
+    simulator: Any = make_evaluator(path, TWO_CPUS, evaluator="simulator", profile=profile)
+    graph = simulator.coarse.graph
+    assert profile.op_names == graph.op_names
+    assert [str(device) for device in profile.devices] == TWO_CPUS.split(",")
+    assert np.isfinite(profile.op_s).all()
+    assert not profile.op_s[graph.is_constant].any()
+    assert (profile.op_s.sum(axis=0) > 0).all()
+    found = profile.provenance
+    assert (found["kind"], found["num_fitted"], found["num_held_out"]) == ("measured", 11, 3)
+    assert found["num_failed"] == 0
+    assert found["held_out_mean_error"] >= 0
+    assert set(found["machine"]) >= {"processor", "openvino"}
+    for device, single in enumerate(found["singles"].values()):
+        predicted_s = simulator.evaluate([device] * simulator.coarse.num_groups).time_s
+        assert single["predicted_s"] == pytest.approx(predicted_s)
+        assert single["measured_s"] > 0
+    profile.save(tmp_path / "profile.json")
+    loaded = HardwareProfile.load(tmp_path / "profile.json")
+    np.testing.assert_array_equal(loaded.op_s, profile.op_s)
+    assert loaded.provenance == json.loads(json.dumps(found))
+
+
+class Clockless:
+    """An evaluator that measures by a formula, but has a real model and real devices."""
+
+    def __init__(self, inner: OpenVINOEvaluator, true: HardwareProfile, fails: int = 0) -> None:
+        self._inner = inner
+        self._simulator = SimulatedEvaluator(inner.coarse, inner.devices, profile=true)
+        self._fails = fails  # the placements that fail are those with so many on device 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def evaluate(self, assignment: Any) -> Evaluation:
+        if self._fails and sum(assignment) >= self._fails:
+            return Evaluation.invalid("device 1 is out of order")
+        return self._simulator.evaluate(assignment)
+
+
+@pytest.fixture
+def clockless(real: tuple[str, HardwareProfile], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What makes an evaluator without a clock; the profiler's times are made up, too."""
+    evaluator: Any = make_evaluator(real[0], TWO_CPUS, **FAST)
+    true = given_costs(evaluator.coarse, 2)
+    true = dataclasses.replace(true, devices=evaluator.devices)
+
+    def told(*arguments: Any) -> np.ndarray:
+        return np.asarray(true.op_s[:, arguments[-1]] / 2)
+
+    monkeypatch.setattr(profiling, "measure_op_times", told)
+    return lambda **options: Clockless(evaluator, true, **options)
+
+
+def test_a_profile_is_put_together_and_its_error_told(clockless: Any) -> None:
+    found = profiling.profile_with(clockless(), 32, seed=1).provenance
+    assert (found["num_fitted"], found["num_held_out"]) == (26, 8)
+    assert found["held_out_mean_error"] == pytest.approx(0, abs=1e-6)
+    assert found["held_out_rank_correlation"] == pytest.approx(1)
+    assert found["op_time_factors"] == pytest.approx({"CPU": 2, "CPU_F32": 2})
+    for single in found["singles"].values():
+        assert single["predicted_s"] == pytest.approx(single["measured_s"])
+    seen: list[int] = []
+    profiling.profile_with(clockless(), 6, 1, lambda them: seen.append(len(them)) or them)
+    assert seen == [8]
+
+
+def test_where_the_profiler_reads_too_little_the_single_is_shared_out(
+    clockless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = clockless()
+
+    def told(*arguments: Any) -> np.ndarray:
+        return np.where(evaluator.coarse.graph.is_constant, 0.0, 1e-9)  # next to nothing, and wrong
+
+    monkeypatch.setattr(profiling, "measure_op_times", told)
+    found = profiling.profile_with(evaluator, 32, seed=1)
+    for device, single in enumerate(found.provenance["singles"].values()):
+        assert single["predicted_s"] == pytest.approx(single["measured_s"], rel=0.5)
+        assert found.op_s[:, device].sum() >= MIN_FACTOR * single["measured_s"]
+
+
+def test_placements_that_do_not_run_are_left_out(clockless: Any, tmp_path: Path) -> None:
+    evaluator = clockless(fails=6)
+    profile = profiling.profile_with(evaluator, 40, seed=0)
+    found = profile.provenance
+    assert found["num_failed"] > 1
+    assert found["num_fitted"] + found["num_held_out"] + found["num_failed"] == 42
+    assert found["singles"]["CPU_F32"]["measured_s"] is None
+    assert found["held_out_mean_error"] < 0.01
+    profile.save(tmp_path / "profile.json")  # where there is no time, JSON has a null
+    hopeless = clockless(fails=-1)
+    with pytest.raises(DevicePlacementError, match=r"No placement .* ran\. device 1 is out of or"):
+        profiling.profile_with(hopeless, 8, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"placements": 3}, "placements=3; give at least 4"),
+        ({"objective": "throughput"}, "objective 'throughput'; a profile is measured with"),
+        ({"devices": "CPU"}, "Got one device"),
+        ({"coarsening": "fussion"}, "Did you mean 'fusion'"),
+        ({"timings": "plain"}, "Unknown option of measuring 'timings'"),
+    ],
+)
+def test_wrong_settings_are_told(change: dict[str, Any], message: str) -> None:
+    settings = {"model": "diamond", "devices": TWO_CPUS, **FAST} | change
+    with pytest.raises(DevicePlacementError, match=message):
+        measure_profile(**settings)
+
+
+WORDS = ["--timing", "plain", "--warmup", "0", "--max-samples", "1", "--isolation", "none"]
+
+
+def test_the_command_writes_a_profile_that_the_simulator_takes(
+    real: tuple[str, HardwareProfile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "profile.json"
+    words = ["profile", real[0], "--devices", TWO_CPUS, "--out", str(out), "--placements", "8"]
+    assert main([*words, "--max-groups", "6", "--seed", "3", *WORDS, "--store", "None"]) == 0
+    text = capsys.readouterr().out
+    for word in ("6 groups", "predicted", "latency", "bandwidth", "held out", "mean error"):
+        assert word in text
+    assert HardwareProfile.load(out).provenance["seed"] == 3
+    simulator = make_evaluator(real[0], TWO_CPUS, evaluator="simulator", profile=out)
+    assert simulator.evaluate([0] * simulator.coarse.num_groups).time_s > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["profile.json"]
+
+
+def test_a_target_that_can_not_be_written_is_told_before_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for out in (tmp_path, tmp_path / "missing" / "profile.json"):
+        assert main(["profile", "resnet50", "--out", str(out)]) == 2
+        assert "give the path of a file in a folder that exists" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> Evaluation:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OpenVINOEvaluator, "evaluate", interrupted)
+    out = tmp_path / "profile.json"
+    out.write_text("old")
+    words = ["profile", "diamond", "--devices", TWO_CPUS, "--out", str(out), *WORDS]
+    assert main(words) == 130
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["profile.json"]
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_the_benchmark_prints_a_line_a_model(
+    real: tuple[str, HardwareProfile], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = CalibrationConfig(
+        models=(real[0],), placements=8, held_out=3, max_error=1e9, min_correlation=-1, store=None
+    )
+    assert check_calibration(config) in (0, 1)  # a correlation may be not known
+    assert "mean error" in capsys.readouterr().out

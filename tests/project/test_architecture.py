@@ -1,0 +1,178 @@
+"""The rules of the house: arrows point one way, heavy packages stay behind their doors."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import functools
+import importlib
+import pkgutil
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+import device_placement.agents
+import device_placement.benchmarks
+import device_placement.envs
+
+ROOT = Path(__file__).parents[2]
+
+# A folder, or a file that lies beside the folders, imports only from those before it.
+ORDER = {
+    "envs": (
+        *("errors", "files", "jit", "rewards", "devices", "models", "graph", "evaluation"),
+        *("placement", "observation", "measuring", "simulation", "rendering"),
+        *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
+    ),
+    "agents": ("policies", "presets", "runs", "placers", "training", "commands", "cli"),
+    "benchmarks": ("suite", "report"),  # and the scripts, each of which may import another
+}
+OPENVINO_DOORS = ("models", "devices", "graph", "measuring", "profiling")
+PACKAGES = {"envs": 0, "agents": 1, "benchmarks": 2}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@functools.cache
+def imports(path: Path) -> list[str]:
+    """Every imported name, those inside functions and type-checking blocks included."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by the whole name"
+            module = node.module or ""
+            found += [f"{module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("device_placement", *(part for part in parts if part != "__init__")))
+
+
+@functools.cache
+def arrows(package: str) -> nx.DiGraph[str]:
+    """From each file of a package to those of the same package that it imports."""
+    names = {module_name(path) for path in sources(package)}
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(names)
+    for path in sources(package):
+        if path == ROOT / package / "__init__.py":  # gives every name
+            continue
+        for imported in imports(path):
+            if imported in names:  # a module
+                graph.add_edge(module_name(path), imported)
+            elif (module := imported.rpartition(".")[0]) in names:  # a name of a module
+                graph.add_edge(module_name(path), module)
+    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
+    return graph
+
+
+def home(name: str) -> str:
+    """The folder of a package that a module lies in, or its own name."""
+    return name.split(".")[2]
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_every_folder_has_its_place(package: str) -> None:
+    homes = {home(name) for name in arrows(package) if name.count(".") > 1}
+    folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert folders <= set(ORDER[package]) <= homes
+    if package != "benchmarks":
+        assert homes == set(ORDER[package])
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_arrows_inside_a_package_point_one_way(package: str) -> None:
+    order = ORDER[package]
+    for name, imported in arrows(package).edges:
+        own, other = home(name), home(imported)
+        if own in order:
+            assert other in order, f"{name} imports {imported}"
+            assert order.index(other) <= order.index(own), f"{name} imports {imported}"
+    loop = list(nx.simple_cycles(arrows(package), length_bound=6))
+    assert not loop
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrows_between_packages_point_one_way(package: str) -> None:
+    for path in sources(package):
+        for name in imports(path):
+            if name.startswith("device_placement."):
+                assert PACKAGES[name.split(".")[1]] <= PACKAGES[package], f"{path}: {name}"
+            assert name.split(".")[0] not in PACKAGES, f"{path} imports a bare {name}"
+
+
+def test_openvino_and_torch_stay_behind_their_doors() -> None:
+    for path in sources("envs"):
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not {"torch", "stable_baselines3"} & roots, path
+        if "openvino" in roots:
+            door = path.relative_to(ROOT / "envs").parts[0].removesuffix(".py")
+            assert door in OPENVINO_DOORS, path
+    for package in ("agents", "benchmarks"):
+        for path in sources(package):
+            assert "openvino" not in {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_importing_a_package_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, device_placement.envs, device_placement.agents, device_placement.benchmarks;"
+        "print(sorted({'torch', 'openvino', 'numba', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def modules() -> list[str]:
+    packages = (device_placement.envs, device_placement.agents, device_placement.benchmarks)
+    return [
+        module.name
+        for package in packages
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ] + [package.__name__ for package in packages]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings_hold(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_the_wheel_holds_every_package_and_no_bare_one(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    skip = shutil.ignore_patterns("__pycache__")
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, ignore=skip)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--quiet", "--wheel-dir", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert tops == {"device_placement"}
+    files = [path.relative_to(ROOT) for package in PACKAGES for path in sources(package)]
+    assert {f"device_placement/{path.as_posix()}" for path in files} <= set(names)
+    assert {f"device_placement/{package}/py.typed" for package in PACKAGES} <= set(names)
+    target = tmp_path / "installed"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(target),
+         str(wheel)],
+        check=True,
+    )  # fmt: skip
+    code = (
+        f"import sys; sys.path.insert(0, {str(target)!r}); import device_placement.envs as envs; "
+        f"sys.exit(not envs.__file__.startswith({str(target)!r}))"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], check=True)
