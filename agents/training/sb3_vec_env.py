@@ -158,4 +158,5 @@ def _num_groups(observation: Observation) -> list[int]:
 
 
 def _copy(observation: Observation) -> dict[str, NDArray[Any]]:
-    return {key: np.array(array) for key, array in observation.items()}
+    # In C order, as stacked copies are: a network's rounding depends on how its input lies in memory.
+    return {key: np.array(array, order="C") for key, array in observation.items()}

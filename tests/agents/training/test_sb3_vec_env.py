@@ -60,6 +60,7 @@ def test_rollouts_are_those_of_dummy_vec_env(formulation: str, horizon: int, mod
             np.testing.assert_array_equal(observation[key], array)
             assert observation[key].dtype == array.dtype
             assert observation[key].flags.writeable
+            assert observation[key].flags.c_contiguous
         check_infos(ours.reset_infos, theirs.reset_infos)
         masks = [env.env_method("action_masks") for env in (ours, theirs)]
         np.testing.assert_array_equal(*masks)
