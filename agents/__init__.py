@@ -1,6 +1,6 @@
-"""Agents that learn placements: feature extractor, presets, training and placers.
+"""Agents that search for placements: policies, presets, training, placers and policy files.
 
-The names below are loaded when they are first used, so that the command answers at once.
+Names are loaded on first use, so that the command starts quickly.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
         load_algorithm,
         make_algorithm,
     )
+    from device_placement.agents.training.callbacks import SearchCallback
+    from device_placement.agents.training.policy_file import (
+        PolicyCard,
+        load_policy,
+        read_card,
+        save_policy,
+    )
+    from device_placement.agents.training.preset_placer import named_search
     from device_placement.agents.training.reinforce import Reinforce
     from device_placement.agents.training.sb3_vec_env import SB3VecEnv
 
@@ -37,17 +45,23 @@ _HOMES = {
     "MaskableFeaturesPolicy": "policies.policies",
     "MaskableNodewisePolicy": "policies.policies",
     "NodewisePolicy": "policies.policies",
+    "PolicyCard": "training.policy_file",
     "RecordingEvaluator": "runs.recording",
     "Reinforce": "training.reinforce",
     "RnnPolicy": "policies.rnn",
     "SB3VecEnv": "training.sb3_vec_env",
+    "SearchCallback": "training.callbacks",
     "TrainConfig": "commands.train",
-    "resume_config": "runs.config",
     "going_on": "runs.config",
     "greedy_assignment": "training.algorithms",
     "load_algorithm": "training.algorithms",
+    "load_policy": "training.policy_file",
     "make_algorithm": "training.algorithms",
     "make_placer": "placers",
+    "named_search": "training.preset_placer",
+    "read_card": "training.policy_file",
+    "resume_config": "runs.config",
+    "save_policy": "training.policy_file",
     "train": "commands.train",
 }
 
@@ -58,17 +72,23 @@ __all__ = [
     "MaskableFeaturesPolicy",
     "MaskableNodewisePolicy",
     "NodewisePolicy",
+    "PolicyCard",
     "RecordingEvaluator",
     "Reinforce",
     "RnnPolicy",
     "SB3VecEnv",
+    "SearchCallback",
     "TrainConfig",
     "going_on",
     "greedy_assignment",
     "load_algorithm",
+    "load_policy",
     "make_algorithm",
     "make_placer",
+    "named_search",
+    "read_card",
     "resume_config",
+    "save_policy",
     "train",
 ]
 

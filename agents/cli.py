@@ -1,11 +1,11 @@
-"""The command `device-placement`: a table of names, each loaded when it is called."""
+"""Entry point of `device-placement`: a table of subcommands, each imported when it is called."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +112,12 @@ READER_GONE = 141  # what a shell calls the end by SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Run a command and return its exit status, as `exit_status` does."""
+    return exit_status("device-placement", lambda: _main(arguments))
+
+
+def exit_status(program: str, command: Callable[[], int]) -> int:
+    """Run a command of a program, and print its errors as one line each.
 
     Returns:
         The exit status: that of the command, 2 for a wrong input, 130 after Ctrl-C, 141 when who
@@ -120,7 +125,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         try:
-            return _main(arguments)
+            return command()
+        except ValueError as error:
+            from device_placement.envs.errors import DevicePlacementError
+
+            if not isinstance(error, DevicePlacementError):
+                raise
+            print(f"{program}: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(f"{program}: interrupted.", file=sys.stderr)
+            return 130
         finally:
             if sys.stdout:  # there is none where it was closed
                 sys.stdout.flush()
@@ -138,18 +153,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         print(_version())
         return 0
     from device_placement.agents.training.malloc import keep_freed_memory
-    from device_placement.envs.errors import DevicePlacementError, choose
+    from device_placement.envs.errors import choose
 
     if arguments is None:  # the process is this command's alone
         keep_freed_memory()
-    try:
-        return _run(choose("command", words[0], COMMANDS), words[0], words[1:])
-    except DevicePlacementError as error:
-        print(f"device-placement: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("device-placement: interrupted.", file=sys.stderr)
-        return 130
+    return _run(choose("command", words[0], COMMANDS), words[0], words[1:])
 
 
 def _run(command: Command, name: str, words: Sequence[str]) -> int:

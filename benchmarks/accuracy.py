@@ -1,11 +1,11 @@
-"""The fastest placement whose outputs stay near those of f32: does an agent beat chance?
+"""Search for the fastest placement whose outputs stay near those of f32.
 
-On a CPU with bf16, all in bf16 is fast and too far off, all in f32 exact and slow. Between
-them lies a problem whose answer is no single device. Run it with::
+On a CPU with bf16, all in bf16 is fast and too far off, all in f32 exact and slow. The study
+compares what agents, searches and chance find between them. Run it with::
 
     python -m device_placement.benchmarks.accuracy --out accuracy.csv
 
-Searches that the file has already are not made again, so that it can be stopped and called again
+Searches that the file has already are not repeated: stop the study at any time, and call it again
 with the same settings, or with more models, seeds or searches.
 """
 
@@ -13,32 +13,27 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import sys
 from dataclasses import dataclass
 
-import tyro
-
 from device_placement.agents.training.preset_placer import named_search
+from device_placement.benchmarks.study import TWO_PRECISIONS, LiveTable, ModelsConfig, progress, run
 from device_placement.benchmarks.suite.problems import single_errors
 from device_placement.benchmarks.suite.results import append_lines, read_lines
 from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.measuring.compare import Contender, compare, contenders
-from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 
 FIELDS = ("model", "search", "seed", "evaluations", "wall_s", "assignment")
 
 
 @dataclass(frozen=True)
-class AccuracyConfig:
-    """What to search for."""
+class AccuracyConfig(ModelsConfig):
+    """Options of the study."""
 
-    models: tuple[str, ...] = ("resnet50", "inception_v3", "bert_base")
-    """Models, as load_model takes them."""
     searches: tuple[str, ...] = ("random", "local_search", "posterior_sampling")
     """Names of placers and presets."""
-    devices: str = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+    devices: str = TWO_PRECISIONS
     """Two CPU instances; the second one is the reference and has the exact outputs."""
     share: float = 0.5
     """The outputs may be off by this share of what the first device alone is off by."""
@@ -60,10 +55,10 @@ class AccuracyConfig:
     """CSV file for every search, which is gone on with; none by default."""
 
 
-def evaluator_of(
-    model: str, config: AccuracyConfig, max_output_error: float | None
-) -> OpenVINOEvaluator:
-    """An evaluator that verifies against the second device."""
+def verifying(
+    model: str, config: AccuracyConfig, max_output_error: float | None = None
+) -> contextlib.closing[OpenVINOEvaluator]:
+    """Open an evaluator that verifies outputs against the second device."""
     evaluator = make_evaluator(
         model,
         config.devices,
@@ -75,13 +70,12 @@ def evaluator_of(
         max_samples=config.max_samples,
         store=config.store,
     )
-    assert isinstance(evaluator, OpenVINOEvaluator)
-    return evaluator
+    return contextlib.closing(evaluator)
 
 
 def search_all(model: str, config: AccuracyConfig) -> None:
-    """Search with every method and seed, measure the results anew in turns, print a table."""
-    with contextlib.closing(evaluator_of(model, config, None)) as free:
+    """Search with every method and seed, measure the results again in turns, print a table."""
+    with verifying(model, config) as free:
         errors = single_errors(free)
     limit = config.share * max(errors.values())
     known = _read(config.out)
@@ -92,23 +86,21 @@ def search_all(model: str, config: AccuracyConfig) -> None:
             if key not in known:
                 known[key] = _search(model, name, seed, limit, config)
             found[f"{name}, seed {seed}"] = known[key]
-    with contextlib.closing(evaluator_of(model, config, None)) as free:
+    with verifying(model, config) as free:
         entries = [one for one in contenders(free, found) if one.entry and one.entry.op_devices]
-        anew = compare(free, entries, config.rounds)
+        again = compare(free, entries, config.rounds)
         errors |= {name: free.evaluate(one).output_error for name, one in found.items()}
-    _print_table(model, limit, entries, anew, errors)
+    _print_table(model, limit, entries, again, errors)
 
 
 def _search(model: str, name: str, seed: int, limit: float, config: AccuracyConfig) -> list[int]:
-    """The placement that one search finds, which is written down."""
-    with contextlib.closing(evaluator_of(model, config, limit)) as evaluator:
+    """Search once, write down the placement that was found, and return it."""
+    with verifying(model, config, limit) as evaluator:
         result = named_search(name).place(evaluator, config.budget, seed)
         best = evaluator.evaluate(result.assignment)
-    print(
+    progress(
         f"  {model}, {name}, seed {seed}: {1e3 * best.time_s:.2f} ms, error "
-        f"{best.output_error:.2e}, {len(result.evaluations)} placements in {result.wall_s:.0f} s",
-        file=sys.stderr,
-        flush=True,
+        f"{best.output_error:.2e}, {len(result.evaluations)} placements in {result.wall_s:.0f} s"
     )
     if config.out:
         devices = " ".join(map(str, result.assignment))
@@ -118,7 +110,7 @@ def _search(model: str, name: str, seed: int, limit: float, config: AccuracyConf
 
 
 def _read(out: str) -> dict[tuple[str, str, str], list[int]]:
-    """Model, search and seed -> the placement that was found; nothing when there is no file."""
+    """Read the placement that each model, search and seed found; none without a file."""
     return {
         (line["model"], line["search"], line["seed"]): [*map(int, line["assignment"].split())]
         for line in read_lines(out)
@@ -129,29 +121,27 @@ def _print_table(
     model: str,
     limit: float,
     entries: list[Contender],
-    anew: dict[str, Evaluation],
+    again: dict[str, Evaluation],
     errors: dict[str, float],
 ) -> None:
     print(f"\n{model}: outputs within {limit:.3g} (relative L2 error) of f32")
-    print(f"{'placement':<46}{'median ms':>10}{'95 % interval':>20}{'subgraphs':>11}{'error':>10}")
+    columns = "placement:<46", "median ms:>10.2f", "95 % interval:>20", "subgraphs:>11"
+    table = LiveTable(*columns, "error:>10.2e")
     for entry in entries:
-        one = anew[entry.name]
+        one = again[entry.name]
         interval = f"{1e3 * one.interval_s[0]:.2f} - {1e3 * one.interval_s[1]:.2f}"
-        numbers = f"{1e3 * one.time_s:>10.2f}{interval:>20}{one.num_subgraphs:>11}"
-        print(f"{entry.name:<46}{numbers}{errors[entry.name]:>10.2e}")
-    for name in dict.fromkeys(label.partition(",")[0] for label in anew if ", seed" in label):
-        times = [one.time_s for label, one in anew.items() if label.startswith(f"{name}, seed")]
+        table.add(entry.name, 1e3 * one.time_s, interval, one.num_subgraphs, errors[entry.name])
+    for name in dict.fromkeys(label.partition(",")[0] for label in again if ", seed" in label):
+        times = [one.time_s for label, one in again.items() if label.startswith(f"{name}, seed")]
         print(f"{name}, median over the seeds: {1e3 * statistics.median(times):.2f} ms")
 
 
 def main(config: AccuracyConfig) -> int:
     """Print a table a model."""
-    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
-    print(config, flush=True)
     for model in config.models:
         search_all(model, config)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(AccuracyConfig, description=__doc__)))
+    run(main, AccuracyConfig, __doc__)

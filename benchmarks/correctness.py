@@ -1,6 +1,6 @@
-"""Do placed models compute what the first device computes, where they were told to?
+"""Check that placed models give the right outputs, and that ops run where they were placed.
 
-For random placements of each model this compares the outputs with the first device's, and
+For random placements of each model the study compares the outputs with the first device's, and
 reads from OpenVINO's runtime model at which precision each op really ran. Run it with::
 
     python -m device_placement.benchmarks.correctness
@@ -8,17 +8,22 @@ reads from OpenVINO's runtime model at which precision each op really ran. Run i
 
 from __future__ import annotations
 
-import sys
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
-import tyro
 
-from device_placement.agents.placers.baselines import random_assignment
+from device_placement.benchmarks.study import (
+    TWO_PRECISIONS,
+    LiveTable,
+    ModelsConfig,
+    progress,
+    random_placements,
+    run,
+)
 from device_placement.envs.factory import make_evaluator
-from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.program import seeded_inputs
 from device_placement.envs.measuring.validation import ERROR_FLOOR, ERROR_SLACK
@@ -30,12 +35,10 @@ COMPUTE_LAYERS = ("Convolution", "FullyConnected", "MatMul")
 
 
 @dataclass(frozen=True)
-class CorrectnessConfig:
-    """What to check."""
+class CorrectnessConfig(ModelsConfig):
+    """Options of the study."""
 
-    models: tuple[str, ...] = ("resnet50", "inception_v3", "bert_base")
-    """Models, as load_model takes them."""
-    devices: str = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+    devices: str = TWO_PRECISIONS
     """Two CPU instances of different precision; the second one's outputs are the exact ones."""
     placements: int = 20
     """Random placements of each model."""
@@ -45,7 +48,7 @@ class CorrectnessConfig:
 
 @dataclass(frozen=True)
 class Correctness:
-    """What the random placements of one model showed."""
+    """Results of the random placements of one model."""
 
     model: str
     num_failed: int  # did not compile or run
@@ -62,18 +65,19 @@ class Correctness:
 
 def check_model(model: str, config: CorrectnessConfig) -> Correctness:
     """Check random placements of one model."""
-    evaluator = make_evaluator(model, config.devices)
-    assert isinstance(evaluator, OpenVINOEvaluator)
-    generator = np.random.default_rng(config.seed)
+    with contextlib.closing(make_evaluator(model, config.devices)) as evaluator:
+        return _check(evaluator, model, config)
+
+
+def _check(evaluator: OpenVINOEvaluator, model: str, config: CorrectnessConfig) -> Correctness:
     singles = [_run(evaluator, [i] * evaluator.coarse.num_groups, config.seed) for i in (0, 1)]
     expected, exact = singles[0][0], singles[1][0]
     errors, seen, misplaced, failed = [0.0], 0, 0, 0
-    for _ in range(config.placements):
-        assignment = random_assignment(evaluator.coarse, generator)
+    for assignment in random_placements(evaluator.coarse, config.placements, config.seed):
         try:
             outputs, precisions = _run(evaluator, assignment, config.seed)
         except RuntimeError as error:
-            print(f"{model}: {error}", file=sys.stderr)
+            progress(f"{model}: {error}")
             failed += 1
             continue
         errors.append(output_difference(outputs, expected)[0])
@@ -88,7 +92,7 @@ def check_model(model: str, config: CorrectnessConfig) -> Correctness:
 def _run(
     evaluator: OpenVINOEvaluator, assignment: Sequence[int], seed: int
 ) -> tuple[list[Any], dict[str, str]]:
-    """The outputs in f32, and the runtime precision of each compute op by friendly name."""
+    """Run a placement: outputs in f32, runtime precision of each compute op by friendly name."""
     placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
     model = placement.apply(evaluator.model)
     compiled = evaluator.core.compile_model(model, placement.hetero_name)
@@ -106,9 +110,9 @@ def _run(
 def _told_precisions(
     evaluator: OpenVINOEvaluator, assignment: Sequence[int], singles: Sequence[Any]
 ) -> dict[str, str]:
-    """The precision each compute op should show: what its device's single gives it.
+    """Find the precision that each compute op should show: what its device's single gives it.
 
-    Ops to which both devices give the same precision tell nothing and are left out.
+    Ops to which both devices give the same precision are left out.
     """
     placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
     shown = [precisions for _, precisions in singles]
@@ -121,19 +125,15 @@ def _told_precisions(
 
 def main(config: CorrectnessConfig) -> int:
     """Print a line a model; 1 when something does not hold."""
-    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
-    print(f"devices {config.devices}, {config.placements} random placements each\n")
-    print(
-        f"{'model':<14}{'failed':>7}{'error':>10}{'allowed':>10}{'ops seen':>10}{'misplaced':>11}"
-    )
+    columns = "model:<14", "failed:>7", "error:>10.2e", "allowed:>10.2e", "ops seen:>10"
+    table = LiveTable(*columns, "misplaced:>11")
     holds = True
     for model in config.models:
         row = check_model(model, config)
         holds &= row.holds
-        numbers = f"{row.num_failed:>7}{row.error:>10.2e}{row.tolerance:>10.2e}"
-        print(f"{model:<14}{numbers}{row.num_seen:>10}{row.num_misplaced:>11}", flush=True)
+        table.add(*astuple(row))
     return 0 if holds else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(CorrectnessConfig, description=__doc__)))
+    run(main, CorrectnessConfig, __doc__)

@@ -1,7 +1,7 @@
-"""What does it cost to measure in a process of its own?
+"""Cost of measuring in a process of its own.
 
-The same random placements are measured in this process and in a worker, in turns. What is
-neither compiling nor running is the cost of either way; they are compared placement by
+The same random placements are measured in this process and in a worker, in turns. The cost of
+either way is the time that is neither compiling nor running; the costs are compared placement by
 placement. Run it with::
 
     python -m device_placement.benchmarks.isolation
@@ -10,59 +10,45 @@ placement. Run it with::
 from __future__ import annotations
 
 import statistics
-import sys
-import time
 from dataclasses import dataclass
 
-import numpy as np
-import tyro
-
-from device_placement.agents.placers.baselines import random_assignment
-from device_placement.envs.evaluation import Evaluator, single_assignments
-from device_placement.envs.factory import make_evaluator
-from device_placement.envs.measuring.machine import describe_machine
+from device_placement.benchmarks.study import (
+    OneModelConfig,
+    measuring_each,
+    random_placements,
+    run,
+    timed,
+)
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.timing import median_interval
 
 LIMIT_S = 0.01
+WAYS = {name: MeasureConfig(isolation=name) for name in ("none", "process")}
 
 
 @dataclass(frozen=True)
-class IsolationConfig:
-    """What to measure."""
+class IsolationConfig(OneModelConfig):
+    """Options of the study."""
 
-    model: str = "resnet50"
-    """Model, as load_model takes it."""
-    devices: str = "auto"
-    """Devices, as everywhere."""
     placements: int = 30
     """Random placements."""
-    seed: int = 0
-    """Seed of the placements."""
 
 
 def cost_s(evaluator: Evaluator, assignment: list[int]) -> float:
-    """What an evaluation takes besides compiling and running, in seconds."""
-    start = time.perf_counter()
-    found = evaluator.evaluate(assignment)
-    return time.perf_counter() - start - found.compile_s - found.run_s
+    """Return the seconds of an evaluation that are neither compiling nor running."""
+    found, spent_s = timed(evaluator.evaluate, assignment)
+    return spent_s - found.compile_s - found.run_s
 
 
 def main(config: IsolationConfig) -> int:
     """Print both costs and their difference; 1 when that is above 10 ms."""
-    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
-    evaluators = {
-        name: make_evaluator(config.model, config.devices, isolation=name, store=None)
-        for name in ("none", "process")
-    }
-    for evaluator in evaluators.values():  # starts the worker and fixes the reference
-        for single in single_assignments(evaluator).values():
-            evaluator.evaluate(single)
-    generator = np.random.default_rng(config.seed)
-    costs: dict[str, list[float]] = {name: [] for name in evaluators}
-    for _ in range(config.placements):
-        assignment = random_assignment(evaluators["none"].coarse, generator)
-        for name, evaluator in evaluators.items():
-            costs[name].append(cost_s(evaluator, assignment))
+    costs: dict[str, list[float]] = {name: [] for name in WAYS}
+    with measuring_each(config, WAYS) as evaluators:
+        coarse = evaluators["none"].coarse
+        for assignment in random_placements(coarse, config.placements, config.seed):
+            for name, evaluator in evaluators.items():
+                costs[name].append(cost_s(evaluator, assignment))
     differences = [own - none for none, own in zip(costs["none"], costs["process"], strict=True)]
     low, high = median_interval(differences)
     for name, values in costs.items():
@@ -73,4 +59,4 @@ def main(config: IsolationConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(IsolationConfig, description=__doc__)))
+    run(main, IsolationConfig, __doc__)

@@ -1,34 +1,30 @@
-"""Into how many groups do the agents that learn groups part a model, while they are trained?
+"""Number of groups that graph-parsing agents form during training.
 
 The code that was published with HSDAG merges until a connected graph is a few groups, often one,
-and then nothing but single devices can be tried. Run it with::
+and then only single devices can be tried. Run it with::
 
     python -m device_placement.benchmarks.learned_groups --out groups.csv --figure groups.png
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from device_placement.agents.presets import PRESETS
 from device_placement.agents.runs.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
 from device_placement.agents.training.algorithms import make_algorithm
 from device_placement.agents.training.callbacks import SearchCallback
 from device_placement.agents.training.policy_file import PolicyCard
+from device_placement.benchmarks.study import print_table, progress, run, write_records
 from device_placement.benchmarks.suite.problems import open_problem, problems_of
-from device_placement.benchmarks.suite.results import write_lines
 from device_placement.benchmarks.suite.suites import Problem
 from device_placement.envs.errors import choose
-from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.rendering.style import OTHERS, new_figure
-from device_placement.envs.rendering.text import align
 
 PARTS, WINDOW = 100, 10  # of a training; of these, how many are its beginning and its end
 HEAD = "preset,problem,groups,first 10 %,last 10 %,proposals,stayed at one"
@@ -38,7 +34,7 @@ Stayed at one: trainings with a hundredth in which every proposal was one group.
 
 @dataclass(frozen=True)
 class LearnedGroupsConfig:
-    """What to train."""
+    """Options of the study."""
 
     presets: tuple[str, ...] = ("hsdag", "hsdag_ppo")
     """Presets that learn groups."""
@@ -69,7 +65,7 @@ class Part:
 
 
 class GroupCounter(SearchCallback):
-    """Keeps the number of learned groups of each proposal, too."""
+    """Search callback that also keeps the number of learned groups of each proposal."""
 
     def __init__(self, recorder: RecordingEvaluator) -> None:
         super().__init__([recorder])
@@ -82,7 +78,7 @@ class GroupCounter(SearchCallback):
 
 
 def train(name: str, label: str, problem: Problem, seed: int, budget: int) -> list[Part]:
-    """One training, in parts; fewer than `PARTS` where it has fewer proposals."""
+    """Train once; return its parts, fewer than `PARTS` where it has fewer proposals."""
     evaluator = open_problem(problem)
     recorder = RecordingEvaluator(evaluator, budget)
     recorder.evaluate_singles()
@@ -97,7 +93,7 @@ def train(name: str, label: str, problem: Problem, seed: int, budget: int) -> li
 
 
 def row_of(runs: Sequence[Sequence[Part]]) -> tuple[str, ...]:
-    """The trainings of a preset on a problem, as a row of the table."""
+    """Summarise the trainings of a preset on a problem as a row of the table."""
     first, cells = runs[0][0], []
     for window in (slice(0, WINDOW), slice(-WINDOW, None)):
         parts = [part for run in runs for part in run[window]]
@@ -109,16 +105,16 @@ def row_of(runs: Sequence[Sequence[Part]]) -> tuple[str, ...]:
 
 
 def draw(runs: Sequence[Sequence[Part]], path: str) -> None:
-    """A panel a problem, a colour a preset, a line a training with its range behind it."""
+    """Draw a panel a problem, a colour a preset, a line a training with its range behind it."""
     presets = list(dict.fromkeys(run[0].preset for run in runs))
     problems = list(dict.fromkeys(run[0].problem for run in runs))
     figure = new_figure(4 * len(problems), 3.8)
     panels = figure.subplots(1, len(problems), squeeze=False)[0]
-    for run in runs:
-        first, axes = run[0], panels[problems.index(run[0].problem)]
+    for one in runs:
+        first, axes = one[0], panels[problems.index(one[0].problem)]
         colour = OTHERS[presets.index(first.preset)]
-        ends, means = [part.proposals for part in run], [part.mean for part in run]
-        span = [part.fewest for part in run], [part.most for part in run]
+        ends, means = [part.proposals for part in one], [part.mean for part in one]
+        span = [part.fewest for part in one], [part.most for part in one]
         axes.fill_between(ends, *span, color=colour, alpha=0.15, linewidth=0)
         axes.plot(ends, means, color=colour, linewidth=1.2, label=first.preset)
         axes.axhline(first.groups, color="black", linestyle=":", label="groups of the model")
@@ -133,8 +129,6 @@ def draw(runs: Sequence[Sequence[Part]], path: str) -> None:
 
 def main(config: LearnedGroupsConfig) -> int:
     """Train, write what was asked for, and print the table."""
-    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
-    print(f"{config}\n", flush=True)
     torch.set_num_threads(1)
     known = {name: one for name, one in PRESETS.items() if one.policy == "parsing"}
     rows, runs = [tuple(HEAD.split(","))], list[list[Part]]()
@@ -143,16 +137,16 @@ def main(config: LearnedGroupsConfig) -> int:
     for name in config.presets:
         for label, problem in problems_of(config.suite).items():
             mine = [train(name, label, problem, s, config.budget) for s in range(config.seeds)]
-            print(f"{name}, {label}: trained", file=sys.stderr, flush=True)
+            progress(f"{name}, {label}: trained")
             rows, runs = [*rows, row_of(mine)], runs + mine
-    print("\n".join(align(rows, right=range(2, 7))), NOTE, sep="\n\n")
+    print_table(rows, right=range(2, 7))
+    print(f"\n{NOTE}")
     if config.out:
-        names = [field.name for field in fields(Part)]
-        write_lines(config.out, names, (astuple(part) for run in runs for part in run))
+        write_records(config.out, Part, [part for one in runs for part in one])
     if config.figure:
         draw(runs, config.figure)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(LearnedGroupsConfig, description=__doc__)))
+    run(main, LearnedGroupsConfig, __doc__)

@@ -1,4 +1,4 @@
-"""What is proven, and how soon: exact placers on the paper's machine and on public workloads.
+"""Time that exact placers take to prove optima, on the paper's machine and on public workloads.
 
 Run it with::
 
@@ -8,18 +8,14 @@ Run it with::
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from device_placement.agents.placers import make_placer
 from device_placement.agents.placers.base import PlacerResult
+from device_placement.benchmarks.study import ModelsConfig, print_table, progress, run
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.factory import make_evaluator
-from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.rendering.text import align
 from device_placement.envs.simulation.schedule import SCHEDULES
 from device_placement.envs.simulation.workloads import load_workload
 
@@ -27,22 +23,20 @@ HEADER = ("problem", "schedule", "placer", "ms", "bound ms", "gap", "s")
 
 
 @dataclass(frozen=True)
-class OptimalityConfig:
-    """What to solve."""
+class OptimalityConfig(ModelsConfig):
+    """Options of the study; the models are solved on the paper's machine."""
 
-    models: tuple[str, ...] = ("resnet50", "inception_v3", "bert_base")
-    """Models on the paper's machine."""
     data: str = ""
     """Folder of dnn-partitioning inference inputs (.json), each solved with and without contiguity;
     none by default."""
     time_limit_s: float = 60.0
-    """What constraint programming may take for each problem."""
+    """Limit of constraint programming for each problem."""
 
 
 def solve(
     name: str, schedule: str, placer: str, evaluator: Evaluator, **options: float
 ) -> tuple[str, ...]:
-    """One line of the table; the second of two runs, so that nothing is compiled meanwhile."""
+    """Solve a problem twice and return the table's line of the second run: the first compiles."""
     found: PlacerResult = make_placer(placer, **options).place(evaluator, 100, 0)
     if placer != "cp_sat":
         found = make_placer(placer, **options).place(evaluator, 100, 0)
@@ -55,8 +49,6 @@ def solve(
 
 def main(config: OptimalityConfig) -> int:
     """Print a line a problem and placer."""
-    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
-    print(f"{config}\n", flush=True)
     limit = {"time_limit_s": config.time_limit_s}
     rows: list[tuple[str, ...]] = [HEADER]
     for model in config.models:
@@ -67,15 +59,15 @@ def main(config: OptimalityConfig) -> int:
             if schedule == "sequential":
                 rows.append(solve(model, schedule, "min_cut", evaluator))
             rows.append(solve(model, schedule, "cp_sat", evaluator, **limit))
-            print(*rows[-1], flush=True, file=sys.stderr)
+            progress(*rows[-1])
     for path in sorted(Path(config.data).glob("*inference.json")) if config.data else ():
         workload = load_workload(path).evaluator("max_load")
         for placer, options in (("contiguous", {}), ("cp_sat", limit)):
             rows.append(solve(path.stem, "max_load", placer, workload, **options))
-            print(*rows[-1], flush=True, file=sys.stderr)
-    print("\n".join(align(rows, right=(3, 4, 5, 6))))
+            progress(*rows[-1])
+    print_table(rows, right=(3, 4, 5, 6))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(OptimalityConfig, description=__doc__)))
+    run(main, OptimalityConfig, __doc__)

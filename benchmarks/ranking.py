@@ -1,7 +1,7 @@
-"""Does the default measurement order two placements rightly, and what does it cost?
+"""Share of pairs of placements that a measurement orders rightly, and what it costs.
 
-It finds the true times of random placements by long measurements in turns, draws pairs that
-differ by at least 5 %, and measures both of each pair anew in two ways: with the default
+The study finds the true times of random placements by long measurements in turns, draws pairs
+that differ by at least 5 %, and measures both of each pair again in two ways: with the default
 settings, and with the naive protocol of the field (read the model, compile, 10 runs, mean of
 the last 5). Run it with::
 
@@ -11,22 +11,18 @@ the last 5). Run it with::
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
+from device_placement.benchmarks.study import OneModelConfig, measuring_each, run, timed
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import single_assignments
-from device_placement.envs.factory import make_evaluator
-from device_placement.envs.measuring.bench import Entry
-from device_placement.envs.measuring.compare import Contender, compare
-from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.compare import compare, placed
+from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.program import seeded_inputs
 from device_placement.envs.models.loading import save_model
@@ -37,13 +33,9 @@ PASSES = 2  # compiles that a true time is taken over
 
 
 @dataclass(frozen=True)
-class RankingConfig:
-    """What to order."""
+class RankingConfig(OneModelConfig):
+    """Options of the study."""
 
-    model: str = "resnet50"
-    """Model, as load_model takes it."""
-    devices: str = "auto"
-    """Devices, as everywhere."""
     placements: int = 24
     """Random placements."""
     pairs: int = 40
@@ -52,12 +44,10 @@ class RankingConfig:
     """Least relative difference of the true times in a pair."""
     rounds: int = 20
     """Samples of each compile of a placement for its true time."""
-    seed: int = 0
-    """Seed of placements and pairs."""
 
 
 def draw_placements(evaluator: OpenVINOEvaluator, config: RankingConfig) -> list[list[int]]:
-    """Random placements, from nearly all on one device to nearly all on the other."""
+    """Draw placements, from nearly all on one device to nearly all on the other."""
     generator = np.random.default_rng(config.seed)
     groups = evaluator.coarse.num_groups
     shares = generator.uniform(0, 1, config.placements)
@@ -67,14 +57,14 @@ def draw_placements(evaluator: OpenVINOEvaluator, config: RankingConfig) -> list
 def true_ratios(
     evaluator: OpenVINOEvaluator, assignments: Sequence[Sequence[int]], config: RankingConfig
 ) -> list[float]:
-    """The time of each placement over that of the first single, by long measurement."""
+    """Measure for long the time of each placement over that of the first single."""
     ratios: list[list[float]] = [[] for _ in assignments]
     single = next(iter(single_assignments(evaluator).values()))
     for _ in range(PASSES):
         for first in range(0, len(assignments), BATCH):
             batch = range(first, min(first + BATCH, len(assignments)))
             named = {str(number): assignments[number] for number in batch} | {"single": single}
-            entries = [Contender(name, _entry(evaluator, one)) for name, one in named.items()]
+            entries = [placed(evaluator, name, one) for name, one in named.items()]
             found = compare(evaluator, entries, rounds=config.rounds, max_seconds=600.0)
             for number in batch:
                 own, base = found[str(number)].samples_s, found["single"].samples_s
@@ -83,7 +73,7 @@ def true_ratios(
 
 
 def draw_pairs(ratios: Sequence[float], config: RankingConfig) -> list[tuple[int, int]]:
-    """Random pairs that differ enough, the faster one first.
+    """Draw pairs that differ enough, the faster one first.
 
     Raises:
         DevicePlacementError: when there are too few.
@@ -105,66 +95,59 @@ def draw_pairs(ratios: Sequence[float], config: RankingConfig) -> list[tuple[int
 
 
 def naive_timer(evaluator: OpenVINOEvaluator, path: Path) -> Callable[[Sequence[int]], float]:
-    """Read the model, compile, run 10 times, mean of the last 5; in seconds."""
+    """Return what reads the model, compiles, runs 10 times: mean of the last 5, in seconds."""
 
     def measure(assignment: Sequence[int]) -> float:
         placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
         model = evaluator.core.read_model(path)
         placement.set_affinities(model)
         compiled = evaluator.core.compile_model(model, placement.hetero_name)
-        inputs, times = seeded_inputs(compiled), []
-        for _ in range(10):
-            start = time.perf_counter()
-            compiled(inputs)
-            times.append(time.perf_counter() - start)
-        return statistics.mean(times[5:])
+        inputs = seeded_inputs(compiled)
+        return statistics.mean([timed(compiled, inputs)[1] for _ in range(10)][5:])
 
     return measure
 
 
-def main(config: RankingConfig) -> int:
-    """Print what share of the pairs each way orders rightly, and the time it took."""
-    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
-    print(f"{config}\n", flush=True)
-    evaluator = make_evaluator(config.model, config.devices, remeasure=True, store=None)
-    assert isinstance(evaluator, OpenVINOEvaluator)
-    for single in single_assignments(evaluator).values():  # the best so far, as in a search
-        evaluator.evaluate(single)
-    assignments = draw_placements(evaluator, config)
-    ratios = true_ratios(evaluator, assignments, config)
-    pairs = draw_pairs(ratios, config)
-    gaps = sorted(ratios[slower] / ratios[faster] - 1 for faster, slower in pairs)
-    print(
-        f"true times {min(ratios):.2f} to {max(ratios):.2f} of the first single; the pairs differ "
-        f"by {100 * gaps[0]:.1f} to {100 * gaps[-1]:.1f} %, median "
-        f"{100 * statistics.median(gaps):.1f} %"
-    )
+def order_pairs(
+    evaluator: OpenVINOEvaluator, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> None:
+    """Measure pairs of placements, the faster one first, in both ways, and print the results."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         save_model(evaluator.model, path)
-        naive = naive_timer(evaluator, path)
         ways: dict[str, Callable[[Sequence[int]], float]] = {
             "paired": lambda assignment: evaluator.evaluate(assignment).time_s,
-            "naive": naive,
+            "naive": naive_timer(evaluator, path),
         }
         right, spent_s = dict.fromkeys(ways, 0), dict.fromkeys(ways, 0.0)
         for faster, slower in pairs:
             for name, measure in ways.items():
-                start = time.perf_counter()
-                times = measure(assignments[slower]), measure(assignments[faster])
-                spent_s[name] += time.perf_counter() - start
-                right[name] += times[0] > times[1]
+                slower_s, slower_spent_s = timed(measure, slower)
+                faster_s, faster_spent_s = timed(measure, faster)
+                spent_s[name] += slower_spent_s + faster_spent_s
+                right[name] += slower_s > faster_s
     for name in ways:
         each_s = spent_s[name] / (2 * len(pairs))
         print(f"{name:<7} {right[name]} of {len(pairs)} pairs right, {each_s:.3f} s a placement")
     print(f"paired takes {spent_s['paired'] / spent_s['naive']:.2f} times as long as naive")
+
+
+def main(config: RankingConfig) -> int:
+    """Print what share of the pairs each way orders rightly, and the time it took."""
+    with measuring_each(config, {"paired": MeasureConfig(remeasure=True)}) as evaluators:
+        evaluator = evaluators["paired"]  # knows the singles' times, as in a search
+        assignments = draw_placements(evaluator, config)
+        ratios = true_ratios(evaluator, assignments, config)
+        pairs = draw_pairs(ratios, config)
+        gaps = sorted(100 * (ratios[slower] / ratios[faster] - 1) for faster, slower in pairs)
+        print(
+            f"true times {min(ratios):.2f} to {max(ratios):.2f} of the first single; the pairs "
+            f"differ by {gaps[0]:.1f} to {gaps[-1]:.1f} %, median {statistics.median(gaps):.1f} %"
+        )
+        chosen = [(assignments[faster], assignments[slower]) for faster, slower in pairs]
+        order_pairs(evaluator, chosen)
     return 0
 
 
-def _entry(evaluator: OpenVINOEvaluator, assignment: Sequence[int]) -> Entry:
-    placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
-    return Entry(placement.hetero_name, bytes(placement.op_devices))
-
-
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(RankingConfig, description=__doc__)))
+    run(main, RankingConfig, __doc__)

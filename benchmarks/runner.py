@@ -35,11 +35,7 @@ from device_placement.benchmarks.suite.results import (
 from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem
 from device_placement.benchmarks.suite.task import Task, run_task, trace_path
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.measuring.config import (
-    MeasureConfig,
-    make_measure_config,
-    measure_options,
-)
+from device_placement.envs.measuring.config import MeasureConfig, make_measure_config
 from device_placement.envs.rendering.text import count
 
 ALL = "all"
@@ -133,7 +129,7 @@ def all_tasks(
     placers = tuple(name for name in placers if name != ALL)
     for name in placers:
         find_algorithm(name)
-    measuring = make_measure_config(measure_options(config))
+    measuring = make_measure_config(config)
     return [
         Task(
             suite,

@@ -1,51 +1,46 @@
-"""What takes how long on graphs of 100 to 100,000 ops?
+"""Time of coarsening, features, evaluation and training on graphs of 100 to 100,000 ops.
 
 Run it with::
 
     python -m device_placement.benchmarks.scale --figure scale.png
 
-Graphs are random and in layers. Coarsening makes few groups of them; all else is shown for graphs
-whose every op is a group, and for those few groups.
+Graphs are random and in layers. Coarsening makes few groups of them; the other steps are timed with
+every op a group, and with those few groups.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from device_placement.agents.training.algorithms import make_algorithm
 from device_placement.agents.training.policy_file import PolicyCard
+from device_placement.benchmarks.study import print_table, progress, run, timed, write_records
 from device_placement.benchmarks.suite.random_graphs import PREFIX, layered_evaluator, layered_graph
-from device_placement.benchmarks.suite.results import write_lines
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.features import group_features
-from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.rendering.style import OTHERS, new_figure, plain_axes
-from device_placement.envs.rendering.text import align
 
 STEPS = ("coarsening", "features", "evaluation", "training step")
 
 
 @dataclass(frozen=True)
 class ScaleConfig:
-    """What is timed."""
+    """Options of the study."""
 
     ops: tuple[int, ...] = (100, 316, 1000, 3162, 10_000, 31_623, 100_000)
     """Sizes of the graphs."""
     max_groups: int = 256
-    """What coarsening makes of them."""
+    """Most groups that coarsening makes of them."""
     repetitions: int = 5
     """Times that each is timed; the median counts. One where it takes longer than ten seconds."""
     preset: str = "nodewise_ppo"
-    """Who is trained."""
+    """Preset that is trained."""
     train_up_to: int = 10_000
     """Groups with which a step of a training is timed at most; more take too much memory."""
     schedule: str = "concurrent"
@@ -67,19 +62,17 @@ class Line:
 
 
 def median_s(function: Callable[[], Any], repetitions: int) -> float:
-    """The median time of a call, after one that is not counted where it is short."""
+    """Return the median time of a call, after one that is not counted where it is short."""
     times = []
     for number in range(repetitions + 1):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
+        times.append(timed(function)[1])
         if number == 0 and times[0] > 10.0:
             return times[0]
     return statistics.median(times[1:])
 
 
 def time_size(ops: int, config: ScaleConfig) -> list[Line]:
-    """All times of a graph of so many ops."""
+    """Time each step on a graph with this number of ops."""
     lines = []
     graph = layered_graph(ops, devices=("CPU", "GPU"))
 
@@ -103,7 +96,7 @@ def time_size(ops: int, config: ScaleConfig) -> list[Line]:
 
 
 def draw(lines: Sequence[Line]) -> Any:
-    """Seconds against ops, both as logarithms; dashed: of few groups."""
+    """Draw seconds against ops, both as logarithms; dashed: of few groups."""
     figure = new_figure(7.5, 4.8)
     axes = figure.add_subplot()
     for colour, step in zip(OTHERS, STEPS, strict=False):
@@ -126,25 +119,23 @@ def draw(lines: Sequence[Line]) -> Any:
 
 def main(config: ScaleConfig) -> int:
     """Print a table, and write what was asked for."""
-    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
-    print(f"{config}\n", flush=True)
     torch.set_num_threads(1)
     lines = []
     for ops in config.ops:
         lines += time_size(ops, config)
-        print(f"{ops} ops timed", file=sys.stderr, flush=True)
+        progress(f"{ops} ops timed")
     cells = {(one.ops, one.groups, one.step): f"{1e3 * one.seconds:.3g}" for one in lines}
     table = [("ops", "groups", *(f"{step}, ms" for step in STEPS))]
     for ops, groups in dict.fromkeys((one.ops, one.groups) for one in lines):
         found = (cells.get((ops, groups, step), "-") for step in STEPS)
         table.append((str(ops), str(groups), *found))
-    print("\n".join(align(table, right=range(6))))
+    print_table(table, right=range(6))
     if config.out:
-        write_lines(config.out, [field.name for field in fields(Line)], map(astuple, lines))
+        write_records(config.out, Line, lines)
     if config.figure:
         draw(lines).savefig(config.figure, dpi=100)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(ScaleConfig, description=__doc__)))
+    run(main, ScaleConfig, __doc__)

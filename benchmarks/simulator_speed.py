@@ -1,4 +1,4 @@
-"""How fast is the simulator, alone and in environments, and how does its time grow with the ops.
+"""Speed of the simulator, alone and in environments, and its growth with the number of ops.
 
 Run it with::
 
@@ -17,8 +17,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.simulation.costs import FREE, Costs
+from device_placement.benchmarks.study import LiveTable, judge
+from device_placement.envs.costs import FREE, Costs
 from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
 from device_placement.envs.simulation.workloads import load_workload
 
@@ -56,7 +56,7 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to time."""
+    """Extent of the study."""
 
     repeats: int = 9  # of everything, less where they take long
     batch: int = 1024  # too many for the processor to learn their branches by heart
@@ -75,37 +75,37 @@ def run(data: str = "", seed: int = 0, effort: Effort | None = None) -> int:
     """
     effort = effort or Effort()
     generator = np.random.default_rng(seed)
-    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
     print(f"processor time, quickest of {effort.repeats}; load {os.getloadavg()[0]:.1f}\n")
-    print("placements/s           ops  schedule alone  from rows  target")
+    columns = "placements/s:<16", "ops:>10", "schedule alone:>16,.0f", "from rows:>11,.0f"
+    table = LiveTable(*columns, "  target:<1")
     for target in TARGETS:
         costs = target_costs(target, data, generator)
         for schedule in SCHEDULES:
             alone, rows = placement_rates(costs, schedule, generator, effort)
             wanted = target.placements_per_s.get(schedule)
-            print(
-                f"{schedule:<16}{costs.num_groups:>10}{alone:>16,.0f}{rows:>11,.0f}"
-                f"{'' if wanted is None else _judge(alone >= wanted, f'{wanted:,.0f}')}"
-            )
+            judged = "" if wanted is None else judge(alone >= wanted, f"{wanted:,.0f}")
+            table.add(schedule, costs.num_groups, alone, rows, f"  {judged}")
     rate = vector_steps_per_s(effort)
-    print(f"\n{effort.num_envs} copies of ResNet-50, assign: {rate:,.0f} steps/s", end="")
-    print(_judge(rate >= VECTOR_STEPS_PER_S, f"{VECTOR_STEPS_PER_S:,.0f}"))
+    judged = judge(rate >= VECTOR_STEPS_PER_S, f"{VECTOR_STEPS_PER_S:,.0f}")
+    print(f"\n{effort.num_envs} copies of ResNet-50, assign: {rate:,.0f} steps/s  {judged}")
     for checker in (True, False):
         step_us = single_step_us(checker, effort)
         label = "with" if checker else "without"
-        print(f"one ResNet-50, {label} Gymnasium's checker: {step_us:.0f} us/step", end="")
-        print(_judge(step_us <= SINGLE_US, f"{SINGLE_US:.0f}"))
-    print("\nus/placement  " + "".join(f"{ops:>10,}" for ops in effort.growth) + "  slope")
+        judged = judge(step_us <= SINGLE_US, f"{SINGLE_US:.0f}")
+        print(f"one ResNet-50, {label} Gymnasium's checker: {step_us:.0f} us/step  {judged}")
+    print()
+    sizes = (f"{ops:,}:>10.2f" for ops in effort.growth)
+    table = LiveTable("us/placement:<14", *sizes, "slope:>7.2f", "  target:<1")
     for schedule in SCHEDULES:
         times = growth(schedule, seed, effort)
         slope = log_log_slope(effort.growth, times)
-        columns = "".join(f"{1e6 * one:>10.2f}" for one in times)
-        print(f"{schedule:<14}{columns}{slope:>7.2f}{_judge(slope <= MAX_SLOPE, str(MAX_SLOPE))}")
+        judged = judge(slope <= MAX_SLOPE, str(MAX_SLOPE))
+        table.add(schedule, *(1e6 * one for one in times), slope, f"  {judged}")
     return 0
 
 
 def target_costs(target: SpeedTarget, data: str, generator: np.random.Generator) -> Costs:
-    """The costs of its file on a CPU and three accelerators, or of a random graph of its size."""
+    """Load the costs of its file on a CPU and three accelerators, or draw some of its size."""
     if not data:
         return layered_costs(target.num_ops, generator)
     loaded = load_workload(Path(data) / target.file, accelerators=NUM_DEVICES - 1)
@@ -113,7 +113,7 @@ def target_costs(target: SpeedTarget, data: str, generator: np.random.Generator)
 
 
 def layered_costs(num_ops: int, generator: np.random.Generator, width: int = 10) -> Costs:
-    """Random costs of layers of ops, each fed by one or two of the layer before."""
+    """Draw costs of layers of ops, each fed by one or two of the layer before."""
     consumer = np.arange(width, num_ops)
     consumer = np.append(consumer, consumer[generator.random(consumer.size) < 0.3])
     producer = (consumer // width - 1) * width + generator.integers(0, width, consumer.size)
@@ -139,7 +139,7 @@ def layered_costs(num_ops: int, generator: np.random.Generator, width: int = 10)
 def placement_rates(
     costs: Costs, schedule: str, generator: np.random.Generator, effort: Effort
 ) -> tuple[float, float]:
-    """Placements a second: of the schedule alone, and of `schedule_times` with every rule."""
+    """Time placements a second: the schedule alone, and `schedule_times` with every rule."""
     shape = effort.batch, costs.num_groups
     rows = generator.integers(0, costs.num_devices, shape, dtype=np.uint8)
     columns = np.ascontiguousarray(rows.T)
@@ -149,7 +149,7 @@ def placement_rates(
 
 
 def vector_steps_per_s(effort: Effort) -> float:
-    """Steps a second of native copies, their resets included in the time but not counted."""
+    """Time steps a second of native copies; resets take part of the time but do not count."""
     envs: Any = gym.make_vec(NAME, effort.num_envs, "vector_entry_point", horizon=HORIZON)
     envs.action_space.seed(0)
     actions = [envs.action_space.sample() for _ in range(HORIZON)]
@@ -163,7 +163,7 @@ def vector_steps_per_s(effort: Effort) -> float:
 
 
 def single_step_us(checker: bool, effort: Effort) -> float:
-    """Microseconds of a step of one environment through `gym.make`, resets left out."""
+    """Time a step of one environment of `gym.make` in microseconds, without resets."""
     env: Any = gym.make(NAME, horizon=10**9, disable_env_checker=not checker)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(effort.steps)]
@@ -177,7 +177,7 @@ def single_step_us(checker: bool, effort: Effort) -> float:
 
 
 def growth(schedule: str, seed: int, effort: Effort) -> list[float]:
-    """Seconds of a placement of each number of ops."""
+    """Time a placement of each number of ops, in seconds."""
     times = []
     for num_ops in effort.growth:
         generator = np.random.default_rng(seed)
@@ -190,7 +190,7 @@ def growth(schedule: str, seed: int, effort: Effort) -> list[float]:
 
 
 def log_log_slope(sizes: Sequence[int], times: Sequence[float]) -> float:
-    """The exponent of the power of the size that fits the times best.
+    """Fit a power of the size to the times, and return its exponent.
 
     >>> round(log_log_slope([1, 10, 100], [2.0, 20.0, 200.0]), 6)
     1.0
@@ -199,9 +199,9 @@ def log_log_slope(sizes: Sequence[int], times: Sequence[float]) -> float:
 
 
 def quickest_s(call: Callable[[], object], repeats: int) -> float:
-    """Processor seconds of the quickest of some calls, behind one that is not timed.
+    """Return the processor seconds of the quickest of some calls, after one that is not timed.
 
-    Processor time and the quickest call, as neighbours on the machine only ever slow down.
+    Processor time and the quickest call, as other processes on the machine only ever slow down.
     """
     call()
     times: list[float] = []
@@ -210,7 +210,3 @@ def quickest_s(call: Callable[[], object], repeats: int) -> float:
         call()
         times.append(time.process_time() - start)
     return min(times)
-
-
-def _judge(holds: bool, target: str) -> str:
-    return f"  {'reaches' if holds else 'MISSES'} {target}"

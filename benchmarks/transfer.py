@@ -1,21 +1,18 @@
-"""What does a policy know of a model that it has not seen? Zero-shot, fine-tuned, from scratch.
+"""Transfer of policies to a model that they have not seen: zero-shot and fine-tuned.
 
 A policy learns on some models together, then places another one: greedily, and as the best of
-some draws, without training on it; then after a little training on it. Beside stand the same
-training from scratch, and searches with as many evaluations. Run it with::
+some draws, without training on it; then after a little training on it. The study compares it with
+the same training from scratch, and with searches of as many evaluations. Run it with::
 
     python -m device_placement.benchmarks.transfer
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
 
 from device_placement.agents.runs.recording import Budget, RecordingEvaluator
 from device_placement.agents.training.algorithms import greedy_assignment, make_algorithm
@@ -24,15 +21,14 @@ from device_placement.agents.training.policy_file import PolicyCard, load_policy
 from device_placement.agents.training.preset_placer import named_search
 from device_placement.agents.training.sampling import best_of_samples, last_horizon
 from device_placement.benchmarks.report.tables import gap_cell
-from device_placement.envs.evaluation import single_assignments
+from device_placement.benchmarks.study import evaluate_singles, progress, run
 from device_placement.envs.factory import make_evaluator
-from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
 
 @dataclass(frozen=True)
 class TransferConfig:
-    """What to learn on, and what to place."""
+    """Options of the study."""
 
     presets: tuple[str, ...] = ("nodewise_ppo", "hsdag_ppo", "gdp")
     """Policies whose weights fit any model."""
@@ -55,16 +51,14 @@ class TransferConfig:
     seeds: int = 3
     """Trainings of each kind."""
     time_limit_s: float = 60.0
-    """What the exact solver may take for the optimum."""
+    """Limit of the exact solver for the optimum."""
 
 
 def simulator(model: str, config: TransferConfig) -> SimulatedEvaluator:
-    """The evaluator of a model."""
-    evaluator = make_evaluator(
+    """Make the evaluator of a model."""
+    return make_evaluator(
         model, evaluator="simulator", hardware=config.hardware, schedule=config.schedule
     )
-    assert isinstance(evaluator, SimulatedEvaluator)
-    return evaluator
 
 
 def pretrain(preset: str, seed: int, path: Path, config: TransferConfig) -> None:
@@ -80,7 +74,7 @@ def pretrain(preset: str, seed: int, path: Path, config: TransferConfig) -> None
 
 
 def transferred(preset: str, seed: int, path: Path, config: TransferConfig) -> dict[str, float]:
-    """The seconds of what a saved policy makes of the model that it has not seen."""
+    """Place the model that a saved policy has not seen; return the seconds of each way."""
     evaluator = simulator(config.test, config)
     card = PolicyCard.of(preset, None, [evaluator])
     algorithm = load_policy(path, card.make_env(evaluator), seed)
@@ -99,7 +93,7 @@ def transferred(preset: str, seed: int, path: Path, config: TransferConfig) -> d
 
 
 def compare(config: TransferConfig) -> dict[str, list[float]]:
-    """The seconds of each way, one a seed."""
+    """Return the seconds of each way, one a seed."""
     times: dict[str, list[float]] = {}
     target = simulator(config.test, config)
 
@@ -116,7 +110,7 @@ def compare(config: TransferConfig) -> dict[str, list[float]]:
             scratch = named_search(preset).place(target, config.finetune, seed)
             found[f"from scratch, best of {config.finetune}"] = scratch.time_s
             add({f"{preset}, {label}": time_s for label, time_s in found.items()})
-            print(f"seed {seed}: {preset} has learned", file=sys.stderr, flush=True)
+            progress(f"seed {seed}: {preset} has learned")
         for name in config.beside:
             found_s = named_search(name).place(target, config.finetune, seed).time_s
             add({f"{name}, best of {config.finetune}": found_s})
@@ -125,11 +119,9 @@ def compare(config: TransferConfig) -> dict[str, list[float]]:
 
 def main(config: TransferConfig) -> int:
     """Print a table."""
-    print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
-    print(f"{config}\n", flush=True)
     target = simulator(config.test, config)
     exact = named_search("cp_sat", time_limit_s=config.time_limit_s).place(target, 10, 0)
-    singles = [target.evaluate(one).time_s for one in single_assignments(target).values()]
+    singles = [one.time_s for one in evaluate_singles(target)]
     times = compare(config)
     print(f"{config.test} after {', '.join(config.train)}; bound {1e3 * exact.bound_s:.4f} ms")
     print("Gap to it in percent, median and quartiles over the seeds, and every seed:\n")
@@ -142,4 +134,4 @@ def main(config: TransferConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(TransferConfig, description=__doc__)))
+    run(main, TransferConfig, __doc__)

@@ -1,7 +1,8 @@
 """Device placement as Gymnasium environments, timed by OpenVINO.
 
-Importing this package registers the environments and little more: the names below are
-loaded when they are first used.
+Importing this package registers the environments, if Gymnasium is installed, and little more:
+the names below are loaded when they are first used. Models and placements need only OpenVINO
+and NumPy.
 
 >>> import gymnasium as gym
 >>> import device_placement.envs
@@ -14,8 +15,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gymnasium.envs.registration import register, registry
-
 if TYPE_CHECKING:
     from device_placement.envs.devices import Device, discover_devices, make_core, parse_devices
     from device_placement.envs.env import DevicePlacementEnv
@@ -26,7 +25,12 @@ if TYPE_CHECKING:
         PlacementError,
         StoreError,
     )
-    from device_placement.envs.evaluation import Evaluation, Evaluator
+    from device_placement.envs.evaluation import (
+        BaseEvaluator,
+        Evaluation,
+        Evaluator,
+        EvaluatorWrapper,
+    )
     from device_placement.envs.factory import make_evaluator
     from device_placement.envs.graph.coarsening import CoarseGraph, coarsen
     from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from device_placement.envs.vector_env import DevicePlacementVectorEnv
 
 _HOMES = {
+    "BaseEvaluator": "evaluation",
     "Claim": "placement",
     "CoarseGraph": "graph.coarsening",
     "ComputationGraph": "graph.computation_graph",
@@ -56,6 +61,7 @@ _HOMES = {
     "Evaluation": "evaluation",
     "EvaluationStore": "measuring.store",
     "Evaluator": "evaluation",
+    "EvaluatorWrapper": "evaluation",
     "HardwareProfile": "simulation.profile",
     "MeasureConfig": "measuring.config",
     "ModelError": "errors",
@@ -80,6 +86,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BaseEvaluator",
     "Claim",
     "CoarseGraph",
     "ComputationGraph",
@@ -91,6 +98,7 @@ __all__ = [
     "Evaluation",
     "EvaluationStore",
     "Evaluator",
+    "EvaluatorWrapper",
     "HardwareProfile",
     "MeasureConfig",
     "ModelError",
@@ -128,6 +136,12 @@ def __dir__() -> list[str]:
 
 
 def _register() -> None:
+    try:
+        from gymnasium.envs.registration import register, registry
+    except ModuleNotFoundError as error:
+        if error.name != "gymnasium":
+            raise
+        return  # models and placements do without it
     entry_point = f"{__name__}.env:DevicePlacementEnv"
     many = f"{__name__}.vector_env:DevicePlacementVectorEnv"
     simulated = {"evaluator": "simulator"}

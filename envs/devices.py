@@ -1,4 +1,4 @@
-"""Devices: what this machine has, further CPU instances, and a core that knows them."""
+"""Devices: names and properties, discovery, and a core that knows further CPU instances."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The environment: an agent proposes a placement, OpenVINO executes it, the clock rewards.
+"""Gymnasium environment: an agent proposes a placement, and its time gives the reward.
 
-A third of this file is the environment's contract, which `help(DevicePlacementEnv)` shows; what the
-steps of Gymnasium's interface are made of lies in files of their own.
+A third of this file is the environment's contract, which `help(DevicePlacementEnv)` shows;
+episodes, formulations and observations have files of their own.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Assignment, Bool
 from device_placement.envs.episode import Baseline, Episode, Incumbent
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
 from device_placement.envs.evaluation import NAN, Evaluation, Evaluator
-from device_placement.envs.factory import make_parts
-from device_placement.envs.formulations import Assignment, unplaced
+from device_placement.envs.factory import EvaluatorOptions, make_parts
+from device_placement.envs.formulations import unplaced
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.features import DEFAULT_BLOCKS
 from device_placement.envs.measuring.validation import Validation, claim_of, validate_placement
-from device_placement.envs.models.normalisation import Shapes
 from device_placement.envs.observation import Observation, observe
 from device_placement.envs.placement import Placement
 from device_placement.envs.rendering.graph import render_picture
@@ -101,20 +100,20 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         devices: what `parse_devices` takes: ``"auto"``, ``"CPU,GPU.0"``, a list; the first
             is the reference.
         formulation: ``assign``, ``construct`` or ``refine``.
-        coarsening: ``fusion``, ``colocation`` or ``none``.
-        max_groups: the most groups to make of one model.
         horizon: steps of an episode in ``assign`` and ``refine``.
         reward: a name of `REWARDS`; the formulation's own by default.
         features: names of the feature blocks.
         start: where ``refine`` starts: a `Placement`, or the path of a saved one.
         evaluator: ``openvino``, ``simulator``, or an `Evaluator` (or a list of them, one a
             model; ``model``, ``devices`` and what follows from them is then not used).
-        input_shapes: static shapes for models of dynamic ones, as `load_model` takes them.
         render_mode: ``text`` or ``rgb_array``.
-        simulating: for the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``,
+        options: passed on to `make_evaluator`. For every evaluator ``coarsening`` (``fusion``,
+            ``colocation`` or ``none``), ``max_groups`` (the most groups to make of one model) and
+            ``input_shapes`` (static shapes for models of dynamic ones, as `load_model` takes
+            them). For the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``,
             ``laptop`` or ``server``) or ``profile`` (a `HardwareProfile` or its file), and
-            ``schedule`` (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``).
-        measuring: how to measure, by the names of `MeasureConfig`: ``objective``
+            ``schedule`` (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``). For
+            OpenVINO ``measuring``, a `MeasureConfig`, or its fields by name: ``objective``
             (``latency`` or ``throughput``), ``timing``, ``tolerance``, ``isolation``,
             ``timeout_s``, ``store``, ``reference``, ``verify``, ``max_output_error`` and others.
 
@@ -146,32 +145,19 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         devices: Any = "auto",
         *,
         formulation: str = "assign",
-        coarsening: str = "fusion",
-        max_groups: int | None = None,
         horizon: int = 20,
         reward: str | None = None,
         features: Sequence[str] = DEFAULT_BLOCKS,
         start: Placement | str | os.PathLike[str] | None = None,
         evaluator: str | Evaluator | Sequence[Evaluator] = "openvino",
-        input_shapes: Shapes | None = None,
         render_mode: str | None = None,
-        **measuring: Any,
+        **options: Unpack[EvaluatorOptions],
     ) -> None:
         if render_mode is not None:
             choose("render mode", render_mode, dict.fromkeys(self.metadata["render_modes"]))
         self.render_mode = render_mode
         self._parts = make_parts(
-            model,
-            devices,
-            formulation=formulation,
-            coarsening=coarsening,
-            max_groups=max_groups,
-            horizon=horizon,
-            reward=reward,
-            features=features,
-            evaluator=evaluator,
-            input_shapes=input_shapes,
-            **measuring,
+            model, devices, evaluator, formulation, horizon, reward, features, **options
         )
         self.evaluators = self._parts.evaluators
         self.layout = self._parts.layout
@@ -230,7 +216,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         terminated, truncated = self._formulation.ends(num_groups, episode.step)
         return self._observe(), reward, terminated, truncated, self._info()
 
-    def action_masks(self) -> NDArray[np.bool_]:
+    def action_masks(self) -> Bool:
         """The actions allowed next, flat: what sb3-contrib's MaskablePPO asks for."""
         return self._formulation.masks(self.coarse.supported, self._episode.step)
 
@@ -309,7 +295,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         """End the measuring processes of the evaluators that this env made."""
         if self._owns_evaluators:
             for evaluator in self.evaluators:
-                getattr(evaluator, "close", lambda: None)()
+                evaluator.close()
         super().close()
 
     def baseline(self) -> Baseline:

@@ -1,4 +1,4 @@
-"""Where an episode stands, and the information that a step gives of it."""
+"""State and `info` of an episode, the baseline of the singles, and incumbent tracking."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Assignment, Float32
 from device_placement.envs.errors import DeviceError, PlacementError
 from device_placement.envs.evaluation import NAN, Evaluation, Evaluator, single_assignments
-from device_placement.envs.formulations import Assignment
 from device_placement.envs.observation import device_features
 
 
-class Numbers(list[int]):
+class ShallowList(list[int]):
     """A list whose deep copy takes no longer than a copy, as nothing in it can change.
 
     SB3's `DummyVecEnv` copies all information deeply in each step, which for hundreds of groups
     took a quarter of a training.
     """
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Numbers:
-        return Numbers(self)
+    def __deepcopy__(self, memo: dict[int, Any]) -> ShallowList:
+        return ShallowList(self)
 
 
 @dataclass
@@ -57,9 +56,9 @@ class Episode:
             "compile_s": shown.compile_s,
             "cached": shown.cached,
             "cut_short": shown.cut_short,
-            "placement": Numbers(self.assignment.tolist()),
+            "placement": ShallowList(self.assignment.tolist()),
             "best_time_s": best_s,
-            "best_placement": Numbers(best),
+            "best_placement": ShallowList(best),
             "output_error": shown.output_error,
             "output_cosine": shown.output_cosine,
         }
@@ -97,7 +96,7 @@ class Baseline:
     reference: int  # the evaluator's own, or the first device whose single is valid
     reference_s: float
     penalty_s: float  # what an invalid placement costs
-    features: NDArray[np.float32]  # (num_devices, 4), part of every observation
+    features: Float32  # (num_devices, 4), part of every observation
 
 
 def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseline:

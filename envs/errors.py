@@ -1,6 +1,6 @@
-"""The errors a user can meet, and the one way to choose by name.
+"""Errors that a user can meet, and lookup of choices by name.
 
-Each message says what was got, what is allowed and what to do.
+Each message says what was given, what is allowed and what to do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What running a placement gave, and who can run one."""
+"""Evaluations of placements, and the `Evaluator` protocol with its base class and wrapper."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+from device_placement.envs.costs import Costs
 from device_placement.envs.devices import Device
+from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.graph.coarsening import CoarseGraph
 
 
@@ -95,7 +97,11 @@ def _to_json(value: Any) -> Any:
 
 
 class Evaluator(Protocol):
-    """Turns placements of one model's groups on some devices into evaluations."""
+    """Turns placements of one model's groups on some devices into evaluations.
+
+    One of your own may inherit from `BaseEvaluator`, and then defines `coarse`, `devices` and
+    `evaluate` only.
+    """
 
     @property
     def coarse(self) -> CoarseGraph:
@@ -109,8 +115,124 @@ class Evaluator(Protocol):
     def reference(self) -> int:
         """The device whose single the others are compared with, if it runs the model."""
 
+    @property
+    def measures(self) -> bool:
+        """Whether OpenVINO runs the placements, so that times vary and can be validated."""
+
+    @property
+    def costs(self) -> Costs | None:
+        """The costs that times are computed from; None where there are none."""
+
+    @property
+    def schedule(self) -> str:
+        """The name in `SCHEDULES` of how costs become a time; empty without costs."""
+
+    @property
+    def store_path(self) -> str:
+        """The file that keeps measurements; empty where nothing is kept."""
+
+    @property
+    def unwrapped(self) -> Evaluator:
+        """The evaluator itself, without those that record what it does."""
+
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Evaluate one device per group, (num_groups,); wrong ones are invalid, not raised."""
+
+    def close(self) -> None:
+        """Release what it holds, such as a measuring process; it may be used again."""
+
+
+class BaseEvaluator:
+    """Defaults for an evaluator that neither measures nor has costs, and holds nothing open."""
+
+    reference = 0
+    measures = False
+    costs: Costs | None = None
+    schedule = ""
+    store_path = ""
+
+    @property
+    def unwrapped(self) -> Self:
+        """The evaluator itself."""
+        return self
+
+    def close(self) -> None:
+        """Do nothing: nothing is held."""
+
+
+class EvaluatorWrapper:
+    """An evaluator around another one, as `gymnasium.Wrapper` is of environments.
+
+    Args:
+        inner: the evaluator to wrap.
+    """
+
+    def __init__(self, inner: Evaluator) -> None:
+        self.inner = inner
+
+    @property
+    def coarse(self) -> CoarseGraph:
+        """The groups that are placed."""
+        return self.inner.coarse
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """(num_devices,) the devices they are placed on."""
+        return self.inner.devices
+
+    @property
+    def reference(self) -> int:
+        """The device whose single the others are compared with."""
+        return self.inner.reference
+
+    @property
+    def measures(self) -> bool:
+        """Whether OpenVINO runs the placements."""
+        return self.inner.measures
+
+    @property
+    def costs(self) -> Costs | None:
+        """The costs that times are computed from."""
+        return self.inner.costs
+
+    @property
+    def schedule(self) -> str:
+        """The name of how costs become a time."""
+        return self.inner.schedule
+
+    @property
+    def store_path(self) -> str:
+        """The file that keeps measurements."""
+        return self.inner.store_path
+
+    @property
+    def unwrapped(self) -> Evaluator:
+        """The innermost evaluator."""
+        return self.inner.unwrapped
+
+    def evaluate(self, assignment: Sequence[int]) -> Evaluation:
+        """Evaluate one device per group, (num_groups,)."""
+        return self.inner.evaluate(assignment)
+
+    def close(self) -> None:
+        """Close the inner evaluator."""
+        self.inner.close()
+
+
+def check_evaluator(evaluator: Evaluator) -> None:
+    """Check that an object has all that an evaluator needs.
+
+    Raises:
+        DevicePlacementError: when it lacks something.
+    """
+    needed = [name for name in vars(Evaluator) if not name.startswith("_")]
+    lacking = [name for name in needed if not hasattr(evaluator, name)]
+    if lacking:
+        raise DevicePlacementError(
+            f"Got a {type(evaluator).__name__} as an evaluator, which has no "
+            f"{', '.join(lacking)}; inherit from device_placement.envs.BaseEvaluator, which has "
+            "all but coarse, devices and evaluate."
+        )
 
 
 def single_assignments(evaluator: Evaluator) -> dict[str, list[int]]:

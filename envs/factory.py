@@ -1,23 +1,27 @@
-"""From plain data to an evaluator: load, read, coarsen, and choose who evaluates."""
+"""Factory: make evaluators, and the parts of an environment, from plain arguments."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from gymnasium import spaces
 
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, choose
-from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.evaluation import Evaluator, check_evaluator
 from device_placement.envs.formulations import Formulation, make_formulation
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
-from device_placement.envs.graph.features import DEFAULT_BLOCKS, group_features, num_features
-from device_placement.envs.measuring.config import make_measure_config, measure_options
+from device_placement.envs.graph.features import group_features, num_features
+from device_placement.envs.measuring.config import (
+    MeasureConfig,
+    MeasureOptions,
+    make_measure_config,
+)
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.loading import load_model
@@ -42,6 +46,48 @@ from device_placement.envs.simulation.workloads import is_workload, load_workloa
 EVALUATORS = {"openvino": True, "simulator": False}
 
 
+class EvaluatorOptions(MeasureOptions, total=False):
+    """The keyword arguments of `make_evaluator`, which the environments pass on to it."""
+
+    coarsening: str
+    max_groups: int | None
+    input_shapes: Shapes | None
+    hardware: str
+    profile: str | os.PathLike[str] | HardwareProfile | None
+    schedule: str
+    measuring: MeasureConfig | None
+
+
+@overload
+def make_evaluator(
+    model: Any = ...,
+    devices: str | Sequence[str | Device] = ...,
+    *,
+    evaluator: Literal["openvino"] = ...,
+    **options: Unpack[EvaluatorOptions],
+) -> OpenVINOEvaluator: ...
+
+
+@overload
+def make_evaluator(
+    model: Any = ...,
+    devices: str | Sequence[str | Device] = ...,
+    *,
+    evaluator: Literal["simulator"],
+    **options: Unpack[EvaluatorOptions],
+) -> SimulatedEvaluator: ...
+
+
+@overload
+def make_evaluator(
+    model: Any = ...,
+    devices: str | Sequence[str | Device] = ...,
+    *,
+    evaluator: str,
+    **options: Unpack[EvaluatorOptions],
+) -> OpenVINOEvaluator | SimulatedEvaluator: ...
+
+
 def make_evaluator(
     model: Any = "resnet50",
     devices: str | Sequence[str | Device] = "auto",
@@ -53,9 +99,10 @@ def make_evaluator(
     hardware: str = "",
     profile: str | os.PathLike[str] | HardwareProfile | None = None,
     schedule: str = "sequential",
-    **measuring: Any,
-) -> Evaluator:
-    """An evaluator for the placements of one model.
+    measuring: MeasureConfig | None = None,
+    **options: Unpack[MeasureOptions],
+) -> OpenVINOEvaluator | SimulatedEvaluator:
+    """Make an evaluator for the placements of one model.
 
     Args:
         model: what `load_model` takes; for the simulator also a file of `load_workload`, which
@@ -69,7 +116,8 @@ def make_evaluator(
         hardware: for the simulator, a name of `HARDWARE`; ``desktop`` by default.
         profile: for the simulator, in place of hardware: a `HardwareProfile`, or its file.
         schedule: for the simulator, a name of `SCHEDULES`.
-        measuring: the fields of `MeasureConfig`, by name; for what measures.
+        measuring: how to measure, for ``openvino``; the defaults without.
+        options: fields of `MeasureConfig`, by name, in place of what ``measuring`` has.
 
     Raises:
         DevicePlacementError: or a subclass, when one of them is wrong.
@@ -78,7 +126,7 @@ def make_evaluator(
     'GPU'
     """
     here = choose("evaluator", evaluator, EVALUATORS)
-    config = make_measure_config(measuring)
+    config = make_measure_config(measuring, **options)
     choose("schedule", schedule, SCHEDULES)
     if here and (hardware or profile or schedule != "sequential"):
         raise DevicePlacementError(
@@ -103,7 +151,7 @@ def make_evaluator(
     with machine_lock():  # it compiles
         graph = read_graph(loaded, parsed, core)
     coarse = coarsen(graph, coarsening, max_groups)
-    return OpenVINOEvaluator(loaded, coarse, parsed, core=core, **measure_options(config))
+    return OpenVINOEvaluator(loaded, coarse, parsed, config, core=core)
 
 
 def _simulator(
@@ -167,24 +215,31 @@ def _workload(
 
 
 def make_evaluators(
-    model: Any, devices: Any, *, evaluator: str | Evaluator | Sequence[Evaluator], **settings: Any
+    model: Any,
+    devices: Any,
+    evaluator: str | Evaluator | Sequence[Evaluator],
+    **options: Unpack[EvaluatorOptions],
 ) -> tuple[Evaluator, ...]:
-    """One evaluator a model; evaluators that are ready are taken as they are.
+    """Make one evaluator a model; evaluators that are ready are taken as they are.
 
     Args:
         model: what `load_model` takes, or a list of such.
         devices: what `parse_devices` takes.
         evaluator: a name, an evaluator, or a list of evaluators for the same devices.
-        settings: what `make_evaluator` takes besides.
+        options: the other arguments of `make_evaluator`.
 
     Raises:
-        DevicePlacementError: as `make_evaluator`; also when the evaluators' devices differ.
+        DevicePlacementError: as `make_evaluator`; also when the evaluators' devices differ or
+            one of them lacks something.
     """
+    made: list[Evaluator]
     if isinstance(evaluator, str):
         models = model if isinstance(model, (list, tuple)) else [model]
-        made = [make_evaluator(one, devices, evaluator=evaluator, **settings) for one in models]
+        made = [make_evaluator(one, devices, evaluator=evaluator, **options) for one in models]
     else:
         made = [*evaluator] if isinstance(evaluator, Sequence) else [evaluator]
+        for one in made:
+            check_evaluator(one)
     if not made or any(one.devices != made[0].devices for one in made):
         raise DevicePlacementError("Got no model, or evaluators whose devices differ.")
     check_several(made[0].devices)
@@ -235,40 +290,24 @@ class EnvParts:
 
 
 def make_parts(
-    model: Any = "resnet50",
-    devices: Any = "auto",
-    *,
-    formulation: str = "assign",
-    coarsening: str = "fusion",
-    max_groups: int | None = None,
-    horizon: int = 20,
-    reward: str | None = None,
-    features: Sequence[str] = DEFAULT_BLOCKS,
-    evaluator: str | Evaluator | Sequence[Evaluator] = "openvino",
-    input_shapes: Shapes | None = None,
-    **measuring: Any,
+    model: Any,
+    devices: Any,
+    evaluator: str | Evaluator | Sequence[Evaluator],
+    formulation: str,
+    horizon: int,
+    reward: str | None,
+    features: Sequence[str],
+    **options: Unpack[EvaluatorOptions],
 ) -> EnvParts:
-    """The parts that the arguments of `DevicePlacementEnv` describe.
+    """Make the parts that the arguments of `DevicePlacementEnv` describe, of the same names.
 
     Raises:
         DevicePlacementError: or a subclass, when one of them is wrong.
-
-    >>> parts = make_parts("diamond", "CPU,GPU", evaluator="simulator")
-    >>> parts.layout.num_devices
-    2
     """
     choose("formulation", formulation, dict.fromkeys(FORMULATIONS))
     chosen_reward = choose("reward", reward or DEFAULT_REWARDS[formulation], REWARDS)
     width = num_features(features)
-    evaluators = make_evaluators(
-        model,
-        devices,
-        coarsening=coarsening,
-        max_groups=max_groups,
-        evaluator=evaluator,
-        input_shapes=input_shapes,
-        **measuring,
-    )
+    evaluators = make_evaluators(model, devices, evaluator, **options)
     graphs = [one.coarse for one in evaluators]
     layout = Layout.of(graphs, width, len(evaluators[0].devices))
     return EnvParts(

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Atomic file replacement."""
 
 from __future__ import annotations
 

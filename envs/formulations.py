@@ -1,6 +1,6 @@
-"""How an episode builds a placement: what an action changes, and when it is evaluated.
+"""Formulations, for one copy and for many: what an action changes, and when it is evaluated.
 
-Each formulation is a small record of pure functions; the environment keeps the state.
+Each is a small record of pure functions; the environment keeps the state.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from device_placement.envs.arrays import Assignment, Assignments, Bool, Int64
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.observation import UNPLACED, Layout, device_masks
-
-Assignment = NDArray[np.int64]  # (num_groups,) device of each group, or UNPLACED
-Supported = NDArray[np.bool_]  # (num_groups, num_devices)
 
 
 class Formulation(Protocol):
@@ -34,7 +32,7 @@ class Formulation(Protocol):
     def cursor(self, num_groups: int, step: int) -> int | None:
         """The group that the next action places, where that is fixed."""
 
-    def masks(self, supported: Supported, step: int) -> NDArray[np.bool_]:
+    def masks(self, supported: Bool, step: int) -> Bool:
         """The actions allowed next; flat, as MaskablePPO takes them."""
 
     def is_due(self, num_groups: int, step: int) -> bool:
@@ -56,7 +54,7 @@ class _WholePlacements(Formulation):
         return None
 
     @override
-    def masks(self, supported: Supported, step: int) -> NDArray[np.bool_]:
+    def masks(self, supported: Bool, step: int) -> Bool:
         return device_masks(supported, self.layout).reshape(-1)
 
     @override
@@ -101,7 +99,7 @@ class Construct(Formulation):
         return step if step < num_groups else None
 
     @override
-    def masks(self, supported: Supported, step: int) -> NDArray[np.bool_]:
+    def masks(self, supported: Bool, step: int) -> Bool:
         if step >= len(supported) or not supported[step].any():  # a dead end
             return np.ones(self.layout.num_devices, dtype=np.bool_)
         return np.array(supported[step])
@@ -158,11 +156,6 @@ def unplaced(num_groups: int) -> Assignment:
     return np.full(num_groups, UNPLACED, dtype=np.int64)
 
 
-Numbers = NDArray[np.int64]  # (num_envs,)
-Assignments = NDArray[np.int64]  # (num_envs, max_groups) device of each group, or UNPLACED
-Flags = NDArray[np.bool_]  # (num_envs,)
-
-
 class VectorFormulation(Protocol):
     """How actions become placements.
 
@@ -170,20 +163,20 @@ class VectorFormulation(Protocol):
     """
 
     def act(
-        self, assignments: Assignments, actions: NDArray[Any], graph_ids: Numbers, steps: Numbers
+        self, assignments: Assignments, actions: NDArray[Any], graph_ids: Int64, steps: Int64
     ) -> Assignments:
         """The assignments that the actions lead to, a new array; groups of padding unplaced."""
 
-    def cursors(self, graph_ids: Numbers, steps: Numbers) -> Numbers | None:
+    def cursors(self, graph_ids: Int64, steps: Int64) -> Int64 | None:
         """The group that each next action places, -1 behind the last; None: it is not fixed."""
 
-    def masks(self, graph_ids: Numbers, steps: Numbers) -> NDArray[np.bool_]:
+    def masks(self, graph_ids: Int64, steps: Int64) -> Bool:
         """(num_envs, num_actions) the actions allowed next."""
 
-    def is_due(self, graph_ids: Numbers, steps: Numbers) -> Flags:
+    def is_due(self, graph_ids: Int64, steps: Int64) -> Bool:
         """Whether the placements are evaluated after this step."""
 
-    def ends(self, graph_ids: Numbers, steps: Numbers) -> tuple[Flags, Flags]:
+    def ends(self, graph_ids: Int64, steps: Int64) -> tuple[Bool, Bool]:
         """Whether the episodes terminate, and whether they are truncated, after this step."""
 
 
@@ -197,7 +190,7 @@ class _PerModel(VectorFormulation):
     horizon: int
 
     @cached_property
-    def _sizes(self) -> Numbers:
+    def _sizes(self) -> Int64:
         """(num_graphs,) groups of each model."""
         return np.array([one.num_groups for one in self.graphs])
 
@@ -208,30 +201,30 @@ class AssignMany(_PerModel):
 
     @override
     def act(
-        self, assignments: Assignments, actions: NDArray[Any], graph_ids: Numbers, steps: Numbers
+        self, assignments: Assignments, actions: NDArray[Any], graph_ids: Int64, steps: Int64
     ) -> Assignments:
         real = np.arange(assignments.shape[1]) < self._sizes[graph_ids, None]
         return np.where(real, actions, UNPLACED)
 
     @override
-    def cursors(self, graph_ids: Numbers, steps: Numbers) -> None:
+    def cursors(self, graph_ids: Int64, steps: Int64) -> None:
         return None
 
     @override
-    def masks(self, graph_ids: Numbers, steps: Numbers) -> NDArray[np.bool_]:
+    def masks(self, graph_ids: Int64, steps: Int64) -> Bool:
         return np.asarray(self._masks[graph_ids])
 
     @override
-    def is_due(self, graph_ids: Numbers, steps: Numbers) -> Flags:
+    def is_due(self, graph_ids: Int64, steps: Int64) -> Bool:
         return np.ones(len(steps), dtype=np.bool_)
 
     @override
-    def ends(self, graph_ids: Numbers, steps: Numbers) -> tuple[Flags, Flags]:
+    def ends(self, graph_ids: Int64, steps: Int64) -> tuple[Bool, Bool]:
         last = steps >= self.horizon
         return last & (self.horizon == 1), last & (self.horizon > 1)
 
     @cached_property
-    def _masks(self) -> NDArray[np.bool_]:
+    def _masks(self) -> Bool:
         """(num_graphs, max_groups * num_devices)."""
         return np.stack([self.formulation.masks(one.supported, 0) for one in self.graphs])
 
@@ -242,30 +235,30 @@ class ConstructMany(_PerModel):
 
     @override
     def act(
-        self, assignments: Assignments, actions: NDArray[Any], graph_ids: Numbers, steps: Numbers
+        self, assignments: Assignments, actions: NDArray[Any], graph_ids: Int64, steps: Int64
     ) -> Assignments:
         result = assignments.copy()
         result[np.arange(len(result)), steps - 1] = actions
         return result
 
     @override
-    def cursors(self, graph_ids: Numbers, steps: Numbers) -> Numbers:
+    def cursors(self, graph_ids: Int64, steps: Int64) -> Int64:
         return np.where(steps < self._sizes[graph_ids], steps, -1)
 
     @override
-    def masks(self, graph_ids: Numbers, steps: Numbers) -> NDArray[np.bool_]:
+    def masks(self, graph_ids: Int64, steps: Int64) -> Bool:
         return np.asarray(self._masks[graph_ids, steps])
 
     @override
-    def is_due(self, graph_ids: Numbers, steps: Numbers) -> Flags:
+    def is_due(self, graph_ids: Int64, steps: Int64) -> Bool:
         return np.asarray(steps == self._sizes[graph_ids])
 
     @override
-    def ends(self, graph_ids: Numbers, steps: Numbers) -> tuple[Flags, Flags]:
+    def ends(self, graph_ids: Int64, steps: Int64) -> tuple[Bool, Bool]:
         return steps == self._sizes[graph_ids], np.zeros(len(steps), dtype=np.bool_)
 
     @cached_property
-    def _masks(self) -> NDArray[np.bool_]:
+    def _masks(self) -> Bool:
         """(num_graphs, max_groups + 1, num_devices)."""
         steps = range(self.layout.max_groups + 1)
         return np.array(

@@ -1,4 +1,4 @@
-"""Loops as machine code, compiled when they are first called."""
+"""Compilation of loops with numba on their first call, or once they are called on much."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+PATIENCE = 20  # calls on small arrays that Python itself answers sooner than numba is imported
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -26,6 +30,39 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return call
+
+
+def compiled_above(size: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Compile a function as `compiled` does, but leave its first calls on small arrays to Python.
+
+    Importing numba and loading machine code takes longer than such a call. Both ways give the
+    same numbers.
+
+    Args:
+        size: the most elements that the arrays of a small call have together.
+
+    >>> @compiled_above(100)
+    ... def total(numbers):
+    ...     return numbers.sum()
+    >>> float(total(np.ones(4))), float(total(np.ones(1000)))
+    (4.0, 1000.0)
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        fast, left = compiled(function), PATIENCE
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            nonlocal left
+            if left and sum(one.size for one in args if isinstance(one, np.ndarray)) <= size:
+                left -= 1
+                return function(*args, **kwargs)
+            left = 0
+            return fast(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 @functools.cache

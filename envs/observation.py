@@ -1,4 +1,4 @@
-"""What the agent sees: the one place where spaces and shapes are declared."""
+"""Observation and action spaces: their padded shapes, and the arrays for one copy and for many."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Bool, Float32, Float64, Int64
 from device_placement.envs.errors import choose
 from device_placement.envs.graph.coarsening import CoarseGraph
 
@@ -88,7 +89,7 @@ def action_space(layout: Layout, formulation: str) -> spaces.Space[Any]:
     return choose("formulation", formulation, table)
 
 
-def device_masks(supported: NDArray[np.bool_], layout: Layout) -> NDArray[np.bool_]:
+def device_masks(supported: Bool, layout: Layout) -> Bool:
     """The devices that a group may go to: those that run it, and all where none does.
 
     Args:
@@ -105,7 +106,7 @@ def device_masks(supported: NDArray[np.bool_], layout: Layout) -> NDArray[np.boo
 
 
 def graph_arrays(
-    coarse: CoarseGraph, features: NDArray[np.float32], layout: Layout, graph_id: int
+    coarse: CoarseGraph, features: Float32, layout: Layout, graph_id: int
 ) -> Observation:
     """The part of the observations of one graph that never changes, padded.
 
@@ -135,11 +136,11 @@ def graph_arrays(
 
 
 def device_features(
-    log_single_times: NDArray[np.float64],
+    log_single_times: Float64,
     coarse: CoarseGraph,
     memory_bytes: Sequence[int | None],
     reference: int,
-) -> NDArray[np.float32]:
+) -> Float32:
     """What is known of each device.
 
     Args:
@@ -163,9 +164,9 @@ def device_features(
 
 def observe(
     static: Observation,
-    devices: NDArray[np.float32],
+    devices: Float32,
     layout: Layout,
-    assignment: NDArray[np.int64],
+    assignment: Int64,
     cursor: int | None,
     log_time: float,
     step: int,
@@ -199,8 +200,8 @@ def observe(
 
 def stack_static(
     static: Sequence[Observation],
-    devices: Sequence[NDArray[np.float32]],
-    graph_ids: NDArray[np.int64],
+    devices: Sequence[Float32],
+    graph_ids: Int64,
 ) -> Observation:
     """What stays as it is in the observations of many copies: read-only, a row a copy.
 
@@ -223,10 +224,10 @@ def stack_static(
 def observe_many(
     static: Observation,
     layout: Layout,
-    assignments: NDArray[np.int64],
-    cursors: NDArray[np.int64] | None,
+    assignments: Int64,
+    cursors: Int64 | None,
     log_times: Sequence[float],
-    steps: NDArray[np.int64],
+    steps: Int64,
 ) -> Observation:
     """The observations of many copies, a row a copy; see `observe`.
 

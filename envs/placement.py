@@ -1,4 +1,4 @@
-"""A placement: one device per op, ready to be applied, saved and loaded."""
+"""Placements: one device per op; check, apply, save and load them."""
 
 from __future__ import annotations
 

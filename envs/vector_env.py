@@ -1,10 +1,10 @@
-"""Many copies of the environment in step, their placements predicted all at once."""
+"""Vector environment: many simulated copies in step, with all placements predicted at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 from gymnasium.error import ResetNeeded
@@ -13,13 +13,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.factory import make_parts
+from device_placement.envs.factory import EvaluatorOptions, make_parts
 from device_placement.envs.formulations import make_vector_formulation
-from device_placement.envs.graph.computation_graph import Bool
+from device_placement.envs.graph.features import DEFAULT_BLOCKS
 from device_placement.envs.observation import UNPLACED, Observation, observe_many, stack_static
-from device_placement.envs.simulation.simulator import SimulatedEvaluator
+from device_placement.envs.simulation.simulator import as_simulated
 from device_placement.envs.vector_state import (
     Incumbents,
     Infos,
@@ -29,7 +30,6 @@ from device_placement.envs.vector_state import (
     final_infos,
 )
 
-Rows = NDArray[np.int64]  # numbers of copies
 Step = tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Infos]
 
 
@@ -66,10 +66,12 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         devices: what `parse_devices` takes; ``auto`` is every device of the hardware or profile.
         formulation: ``assign`` or ``construct``.
         horizon: steps of an episode in ``assign``.
+        reward: a name of `REWARDS`; the formulation's own by default.
+        features: names of the feature blocks.
         evaluator: ``simulator``, a `SimulatedEvaluator`, or a list of them, one a model.
         autoreset_mode: a `gymnasium.vector.AutoresetMode`, or its value.
-        settings: the other arguments of a simulated `DevicePlacementEnv`: ``reward``,
-            ``features``, ``coarsening``, ``max_groups``, ``hardware``, ``profile``, ``schedule``.
+        options: ``coarsening``, ``max_groups``, ``input_shapes``, ``hardware``, ``profile`` and
+            ``schedule``, as `DevicePlacementEnv` takes them.
 
     Raises:
         DevicePlacementError: or a subclass, when one of them is wrong.
@@ -91,23 +93,20 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         *,
         formulation: str = "assign",
         horizon: int = 20,
+        reward: str | None = None,
+        features: Sequence[str] = DEFAULT_BLOCKS,
         evaluator: str | Evaluator | Sequence[Evaluator] = "simulator",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        **settings: Any,
+        **options: Unpack[EvaluatorOptions],
     ) -> None:
-        check_native(num_envs, formulation, evaluator, settings)
+        check_native(num_envs, formulation, evaluator, options)
         self._mode = parse_autoreset(autoreset_mode)
         self._parts = make_parts(
-            model,
-            devices,
-            formulation=formulation,
-            horizon=horizon,
-            evaluator=evaluator,
-            **settings,
+            model, devices, evaluator, formulation, horizon, reward, features, **options
         )
         self.num_envs = num_envs
         self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
-        self.evaluators = only_simulated(self._parts.evaluators)
+        self.evaluators = [as_simulated(one, _ADVICE) for one in self._parts.evaluators]
         self.layout = self._parts.layout
         self.single_observation_space = self._parts.observation_space
         self.single_action_space = self._parts.action_space
@@ -193,11 +192,11 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         infos = final | self._describe(outcomes, self._all)
         return self._observe(), rewards, terminated, truncated, infos
 
-    def action_masks(self) -> NDArray[np.bool_]:
+    def action_masks(self) -> Bool:
         """(num_envs, num_actions) the actions allowed next."""
         return self._formulation.masks(self._graph_ids, self._steps)
 
-    def _begin(self, rows: Rows, chosen: Sequence[Any] | None = None) -> None:
+    def _begin(self, rows: Int64, chosen: Sequence[Any] | None = None) -> None:
         """Begin an episode in some copies, in the chosen models or in drawn ones."""
         graph_ids = self._graph_ids.copy()
         for row in rows.tolist():
@@ -213,7 +212,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._assignments[rows] = UNPLACED
         self._time_s[rows] = self._incumbents.reference_s[graph_ids[rows]]
 
-    def _evaluate(self, due: Rows) -> Outcomes:
+    def _evaluate(self, due: Int64) -> Outcomes:
         """Evaluate the placements of some copies, a model at a time."""
         outcomes, graph_ids = Outcomes.none(self.num_envs), self._graph_ids[due]
         for graph_id in np.unique(graph_ids).tolist():
@@ -223,7 +222,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._incumbents.note(graph_ids, due, outcomes.time_s[due], self._assignments[due])
         return outcomes
 
-    def _reward(self, due: Rows, outcomes: Outcomes) -> NDArray[np.float64]:
+    def _reward(self, due: Int64, outcomes: Outcomes) -> Float64:
         """(num_envs,) rewards of the copies whose placement was due, 0 for the others."""
         rewards, graph_ids = np.zeros(self.num_envs), self._graph_ids[due]
         penalty_s, reference_s = self._incumbents.penalty_s[graph_ids], self._incumbents.reference_s
@@ -244,7 +243,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
             self._steps,
         )
 
-    def _describe(self, outcomes: Outcomes, given: NDArray[np.bool_]) -> Infos:
+    def _describe(self, outcomes: Outcomes, given: Bool) -> Infos:
         reference_s = self._incumbents.reference_s[self._graph_ids]
         best = self._incumbents.best(self._graph_ids)
         return describe(outcomes, reference_s, self._assignments, *best, given)
@@ -253,7 +252,9 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
 _ADVICE = "use gym.vector.SyncVectorEnv, or gym.make_vec(..., vectorization_mode='sync')."
 
 
-def check_native(num_envs: int, formulation: str, evaluator: Any, settings: dict[str, Any]) -> None:
+def check_native(
+    num_envs: int, formulation: str, evaluator: Any, options: Mapping[str, Any]
+) -> None:
     """Check that the arguments are of copies that can be stepped natively.
 
     Raises:
@@ -264,23 +265,11 @@ def check_native(num_envs: int, formulation: str, evaluator: Any, settings: dict
     refused = {
         "the formulation 'refine'": formulation == "refine",
         "the evaluator 'openvino'": isinstance(evaluator, str) and evaluator == "openvino",
-        "a render_mode": "render_mode" in settings,
+        "a render_mode": "render_mode" in options,
     }
     for what, given in refused.items():
         if given:
             raise DevicePlacementError(f"The native vector env does not take {what}; {_ADVICE}")
-
-
-def only_simulated(evaluators: Sequence[Evaluator]) -> tuple[SimulatedEvaluator, ...]:
-    """The evaluators, when all of them simulate.
-
-    Raises:
-        DevicePlacementError: when one does not.
-    """
-    simulated = tuple(one for one in evaluators if isinstance(one, SimulatedEvaluator))
-    if len(simulated) < len(evaluators):
-        raise DevicePlacementError(f"The native vector env takes SimulatedEvaluators; {_ADVICE}")
-    return simulated
 
 
 def parse_autoreset(mode: AutoresetMode | str) -> AutoresetMode:
@@ -325,7 +314,7 @@ def one_each(name: str, values: Any, num_envs: int) -> list[Any]:
 
 def check_actions(
     actions: Any, shape: tuple[int, ...] | None, num_devices: int, acting: Bool
-) -> NDArray[np.int64]:
+) -> Int64:
     """The actions of many copies as an array.
 
     Args:

@@ -1,4 +1,4 @@
-"""What evaluating the placements of many copies gave, and the infos that tell it."""
+"""Batched evaluation results and their `info` dicts, and the incumbents of many copies."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.episode import read_baseline
 from device_placement.envs.evaluation import NAN, Evaluator, single_assignments
-from device_placement.envs.graph.computation_graph import Bool, Float64
 from device_placement.envs.observation import NUM_DEVICE_FEATURES, UNPLACED, Layout, Observation
-from device_placement.envs.simulation.schedule import count_subgraphs
+from device_placement.envs.simulation.schedule import count_subgraphs_by_device
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
 Infos = dict[str, Any]
@@ -24,7 +24,7 @@ class Outcomes:
     """The evaluations of some placements; where there is none, no time and no error."""
 
     time_s: Float64  # (num_envs,) NaN: invalid, or not evaluated
-    num_subgraphs: NDArray[np.int64]  # (num_envs,)
+    num_subgraphs: Int64  # (num_envs,)
     error: NDArray[np.object_]  # (num_envs,) of str
 
     @classmethod
@@ -38,7 +38,7 @@ class Outcomes:
         """(num_envs,) whether the placement was evaluated and is valid."""
         return ~np.isnan(self.time_s)
 
-    def put(self, rows: NDArray[np.int64], others: Outcomes) -> None:
+    def put(self, rows: Int64, others: Outcomes) -> None:
         """Replace some rows."""
         self.time_s[rows] = others.time_s
         self.num_subgraphs[rows] = others.num_subgraphs
@@ -64,7 +64,7 @@ def evaluate_placements(evaluator: SimulatedEvaluator, placements: NDArray[np.in
     times = evaluator.evaluate_many(devices.T)
     wrong = np.flatnonzero(np.isinf(times))
     times[wrong] = NAN
-    subgraphs = count_subgraphs(evaluator.costs, devices).sum(axis=0, dtype=np.int64)
+    subgraphs = count_subgraphs_by_device(evaluator.costs, devices).sum(axis=0, dtype=np.int64)
     subgraphs[wrong] = 0
     error = np.full(len(times), "", dtype=np.object_)
     for row in wrong:
@@ -75,9 +75,9 @@ def evaluate_placements(evaluator: SimulatedEvaluator, placements: NDArray[np.in
 def describe(
     outcomes: Outcomes,
     reference_s: Float64,
-    placements: NDArray[np.int64],
+    placements: Int64,
     best_s: Float64,
-    best: NDArray[np.int64],
+    best: Int64,
     given: Bool,
 ) -> Infos:
     """The infos of all copies: one array a key, with a mask under ``_`` and the key.
@@ -166,10 +166,10 @@ class Incumbents:
 
     def note(
         self,
-        graph_ids: NDArray[np.int64],
-        rows: NDArray[np.int64],
+        graph_ids: Int64,
+        rows: Int64,
         time_s: Float64,
-        placements: NDArray[np.int64],
+        placements: Int64,
     ) -> None:
         """Keep what is better than all before.
 
@@ -184,7 +184,7 @@ class Incumbents:
         self._best_s[graph_ids, rows] = time_s[better]
         self._best[graph_ids, rows] = placements[better]
 
-    def best(self, graph_ids: NDArray[np.int64]) -> tuple[Float64, NDArray[np.int64]]:
+    def best(self, graph_ids: Int64) -> tuple[Float64, Int64]:
         """(num_envs,) each copy's best time in its model; (num_envs, max_groups) the placement."""
         rows = np.arange(len(graph_ids))
         return self._best_s[graph_ids, rows], self._best[graph_ids, rows]

@@ -1,1 +1,1 @@
-"""Commands of `device-placement`, a file each."""
+"""Subcommands of `device-placement`, one file each."""

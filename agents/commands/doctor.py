@@ -1,4 +1,4 @@
-"""The command `doctor`: can this machine be trusted to measure?"""
+"""Command `doctor`: report devices, versions and timing noise, and advise how to measure well."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Float64
 from device_placement.envs.devices import (
     UNLOADABLE,
     device_names,
@@ -58,7 +58,7 @@ class DoctorConfig:
 class TimingNoise:
     """How much measurements of a few samples each differ."""
 
-    pairs: NDArray[np.float64]  # (num_samples, 2) seconds: candidate, reference
+    pairs: Float64  # (num_samples, 2) seconds: candidate, reference
 
     @property
     def plain(self) -> float:
@@ -154,7 +154,7 @@ def measure_noise(config: DoctorConfig) -> TimingNoise:
     return TimingNoise(np.array(measured.pairs))
 
 
-def _variation(samples: NDArray[np.float64]) -> float:
+def _variation(samples: Float64) -> float:
     """Coefficient of variation of the medians of chunks; NaN when there are too few."""
     whole = samples[: samples.size // CHUNK * CHUNK].reshape(-1, CHUNK)
     if len(whole) < 3:

@@ -1,4 +1,4 @@
-"""What the commands `devices` and `inspect` print."""
+"""Commands `devices` and `inspect`: print this machine's devices, a model's ops and groups."""
 
 from __future__ import annotations
 

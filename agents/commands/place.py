@@ -1,4 +1,4 @@
-"""The command `place`: a trained policy on a model that it has not seen."""
+"""Command `place`: place an unseen model with a trained policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `profile`: what do a model's ops and transfers cost on this machine?"""
+"""Command `profile`: measure what a model's ops and transfers cost on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tyro
 from tqdm import tqdm
 
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.measuring.config import MeasureConfig, measure_options
+from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.models.loading import parse_input_shapes
 from device_placement.envs.profiling.measured_profile import measure_profile
 from device_placement.envs.rendering.text import align
@@ -58,7 +58,7 @@ def profile_model(config: ProfileConfig) -> int:
         placements=config.placements,
         seed=config.seed,
         progress=lambda placements: tqdm(placements, unit="placement"),
-        **measure_options(config),
+        measuring=config,
     )
     profile.save(config.out)
     print(describe_profile(profile))

@@ -1,4 +1,4 @@
-"""The commands that search with a placer: `search` with any of them, `random` at random."""
+"""Commands `search` and `random`: run any placer, or a random search, within a budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train an off-the-shelf agent on one model or several and keep the best placements it finds."""
+"""Command `train`: train a preset on one or several models and keep the best placements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `validate`: does a saved placement still hold?"""
+"""Command `validate`: check whether a saved placement still has its claimed time and outputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tyro
 from device_placement.envs.devices import make_core
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import read_graph
-from device_placement.envs.measuring.config import MeasureConfig, measure_options
+from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.validation import validate_placement
 from device_placement.envs.models.loading import load_model, parse_input_shapes
@@ -41,9 +41,7 @@ def validate_file(config: ValidateConfig) -> int:
     model = load_model(config.model, input_shapes=parse_input_shapes(config.input_shapes))
     core = make_core(placement.devices)
     coarse = coarsen(read_graph(model, placement.devices, core), "none")
-    evaluator = OpenVINOEvaluator(
-        model, coarse, placement.devices, core=core, **measure_options(config)
-    )
+    evaluator = OpenVINOEvaluator(model, coarse, placement.devices, config, core=core)
     validation = validate_placement(evaluator, placement)
     print(f"{config.placement} on {', '.join(map(str, placement.devices))}\n")
     print(validation.report())

@@ -1,4 +1,4 @@
-"""Placers: anything that searches for a placement with an evaluator and a budget."""
+"""Placers by name: algorithms that search for a placement with an evaluator and a budget."""
 
 from __future__ import annotations
 

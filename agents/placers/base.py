@@ -1,4 +1,4 @@
-"""What every placer returns, and the record it keeps meanwhile."""
+"""Placer interface: results, budgeted traces of evaluations, validation of placer options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from device_placement.agents.runs.recording import (
     RecordingEvaluator,
 )
 from device_placement.envs.errors import DevicePlacementError, unknown
-from device_placement.envs.evaluation import NAN, Evaluation, Evaluator
+from device_placement.envs.evaluation import NAN, Evaluation, Evaluator, EvaluatorWrapper
 
 PROVEN_WITHIN = 1e-6  # relative: how close bound and value of a proven optimum are
 
@@ -66,11 +66,7 @@ class Trace:
 
     def __init__(self, evaluator: Evaluator, budget: int) -> None:
         self.start = time.perf_counter()
-        if isinstance(evaluator, RecordingEvaluator):
-            self.recorder = evaluator
-        else:
-            budget = max(budget, len(evaluator.devices) + 1)
-            self.recorder = RecordingEvaluator(evaluator, budget)
+        self.recorder = RecordingEvaluator.of(evaluator, budget)
         self.evaluations: dict[tuple[int, ...], Evaluation] = {}  # in the order they were asked for
 
     @property
@@ -114,7 +110,7 @@ class Trace:
         )
 
 
-class BudgetedEvaluator:
+class BudgetedEvaluator(EvaluatorWrapper):
     """A trace as an evaluator, for an environment, that refuses what the budget does not cover.
 
     Args:
@@ -122,9 +118,8 @@ class BudgetedEvaluator:
     """
 
     def __init__(self, trace: Trace) -> None:
+        super().__init__(trace.recorder)
         self.trace = trace
-        self.coarse, self.devices = trace.recorder.coarse, trace.recorder.devices
-        self.reference = trace.recorder.reference
 
     @property
     def spent(self) -> bool:

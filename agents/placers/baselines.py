@@ -1,4 +1,4 @@
-"""Random search: each group's device drawn on its own, evenly among those that can run it."""
+"""Baseline placers: random search, the best single device, HETERO's automatic choice."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_placement.agents.placers.base import PlacerResult, Trace
-from device_placement.agents.placers.search_space import Choice, SearchSpace, unwrapped
+from device_placement.agents.placers.search_space import Choice, SearchSpace
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.lock import machine_lock
-from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,9 @@ class Automatic:
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, as `Placer` says."""
-        trace, space, inner = (
-            Trace(evaluator, budget),
-            SearchSpace.of(evaluator),
-            unwrapped(evaluator),
-        )
-        if isinstance(inner, OpenVINOEvaluator):
-            choice = hetero_choice(inner, space)
+        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
+        if evaluator.measures:
+            choice = hetero_choice(as_measuring(evaluator), space)
         else:
             choice = space.allowed.argmax(axis=1)
         trace.evaluate(space.assignment(choice))

@@ -1,4 +1,4 @@
-"""The cross-entropy method (de Boer, Kroese, Mannor and Rubinstein, Ann. Oper. Res. 2005)."""
+"""Cross-entropy method (de Boer, Kroese, Mannor and Rubinstein, Ann. Oper. Res. 2005)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
-from device_placement.agents.placers.search_space import (
-    Int,
-    SearchSpace,
-    evaluate_choices,
-    first_choice,
-)
+from device_placement.agents.placers.search_space import SearchSpace, evaluate_choices, first_choice
+from device_placement.envs.arrays import Float64, Int64
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.graph.computation_graph import Float64
 
 COLLAPSED = 0.999  # every unit's likeliest device is at least so likely: nothing new is drawn
 
@@ -56,7 +51,7 @@ class CrossEntropy:
         probability = even
         best, best_s = first_choice(trace, space, generator)
         while not trace.spent:
-            choices = draw(probability, self.population, generator)
+            choices = sample_choices(probability, self.population, generator)
             times = np.append(evaluate_choices(trace, space, choices), best_s)
             choices = np.concatenate([choices, best[None]])
             order = np.argsort(times, kind="stable")
@@ -70,7 +65,7 @@ class CrossEntropy:
         return trace.result()
 
 
-def draw(probability: Float64, count: int, generator: np.random.Generator) -> Int:
+def sample_choices(probability: Float64, count: int, generator: np.random.Generator) -> Int64:
     """(count, num_units) devices, each unit's by its row of (num_units, num_devices)."""
     # Of exponential times with these rates, a device ends first with its probability.
     waits = generator.exponential(size=(count, *probability.shape))

@@ -1,4 +1,4 @@
-"""A genetic algorithm: tournaments, uniform crossover (Syswerda, ICGA 1989), mutation, elitism."""
+"""Genetic algorithm: tournaments, uniform crossover (Syswerda, ICGA 1989), mutation, elitism."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
-from device_placement.agents.placers.search_space import Int, SearchSpace, evaluate_choices
+from device_placement.agents.placers.search_space import SearchSpace, evaluate_choices
+from device_placement.envs.arrays import Float64, Int64
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.graph.computation_graph import Float64
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Genetic:
         return trace.result()
 
     def _breed(
-        self, space: SearchSpace, choices: Int, times: Float64, generator: np.random.Generator
-    ) -> Int:
+        self, space: SearchSpace, choices: Int64, times: Float64, generator: np.random.Generator
+    ) -> Int64:
         """(population - elite, num_units) children; each gene is one of its two parents'."""
         count = self.population - self.elite
         drawn = generator.integers(len(choices), size=(2 * count, self.tournament))

@@ -1,4 +1,4 @@
-"""List scheduling: groups are planned one after the other, each where it is best at that time."""
+"""List scheduling (HEFT, m-ETF): plan groups one by one, each where it starts or ends first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from device_placement.agents.placers.base import PlacerResult, Trace
 from device_placement.agents.placers.search_space import SearchSpace, needed_costs
+from device_placement.envs.arrays import Bool, Float64
+from device_placement.envs.costs import Costs
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.graph.computation_graph import Bool, Float64
-from device_placement.envs.simulation.costs import Costs
 
 Busy = list[tuple[float, float]]  # begin and end of what a device runs, in order
 

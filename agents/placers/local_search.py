@@ -1,4 +1,4 @@
-"""Local search: one unit moves at a time, as long as that makes the placement faster."""
+"""Local search: move one unit at a time while the placement gets faster."""
 
 from __future__ import annotations
 

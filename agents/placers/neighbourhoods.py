@@ -1,4 +1,4 @@
-"""Searches that ask for thousands of times at once: moves of whole windows of units."""
+"""Large-neighbourhood search for cheap evaluators: moves of windows, pairs and triples of units."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from device_placement.agents.placers.search_space import Choice
-from device_placement.envs.graph.computation_graph import Bool, Float64
+from device_placement.agents.placers.search_space import Choice, Choices
+from device_placement.envs.arrays import Bool, Float64, Int64, UInt8
 
 OVERLAP = 4  # windows of each length begin a quarter of it apart
 BATCH = 1024  # pairs of moves that are tried at once
 BETTER = 1 - 1e-9  # relative: what counts as faster
 
-Choices = NDArray[np.uint8]  # (batch, num_units) device numbers
+
 Times = Callable[[Choices], Float64]  # -> (batch,) seconds; inf where not allowed
 
 
@@ -62,7 +61,7 @@ def descend(
     return small.astype(np.int64), time_s
 
 
-def search(
+def neighbourhood_search(
     times: Times, choice: Choice, allowed: Bool, generator: np.random.Generator, patience: int
 ) -> tuple[Choice, float]:
     """Descend; where no window helps, try random pairs and triples, and descend from what helps.
@@ -104,8 +103,8 @@ def search(
 
 
 def _descend(
-    times: Times, choice: NDArray[np.uint8], spans: Bool, allowed: Bool, deadline: float
-) -> tuple[NDArray[np.uint8], float, NDArray[np.int64]]:
+    times: Times, choice: UInt8, spans: Bool, allowed: Bool, deadline: float
+) -> tuple[UInt8, float, Int64]:
     """The choice, its seconds, and the moves, device * num_windows + window, from best to worst."""
     time_s = float(times(choice[None])[0])
     while True:

@@ -1,4 +1,4 @@
-"""The placements that a placer may choose from, and the steps between them."""
+"""Search space of the placers: allowed choices, random moves, and their evaluation."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from device_placement.agents.placers.base import Trace
-from device_placement.agents.runs.recording import RecordingEvaluator
+from device_placement.envs.arrays import Bool, Float64, Int64, UInt8
+from device_placement.envs.costs import FREE, Costs
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.graph.computation_graph import Bool, Float64
-from device_placement.envs.simulation.costs import FREE, Costs
 
-Int = NDArray[np.int64]
-Choice = Int  # (num_units,) the device of each unit
+Choice = Int64  # (num_units,) the device of each unit
+Choices = UInt8  # (batch, num_units) the same of many choices
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class SearchSpace:
     [0, 0, 1, 0]
     """
 
-    unit: Int  # (num_groups,) the unit of each group; units are numbered by their first group
+    unit: Int64  # (num_groups,) the unit of each group; units are numbered by their first group
     allowed: Bool  # (num_units, num_devices) devices that run every group of the unit
 
     @classmethod
@@ -46,7 +44,7 @@ class SearchSpace:
         Raises:
             DevicePlacementError: when the groups of a unit have no device in common.
         """
-        costs, supported = costs_of(evaluator), evaluator.coarse.supported
+        costs, supported = evaluator.costs, evaluator.coarse.supported
         groups = np.arange(evaluator.coarse.num_groups)
         label = groups
         if costs is not None:
@@ -71,12 +69,12 @@ class SearchSpace:
         return len(self.allowed)
 
     @functools.cached_property
-    def first(self) -> Int:
+    def first(self) -> Int64:
         """(num_units,) the first group of each unit."""
         return np.unique(self.unit, return_index=True)[1]
 
     @functools.cached_property
-    def moves(self) -> Int:
+    def moves(self) -> Int64:
         """(num_moves, 2) unit, device: all that may be chosen where there is a choice."""
         return np.argwhere(self.allowed & (self.allowed.sum(axis=1) > 1)[:, None])
 
@@ -85,7 +83,7 @@ class SearchSpace:
         devices: list[int] = choice[self.unit].tolist()
         return devices
 
-    def sample(self, generator: np.random.Generator, count: int) -> Int:
+    def sample(self, generator: np.random.Generator, count: int) -> Int64:
         """(count, num_units) random choices: each unit on its own, evenly among its devices."""
         scores = generator.random((count, *self.allowed.shape))
         return np.asarray(np.where(self.allowed, scores, -1.0).argmax(axis=2))
@@ -129,29 +127,16 @@ def evaluate_choices(trace: Trace, space: SearchSpace, choices: Iterable[Choice]
     )
 
 
-def unwrapped(evaluator: Evaluator) -> Evaluator:
-    """The evaluator itself, without those that record what it does."""
-    while isinstance(evaluator, RecordingEvaluator):
-        evaluator = evaluator.inner
-    return evaluator
-
-
-def costs_of(evaluator: Evaluator) -> Costs | None:
-    """The costs that an evaluator computes with; None for one that measures."""
-    costs: Costs | None = getattr(unwrapped(evaluator), "costs", None)
-    return costs
-
-
 def needed_costs(evaluator: Evaluator) -> Costs:
     """The costs that an evaluator computes with, for a placer that plans from them.
 
     Raises:
         DevicePlacementError: for an evaluator that measures.
     """
-    costs = costs_of(evaluator)
+    costs = evaluator.costs
     if costs is None:
         raise DevicePlacementError(
-            f"This placer plans from costs, and {type(unwrapped(evaluator)).__name__} has none; "
+            f"This placer plans from costs, and {type(evaluator.unwrapped).__name__} has none; "
             "use evaluator='simulator', or a placer that searches, as local_search."
         )
     return costs

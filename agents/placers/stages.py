@@ -1,4 +1,4 @@
-"""Contiguous stages as in GPipe (Huang et al., NeurIPS 2019): one a device, alike in time."""
+"""Contiguous stages as in GPipe (Huang et al., NeurIPS 2019): one per device, balanced in time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
 from device_placement.agents.placers.search_space import Choice, SearchSpace, needed_costs
+from device_placement.envs.arrays import Float64
+from device_placement.envs.costs import Costs
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.graph.computation_graph import Float64
-from device_placement.envs.simulation.costs import Costs
 
 PRECISION = 1e-9  # relative, of the largest stage
 

@@ -1,4 +1,4 @@
-"""Distributions of whole placements, computed for all groups at once."""
+"""Action distributions over whole placements: independent, masked, one a learned group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of a placement problem for off-the-shelf SB3 policies: messages along the graph."""
+"""Features extractor for off-the-shelf SB3 policies: message passing along the graph."""
 
 from __future__ import annotations
 

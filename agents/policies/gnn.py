@@ -1,4 +1,4 @@
-"""Graph neural networks over padded observations: messages along the edges and against them."""
+"""Graph neural networks over padded observations, and an encoder that caches static graphs."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""HSDAG's learned grouping: a network that parses the graph, and one device a learned group."""
+"""HSDAG's network: it scores edges, groups nodes by the scores, and places each learned group."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
@@ -21,19 +19,21 @@ from device_placement.agents.policies.gnn import (
     masked_mean,
     read_graphs,
 )
+from device_placement.agents.policies.node_groups import find_leaders, make_convex, parse, pool
 from device_placement.agents.policies.nodewise import PairHead
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.graph.partition import components
-from device_placement.envs.jit import compiled
 
 
-class Episode(NamedTuple):
-    """What follows from the weights in each step so far, for each graph of a batch."""
+class ParsedSteps(NamedTuple):
+    """States, groups and logits of each step so far, for each graph of a batch.
+
+    They follow from the weights and the number of the step, so they are kept for the next call.
+    """
 
     key: tuple[list[int], list[int]]  # numbers of the graphs, versions of the weights
-    states: list[Tensor]  # (num_graphs, max_groups, hidden), one more than of the others
-    logits: list[Tensor]  # (num_graphs, max_groups, num_devices)
-    leaders: list[Tensor]  # (num_graphs, max_groups)
+    states: list[Tensor]  # of each step and the next: (num_graphs, max_groups, hidden)
+    logits: list[Tensor]  # of each step: (num_graphs, max_groups, num_devices)
+    leaders: list[Tensor]  # of each step: (num_graphs, max_groups) first nodes of learned groups
 
 
 class GroupingExtractor(BaseFeaturesExtractor):
@@ -101,7 +101,7 @@ class GroupingExtractor(BaseFeaturesExtractor):
         self.head = PairHead(hidden)
         self.min_score, self.convex, self.moves_state = min_score, convex, moves_state
         self._own = [*self.parsers.parameters(), *self.head.parameters()]
-        self._last: Episode | None = None
+        self._last: ParsedSteps | None = None
         self._kept: dict[tuple[int, int], Tensor] = {}  # of graph and step, in the last rollout
         self.num_groups = 0.0  # mean number of learned groups in the last forward pass
 
@@ -116,36 +116,36 @@ class GroupingExtractor(BaseFeaturesExtractor):
             step = torch.zeros_like(step)
         start = self.static(static)
         value = masked_mean(start, static["node_mask"])
-        episode = self._begin(start, ids.tolist())
-        for at in range(len(episode.logits), int(step.max()) + 1):
-            self._go_on(episode, at, value, static, graphs)
-        leader = torch.stack(episode.leaders)[step, graph]
+        steps = self._known_steps(start, ids.tolist())
+        for at in range(len(steps.logits), int(step.max()) + 1):
+            self._add_step(steps, at, value, static, graphs)
+        leader = torch.stack(steps.leaders)[step, graph]
         itself = torch.arange(leader.shape[1], device=leader.device)
         self.num_groups = float(((leader == itself) & graphs.node_mask[graph]).sum() / len(leader))
-        row = [torch.stack(episode.logits)[step, graph].flatten(1), leader.float(), value[graph]]
+        row = [torch.stack(steps.logits)[step, graph].flatten(1), leader.float(), value[graph]]
         return torch.cat(row, dim=1)
 
-    def _begin(self, start: Tensor, ids: list[int]) -> Episode:
-        """An episode of some graphs; without gradients the last one, if nothing has changed."""
+    def _known_steps(self, start: Tensor, ids: list[int]) -> ParsedSteps:
+        """Return the steps so far: without gradients the last call's, if nothing has changed."""
         key = ids, [weight._version for weight in self._own]
         last, self._last = self._last, None
         # Encoded graphs are the same object just as long as they and the encoder are the same.
         if last is None or last.states[0] is not start or last.key != key:
-            last = Episode(key, [start], [], [])
+            last = ParsedSteps(key, [start], [], [])
         if not torch.is_grad_enabled():
             self._last = last
         return last
 
-    def _go_on(
-        self, episode: Episode, at: int, value: Tensor, static: TensorDict, graphs: Graphs
+    def _add_step(
+        self, steps: ParsedSteps, at: int, value: Tensor, static: TensorDict, graphs: Graphs
     ) -> None:
         """Add the next step, whose number is at."""
-        keys = [(one, at) for one in episode.key[0]]
+        keys = [(one, at) for one in steps.key[0]]
         allowed = static["device_mask"].bool()
-        leader, embedded = self._group(episode.states[at], graphs, allowed, keys)
-        episode.logits.append(self._place(embedded, value, leader, static))
-        episode.leaders.append(leader)
-        episode.states.append(episode.states[at] + embedded)
+        leader, embedded = self._group(steps.states[at], graphs, allowed, keys)
+        steps.logits.append(self._place(embedded, value, leader, static))
+        steps.leaders.append(leader)
+        steps.states.append(steps.states[at] + embedded)
 
     def _group(
         self, state: Tensor, graphs: Graphs, allowed: Tensor, keys: list[tuple[int, int]]
@@ -220,8 +220,6 @@ def _in_common(leader: Tensor, allowed: Tensor) -> Tensor:
     return common.gather(1, index).bool()
 
 
-Int = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 SHARPNESS = 10.0  # of scores that begin with a cosine
 
 
@@ -267,153 +265,3 @@ def _begin_alike(first: nn.Linear, last: nn.Linear, similarity: float) -> None:
     last.weight.zero_()
     last.weight[0, :2] = SHARPNESS * sign
     last.bias.fill_(-SHARPNESS * similarity)
-
-
-def parse(num_nodes: int, edge_index: Tensor, scores: Tensor, min_score: float = 0.0) -> Tensor:
-    """Join every node with the neighbour at the other end of its best edge.
-
-    The groups are the connected components of these edges. Every node has one vote, whichever
-    way its edges point, so a group has at least two nodes unless a node has no edge that may be
-    kept. Of edges that score the same the first is the better one.
-
-    Args:
-        num_nodes: how many there are.
-        edge_index: (2, num_edges) long; no edge joins a node with itself.
-        scores: (num_edges,).
-        min_score: edges that score less are never kept.
-
-    Returns:
-        (num_nodes,) long, the group of each node; groups are numbered by their first nodes.
-
-    >>> parse(4, torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([0.9, 0.1, 0.5]))
-    tensor([0, 0, 1, 1])
-    """
-    ends, values = edge_index.cpu().numpy(), scores.detach().cpu().numpy()
-    return torch.from_numpy(_join_best(num_nodes, ends, values, min_score)).to(edge_index.device)
-
-
-@compiled
-def _join_best(num_nodes: int, edge_index: Int, scores: Float32, min_score: float) -> Int:
-    """(num_nodes,) the labels that `parse` returns."""
-    best = np.full(num_nodes, -1)  # each node's best edge
-    for edge in range(scores.size):
-        if scores[edge] >= min_score:
-            for node in edge_index[:, edge]:
-                if best[node] < 0 or scores[edge] > scores[best[node]]:
-                    best[node] = edge
-    first = np.arange(num_nodes)  # a smaller node of the same group; of its first node, itself
-    for node in range(num_nodes):
-        if best[node] >= 0:
-            one, other = edge_index[0, best[node]], edge_index[1, best[node]]
-            while first[one] != one:
-                one = first[one]
-            while first[other] != other:
-                other = first[other]
-            first[max(one, other)] = min(one, other)
-    labels, num_groups = np.empty(num_nodes, dtype=np.int64), 0
-    for node in range(num_nodes):
-        if first[node] == node:
-            labels[node] = num_groups
-            num_groups += 1
-        else:
-            labels[node] = labels[first[node]]
-    return labels
-
-
-def find_leaders(labels: Tensor, allowed: Tensor) -> Tensor:
-    """Return the first node of each node's group, graph by graph.
-
-    The nodes of a group that have no device in common stay alone instead.
-
-    Args:
-        labels: (num_graphs * num_nodes,) groups, each within one graph.
-        allowed: (num_graphs, num_nodes, num_devices) bool, which devices a node may use.
-
-    Returns:
-        (num_graphs, num_nodes) long, numbers within the graph.
-
-    >>> find_leaders(torch.tensor([0, 1, 0]), torch.ones(1, 3, 1, dtype=torch.bool))
-    tensor([[0, 1, 0]])
-    """
-    return torch.from_numpy(_leaders(labels.cpu().numpy(), allowed.cpu().numpy())).to(labels.device)
-
-
-@compiled
-def _leaders(labels: Int, allowed: NDArray[np.bool_]) -> Int:
-    """(num_graphs, num_nodes) what `find_leaders` returns."""
-    num_graphs, num_nodes, num_devices = allowed.shape
-    num_labels = labels.max() + 1 if labels.size else 0
-    first = np.full(num_labels, -1)  # of each group
-    common = np.ones((num_labels, num_devices), dtype=np.bool_)  # devices that all of it may use
-    for node in range(labels.size):
-        label = labels[node]
-        if first[label] < 0:
-            first[label] = node
-        common[label] &= allowed[node // num_nodes, node % num_nodes]
-    leaders = np.empty((num_graphs, num_nodes), dtype=np.int64)
-    for node in range(labels.size):
-        leader = first[labels[node]] if common[labels[node]].any() else node
-        leaders[node // num_nodes, node % num_nodes] = leader % num_nodes
-    return leaders
-
-
-def pool(nodes: Tensor, labels: Tensor, edge_index: Tensor, scores: Tensor) -> Tensor:
-    """(num_groups, hidden) the mean of each group's nodes times the mean score of its edges.
-
-    A group without edges keeps its mean as it is.
-
-    Args:
-        nodes: (num_nodes, hidden).
-        labels: (num_nodes,) long, below num_groups; numbers that no node has make rows of zeros.
-        edge_index: (2, num_edges).
-        scores: (num_edges,).
-    """
-    num_groups = int(labels.max()) + 1 if labels.numel() else 0
-    size = torch.bincount(labels, minlength=num_groups).clamp(min=1)
-    sums = nodes.new_zeros(num_groups, nodes.shape[1]).index_add(0, labels, nodes)
-    producer, consumer = labels[edge_index]
-    inner = producer == consumer
-    number = torch.bincount(producer[inner], minlength=num_groups)
-    total = scores.new_zeros(num_groups).index_add(0, producer[inner], scores[inner])
-    gate = torch.where(number > 0, total / number.clamp(min=1), 1.0)
-    return sums / size[:, None] * gate[:, None]
-
-
-def make_convex(edge_index: Int, labels: Int) -> Int:
-    """Split groups just where the graph between them has a cycle.
-
-    Where a path leaves a group of such a cycle and enters it again, what lies behind is a group
-    of its own; nothing else is split. Each group of the result is connected, and the graph
-    between the groups is acyclic, so no group is executed in several pieces.
-
-    Args:
-        edge_index: (2, num_edges) of a DAG whose nodes are numbered in topological order.
-        labels: (num_nodes,) the group of each node, 0 to num_groups - 1.
-
-    Returns:
-        (num_nodes,) labels; groups are numbered by their first nodes.
-
-    >>> make_convex(np.array([[0, 0, 1], [1, 2, 2]]), np.array([0, 1, 0]))
-    array([0, 1, 2])
-    """
-    num_nodes = labels.size
-    producer, consumer = labels[edge_index]
-    num_groups = int(labels.max(initial=-1)) + 1
-    ring = components(num_groups, np.stack([producer, consumer]), "strong")
-    within = edge_index[:, ring[producer] == ring[consumer]]
-    entries = _entries(within[:, np.argsort(within[0], kind="stable")], labels)
-    same = (producer == consumer) & (entries[edge_index[0]] == entries[edge_index[1]])
-    whole = components(num_nodes, edge_index[:, same], "weak")
-    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(first))[inverse])
-
-
-@compiled
-def _entries(edge_index: Int, labels: Int) -> Int:
-    """(num_nodes,) how many times a path to each node enters another group, at most."""
-    entries = np.zeros(labels.size, dtype=np.int64)
-    for edge in range(edge_index.shape[1]):
-        producer, consumer = edge_index[0, edge], edge_index[1, edge]
-        passed = entries[producer] + (labels[producer] != labels[consumer])
-        entries[consumer] = max(entries[consumer], passed)
-    return entries

@@ -1,4 +1,4 @@
-"""Logits for each group and device by one shared head, for graphs of any size and any devices."""
+"""Features extractor whose shared head scores each group and device, for graphs of any size."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from device_placement.agents.policies.gnn import (
     masked_mean,
     read_graphs,
 )
+from device_placement.envs.costs import MAX_DEVICES
 from device_placement.envs.observation import NUM_DEVICE_FEATURES, NUM_EDGE_FEATURES
-from device_placement.envs.simulation.costs import MAX_DEVICES
 
 NUM_STATE = 3  # whether a group is on the device, is unplaced, and is the next to place
 

@@ -1,4 +1,4 @@
-"""Policies for PPO, A2C and MaskablePPO."""
+"""Policies for PPO, A2C, MaskablePPO and REINFORCE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policy of Mirhoseini et al. 2017 (arXiv 1706.04972): one group's device after the other."""
+"""Recurrent policy of Mirhoseini et al. 2017 (arXiv 1706.04972): LSTM encoder and decoder."""
 
 from __future__ import annotations
 

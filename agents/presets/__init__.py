@@ -1,8 +1,8 @@
-"""Agents by name: an algorithm, a policy and the settings of both; data only.
+"""Presets, agents by name: an algorithm, a policy and the settings of both; data only.
 
 Each preset cites its source and says where it differs. Rewards are logarithms of times and
-advantages are normalised unless the source has it otherwise, so that neither the unit nor the
-size of a model changes how an agent learns.
+advantages are normalised unless the source differs, so that neither the unit nor the size of a
+model changes how an agent learns.
 """
 
 from __future__ import annotations

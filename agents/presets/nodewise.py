@@ -1,4 +1,4 @@
-"""Our agents: one head for the groups of any graph."""
+"""Presets of our nodewise policy: one shared head for the groups of any graph."""
 
 from __future__ import annotations
 

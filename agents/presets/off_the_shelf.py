@@ -1,4 +1,4 @@
-"""Off-the-shelf agents of stable-baselines3, with settings for budgets of hundreds."""
+"""Presets of stable-baselines3 algorithms, with settings for budgets of hundreds of evaluations."""
 
 from __future__ import annotations
 

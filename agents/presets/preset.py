@@ -1,4 +1,4 @@
-"""What a preset consists of."""
+"""Preset records: an agent's algorithm and policy, and its settings by formulation."""
 
 from __future__ import annotations
 

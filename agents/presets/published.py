@@ -1,4 +1,4 @@
-"""Published systems, re-built."""
+"""Presets that re-implement published systems: HSDAG, Placeto, GDP and Mirhoseini et al. 2017."""
 
 from __future__ import annotations
 

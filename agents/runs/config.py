@@ -1,4 +1,4 @@
-"""What every search for a placement is told, and how one that goes on gets its settings back."""
+"""Settings shared by all searches, and how a resumed run restores them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An evaluator that keeps the budget and the record of a search."""
+"""Evaluator wrapper that records each placement and counts it against the budget."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.evaluation import Evaluation, Evaluator, single_assignments
-from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.evaluation import (
+    Evaluation,
+    Evaluator,
+    EvaluatorWrapper,
+    single_assignments,
+)
 
-Key = tuple[int, ...]  # (num_groups,) device of each group
 
-
-class RecordingEvaluator:
+class RecordingEvaluator(EvaluatorWrapper):
     """Wraps an evaluator: counts distinct placements, writes each down, knows the best.
 
     Args:
@@ -51,33 +52,32 @@ class RecordingEvaluator:
     ) -> None:
         self.shared = budget if isinstance(budget, Budget) else Budget(budget)
         check_budget(self.shared.limit, len(inner.devices))
-        self.inner = inner
+        super().__init__(inner)
         self.num_requests = 0
         self.num_recalled = 0  # evaluations that the evaluator knew from an earlier run
-        self.best: Key = ()
+        self.best: tuple[int, ...] = ()
         self.best_s = math.inf
         self._log = log
-        self._known: dict[Key, Evaluation] = {}
-        self._ahead: dict[Key, Evaluation] = {}  # known from after the moment of `rewind`
+        self._known: dict[tuple[int, ...], Evaluation] = {}
+        self._ahead: dict[
+            tuple[int, ...], Evaluation
+        ] = {}  # known from after the moment of `rewind`
         self._leading_s = math.inf  # the best of what is known, without what is ahead
         self._on_new, self._on_best = on_new, on_best
         if log is not None and log.exists():
             self._replay(log)
 
-    @property
-    def coarse(self) -> CoarseGraph:
-        """The groups that are placed."""
-        return self.inner.coarse
+    @classmethod
+    def of(cls, evaluator: Evaluator, budget: int) -> RecordingEvaluator:
+        """Return an evaluator that records already as it is, another one with a record of its own.
 
-    @property
-    def devices(self) -> tuple[Device, ...]:
-        """(num_devices,) the devices they are placed on."""
-        return self.inner.devices
-
-    @property
-    def reference(self) -> int:
-        """The device whose single the others are compared with."""
-        return self.inner.reference
+        Args:
+            evaluator: any.
+            budget: for a new record; raised to what the singles and one more placement take.
+        """
+        if isinstance(evaluator, cls):
+            return evaluator
+        return cls(evaluator, max(budget, len(evaluator.devices) + 1))
 
     @property
     def budget(self) -> int:
@@ -85,7 +85,7 @@ class RecordingEvaluator:
         return self.shared.limit
 
     @property
-    def record(self) -> Mapping[Key, Evaluation]:
+    def record(self) -> Mapping[tuple[int, ...], Evaluation]:
         """What was asked for so far, in order."""
         return self._known
 
@@ -146,7 +146,7 @@ class RecordingEvaluator:
         """Evaluate every single device first, in the order of the devices."""
         return [self.evaluate(single) for single in single_assignments(self).values()]
 
-    def _take(self, key: Key, evaluation: Evaluation) -> None:
+    def _take(self, key: tuple[int, ...], evaluation: Evaluation) -> None:
         self._known[key] = evaluation
         time_s = evaluation.time_s if evaluation.valid else math.inf
         self.shared.count(improves=time_s < self._leading_s)
@@ -164,7 +164,7 @@ class RecordingEvaluator:
         for key, evaluation in ahead.items():
             self._take(key, evaluation)
 
-    def _write(self, key: Key, evaluation: Evaluation) -> None:
+    def _write(self, key: tuple[int, ...], evaluation: Evaluation) -> None:
         if self._log is None:
             return
         line = {

@@ -1,4 +1,4 @@
-"""One search: its folder, its progress and what it says at its end."""
+"""Run of a search: its folder, evaluators, progress bar and the results of its models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluation, Evaluator
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.files import replaced
-from device_placement.envs.measuring.config import measure_options
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.validation import claim_of
 from device_placement.envs.models.loading import parse_input_shapes
@@ -39,7 +38,7 @@ def evaluator_of(config: SearchConfig) -> Evaluator:
         hardware=config.hardware,
         profile=config.profile,
         schedule=config.schedule,
-        **measure_options(config),
+        measuring=config,
     )
 
 
@@ -92,7 +91,7 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self._end_bar()
         for one in self.models:
-            getattr(one.evaluator, "close", lambda: None)()
+            one.evaluator.close()
 
     def moment(self) -> dict[str, Any]:
         """How far the run is, as plain data for `rewind`."""
@@ -124,7 +123,7 @@ class Run:
         if recalled := sum(one.recorder.num_recalled for one in self.models):
             done += (
                 f"\n{recalled} of them were known from earlier runs and not measured again "
-                f"(store {getattr(self.models[0].evaluator, 'store_path', '')})"
+                f"(store {self.models[0].evaluator.store_path})"
             )
         if self.budget.out_of_patience:
             done += (

@@ -1,4 +1,4 @@
-"""The table at the end of a search: every contender measured anew, taking turns."""
+"""Summary of a search: measure all contenders again in turns, print the table, save the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from device_placement.envs.evaluation import (
 )
 from device_placement.envs.measuring.compare import compare, contenders, paired_ratio
 from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.measuring.openvino_evaluator import as_measuring
 
 Row = dict[str, Any]
 
@@ -36,7 +36,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     Raises:
         DevicePlacementError: when none of them is valid.
     """
-    measured = isinstance(run.evaluator, OpenVINOEvaluator)
+    measured = run.evaluator.measures
     if measured:
         print("Measuring the contenders anew, in turns ...\n")
     evaluations = measure_anew(run.evaluator, assignments, run.config.rounds)
@@ -78,8 +78,9 @@ def measure_anew(
     evaluator: Evaluator, assignments: Mapping[str, list[int]], rounds: int
 ) -> dict[str, Evaluation]:
     """An evaluation of each single, OpenVINO's automatic choices and the given placements."""
-    if isinstance(evaluator, OpenVINOEvaluator):
-        return compare(evaluator, contenders(evaluator, assignments), rounds)
+    if evaluator.measures:
+        measuring = as_measuring(evaluator)
+        return compare(measuring, contenders(measuring, assignments), rounds)
     entries = {**single_assignments(evaluator), **assignments}
     return {name: evaluator.evaluate(assignment) for name, assignment in entries.items()}
 

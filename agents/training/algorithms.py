@@ -1,4 +1,4 @@
-"""Algorithms of stable-baselines3 and ours, made with the presets."""
+"""Algorithms of stable-baselines3 and ours, made from presets or loaded from files."""
 
 from __future__ import annotations
 

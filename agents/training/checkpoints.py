@@ -1,4 +1,4 @@
-"""Trainings that stop at any moment, by whatever cause, and go on as if they had not."""
+"""Checkpoints from which an interrupted training resumes as if it had never stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training's large tensors cost besides computing."""
+"""Setting of glibc's malloc that speeds up trainings with large tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained policies in files that say what they are, and fitted to a model they have not seen."""
+"""Policy files: save a trained policy with its card, load it for an unseen model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets as placers: an agent that learns with an evaluator and a budget, like any search."""
+"""Presets as placers: train an agent with an evaluator and a budget, like any search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""REINFORCE on whole buffers, as HSDAG uses it, as an algorithm of stable-baselines3."""
+"""REINFORCE on whole buffers, as in HSDAG, as an algorithm of stable-baselines3."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import (
     ActorCriticPolicy,
@@ -18,6 +17,7 @@ from stable_baselines3.common.policies import (
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import nn
 
+from device_placement.envs.arrays import Float32
 from device_placement.envs.errors import DevicePlacementError, choose
 
 EPSILON = 1e-8  # for rewards that are all the same
@@ -134,7 +134,7 @@ class Reinforce(OnPolicyAlgorithm):
         nn.init.zeros_(self.policy.value_net.weight)
         nn.init.zeros_(self.policy.value_net.bias)
 
-    def _weights(self) -> NDArray[np.float32]:
+    def _weights(self) -> Float32:
         """(n_steps, n_envs) what each action is weighted with; the moving average moves on."""
         rewards = self.rollout_buffer.rewards
         mean = float(rewards.mean())

@@ -1,4 +1,4 @@
-"""What a trained policy proposes: greedily, or the best of some draws."""
+"""Sampling of placements from a trained policy, and the best of the samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
 
 
-def draw_placements(
+def sample_policy(
     algorithm: BaseAlgorithm,
     card: PolicyCard,
     evaluators: Sequence[Evaluator],
@@ -64,12 +64,10 @@ def best_of_samples(
     Returns:
         (num_groups,) devices; empty when none that was drawn is valid.
     """
-    mine = evaluators[graph_id]
-    if not isinstance(mine, RecordingEvaluator):  # which evaluates nothing twice
-        mine = RecordingEvaluator(mine, len(mine.devices) + 1)
+    mine = RecordingEvaluator.of(evaluators[graph_id], 0)  # which evaluates nothing twice
     seen = [*evaluators[:graph_id], mine, *evaluators[graph_id + 1 :]]
     best, best_s = list[int](), math.inf
-    for one in draw_placements(algorithm, card, seen, graph_id, samples):
+    for one in sample_policy(algorithm, card, seen, graph_id, samples):
         found = mine.evaluate(one)
         if found.valid and found.time_s < best_s:
             best, best_s = one, found.time_s

@@ -1,4 +1,4 @@
-"""Many simulated copies for stable-baselines3, which does not take Gymnasium's vector envs."""
+"""Adapter from the native vector environment to the `VecEnv` of stable-baselines3."""
 
 from __future__ import annotations
 
@@ -158,5 +158,5 @@ def _num_groups(observation: Observation) -> list[int]:
 
 
 def _copy(observation: Observation) -> dict[str, NDArray[Any]]:
-    # In C order, as stacked copies are: a network's rounding depends on how its input lies in memory.
+    # In C order, as stacked copies are: a network's rounding depends on how its input is laid out.
     return {key: np.array(array, order="C") for key, array in observation.items()}

@@ -1,4 +1,4 @@
-"""Figures of a benchmark: best-so-far curves, the performance profile, the winning placements."""
+"""Figures of a benchmark: best-so-far curves, performance profiles, placements, timelines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from device_placement.benchmarks.suite.suites import SIMULATED, Problem
 from device_placement.envs.rendering.graph import render_picture
 from device_placement.envs.rendering.style import OTHERS, new_figure, plain_axes
 from device_placement.envs.rendering.timeline import draw_timeline
-from device_placement.envs.simulation.simulator import SimulatedEvaluator
 from device_placement.envs.simulation.timeline import timeline
 
 SHOWN = len(OTHERS)  # placers in a figure
@@ -97,7 +96,7 @@ def draw_placement(definition: Problem, row: RunRow) -> Any:
 def draw_run_timeline(definition: Problem, row: RunRow) -> Any:
     """What happens when, in the placement of a run on a simulated problem."""
     evaluator = open_problem(definition)
-    assert isinstance(evaluator, SimulatedEvaluator)
+    assert evaluator.costs is not None
     events = timeline(evaluator.costs, row.assignment, definition.schedule)
     names = [device.name for device in evaluator.devices]
     title = f"{row.problem}: {1e3 * row.time_s:.4g} ms, {definition.schedule}"

@@ -1,4 +1,4 @@
-"""The command `report`: a benchmark as one HTML file that needs no network."""
+"""Command `report`: write a benchmark as one HTML file that needs no network."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The command `paper-tables`: the tables of HSDAG's paper, its numbers beside ours.
+"""Command `paper-tables`: the tables of HSDAG's paper, its numbers beside ours.
 
 Source: Duan et al., NeurIPS 2024, arXiv 2405.14185: tables 1, 2, 3 and 5. Its numbers were measured
-on an i9-12900K with a Flex 170; ours are simulated, on a profile that is derived from the data
-sheets of these and scaled so that the singles take what the paper says.
+on an i9-12900K with a Flex 170. Ours are simulated, on a profile that is derived from their data
+sheets and scaled so that the single devices take as long as in the paper.
 """
 
 from __future__ import annotations

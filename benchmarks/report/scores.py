@@ -1,4 +1,4 @@
-"""Scores of a benchmark: how far from the optimum runs end, and how soon they come near it."""
+"""Scores of a benchmark: final gaps, speed of convergence, and aggregates with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from device_placement.benchmarks.suite.results import ProblemKey, RunRow
+from device_placement.envs.arrays import Float64
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import NAN
-from device_placement.envs.graph.computation_graph import Float64
 
 PROVEN = 1e-6  # relative: how near to the bound a proven optimum is
 

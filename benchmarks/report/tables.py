@@ -1,4 +1,4 @@
-"""Scores as Markdown: a table a suite, and what came of all its problems together."""
+"""Markdown tables of a benchmark: scores by suite and over all problems, and failed runs."""
 
 from __future__ import annotations
 

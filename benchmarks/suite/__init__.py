@@ -1,1 +1,1 @@
-"""Suites of problems, the tasks that run on them, and the rows that these leave."""
+"""Suites of problems, the tasks that run on them, and the rows and folders of results."""

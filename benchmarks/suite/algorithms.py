@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark: placers, presets, variants of them, and a user's own."""
+"""Algorithms that a benchmark compares: placers, presets, their variants, and a user's own."""
 
 from __future__ import annotations
 

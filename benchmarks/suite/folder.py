@@ -1,4 +1,4 @@
-"""Under what a benchmark was made: machine, versions, revision and command, once a call."""
+"""Folders of results: sessions (machine, versions, revision, command), runs and replays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a problem of a suite to an evaluator of its placements."""
+"""Evaluators, simulated or measured, for the problems of a suite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from device_placement.envs.factory import (
     usual_devices,
 )
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
-from device_placement.envs.measuring.config import MeasureConfig, measure_options
+from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.loading import load_model
 from device_placement.envs.simulation.roofline import derive_profile
@@ -60,8 +60,7 @@ def opened(problem: Problem, measuring: MeasureConfig | None = None) -> Iterator
     try:
         yield evaluator
     finally:
-        if isinstance(evaluator, OpenVINOEvaluator):
-            evaluator.close()
+        evaluator.close()
 
 
 def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Evaluator:
@@ -141,11 +140,9 @@ def _graph(model: str) -> ComputationGraph:
 
 
 def _measuring(problem: Problem, measuring: MeasureConfig) -> OpenVINOEvaluator:
-    evaluator = make_evaluator(
-        problem.model, problem.devices, max_groups=problem.max_groups, **measure_options(measuring)
+    return make_evaluator(
+        problem.model, problem.devices, max_groups=problem.max_groups, measuring=measuring
     )
-    assert isinstance(evaluator, OpenVINOEvaluator)
-    return evaluator
 
 
 def single_errors(evaluator: Evaluator) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Tasks in processes of their own, some at a time: one that dies costs its task only."""
+"""Process pool in which a task that crashes loses only its own result."""
 
 from __future__ import annotations
 

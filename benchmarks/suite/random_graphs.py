@@ -1,4 +1,4 @@
-"""Random graphs in layers: problems of any size, the same for the same seed."""
+"""Random layered graphs of any size, reproducible by seed, and simulators for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `replay`: every winning placement again, in turns with the best single device."""
+"""Command `replay`: measure each winning placement again, in turns with the best single device."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import NAN, Evaluator, single_assignments
 from device_placement.envs.measuring.compare import compare, paired_ratio, placed
 from device_placement.envs.measuring.config import MeasureConfig
-from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.measuring.openvino_evaluator import as_measuring
 
 SAME = 1e-7  # relative: how near a simulated time is to itself, as it is written down
 NO_SINGLE = "no single is valid, so there is nothing to compare with"
@@ -146,7 +146,7 @@ def _simulated(evaluator: Evaluator, row: RunRow, rounds: int) -> Replay:
 
 
 def _measured(evaluator: Evaluator, row: RunRow, rounds: int) -> Replay:
-    assert isinstance(evaluator, OpenVINOEvaluator)
+    evaluator = as_measuring(evaluator)
     if evaluator.config.verifies:
         found = evaluator.evaluate(row.assignment)
         if not found.valid:

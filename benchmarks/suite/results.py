@@ -1,4 +1,4 @@
-"""What a benchmark writes down of each run: a row of a CSV file."""
+"""Result rows of a benchmark, and the CSV files that hold them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The problems that placers are compared on; data only."""
+"""Suites of problems on which placers are compared; data only."""
 
 from __future__ import annotations
 

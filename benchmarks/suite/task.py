@@ -1,4 +1,4 @@
-"""One run of a benchmark: a placer, a problem, a seed, and its trace."""
+"""Task of a benchmark: run a placer on a problem with a seed, and write its trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ops that are always placed together become one group."""
+"""Coarsening: group the ops that are always placed together, so that no cycle arises."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from device_placement.envs.arrays import Bool, Float64, Int32, Int64
 from device_placement.envs.errors import DevicePlacementError, choose
-from device_placement.envs.graph.computation_graph import Bool, ComputationGraph, Float64, Int32
+from device_placement.envs.graph.computation_graph import ComputationGraph
 from device_placement.envs.graph.partition import (
-    Int,
-    Link,
+    OpPair,
     contract,
     group_masks,
     join,
@@ -89,11 +89,11 @@ def coarsen(
     )
 
 
-def _alone(graph: ComputationGraph) -> Int:
+def _alone(graph: ComputationGraph) -> Int64:
     return _attach(graph, np.arange(graph.num_ops), ends=False)
 
 
-def _colocated(graph: ComputationGraph) -> Int:
+def _colocated(graph: ComputationGraph) -> Int64:
     edges = np.unique(_computed_edges(graph), axis=1)
     producer, consumer = edges
     only = (np.bincount(producer)[producer] == 1) & (np.bincount(consumer)[consumer] == 1)
@@ -101,16 +101,16 @@ def _colocated(graph: ComputationGraph) -> Int:
     return _attach(graph, join(graph, edges, links), ends=True)
 
 
-def _fused(graph: ComputationGraph) -> Int:
+def _fused(graph: ComputationGraph) -> Int64:
     computed = [[op for op in sorted(s) if not graph.is_constant[op]] for s in graph.fusion_sets]
-    links: list[Link] = []
+    links: list[OpPair] = []
     for gap in (1, 2):  # an op that must leave its set does not part its neighbours
         for ops in computed:
             links += zip(ops, ops[gap:], strict=False)
     return _attach(graph, join(graph, _computed_edges(graph), links), ends=True)
 
 
-COARSENING_METHODS: Mapping[str, Callable[[ComputationGraph], Int]] = {
+COARSENING_METHODS: Mapping[str, Callable[[ComputationGraph], Int64]] = {
     "none": _alone,
     "colocation": _colocated,
     "fusion": _fused,
@@ -118,12 +118,12 @@ COARSENING_METHODS: Mapping[str, Callable[[ComputationGraph], Int]] = {
 """Name -> function that labels the group of each op, ``(num_ops,)``."""
 
 
-def _computed_edges(graph: ComputationGraph) -> Int:
+def _computed_edges(graph: ComputationGraph) -> Int64:
     """The edges whose producer is not constant, (2, num_edges)."""
     return graph.edge_index[:, ~graph.is_constant[graph.edge_index[0]]].astype(np.int64)
 
 
-def _attach(graph: ComputationGraph, op_group: Int, ends: bool) -> Int:
+def _attach(graph: ComputationGraph, op_group: Int64, ends: bool) -> Int64:
     """Constants, and with `ends` Parameters, join their first consumer; Results their producer.
 
     None of this makes a cycle: what has no producers of its own may join the first of its
@@ -150,8 +150,8 @@ def _attach(graph: ComputationGraph, op_group: Int, ends: bool) -> Int:
 
 
 def _follow(
-    graph: ComputationGraph, op_group: Int, movers: Bool, edge_index: Int | Int32, rank: Int
-) -> Int:
+    graph: ComputationGraph, op_group: Int64, movers: Bool, edge_index: Int64 | Int32, rank: Int64
+) -> Int64:
     """Let each mover, the last first, join the end of its edges with the smallest group rank.
 
     Args:

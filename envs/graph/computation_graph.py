@@ -1,4 +1,4 @@
-"""A normalised model as a computation graph: what each op is, costs and feeds."""
+"""Computation graph of a normalised model: each op's type, shape, FLOPs, bytes and devices."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
-from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Bool, Float64, Int32, Int64
 from device_placement.envs.devices import Device, make_core, parse_devices, supported_ops
 from device_placement.envs.errors import DeviceError, ModelError
 from device_placement.envs.graph.flops import op_flops
@@ -17,10 +17,6 @@ from device_placement.envs.models.loading import model_hash
 
 if TYPE_CHECKING:
     import networkx as nx
-
-Int32 = NDArray[np.int32]
-Float64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,7 @@ def read_graph(
     )
 
 
-def _read_edges(ops: Sequence[Any], number: Mapping[str, int]) -> NDArray[np.int64]:
+def _read_edges(ops: Sequence[Any], number: Mapping[str, int]) -> Int64:
     """Rows producer, consumer, output port, bytes; a column per input."""
     rows = [
         (
@@ -148,7 +144,7 @@ def _tensor_bytes(output: Any) -> int:
     return -(-elements * int(output.get_element_type().get_bitwidth()) // 8)
 
 
-def _constant_ops(ops: Sequence[Any], edges: NDArray[np.int64]) -> Bool:
+def _constant_ops(ops: Sequence[Any], edges: Int64) -> Bool:
     constant = np.array([op.get_type_name() == "Constant" for op in ops], dtype=np.bool_)
     producers: list[list[int]] = [[] for _ in ops]
     for producer, consumer in edges[:2].T.tolist():
@@ -197,7 +193,7 @@ def _read_fusion_sets(
     model: ov.Model,
     device: str,
     number: Mapping[str, int],
-    edges: NDArray[np.int64],
+    edges: Int64,
     constant: Bool,
 ) -> tuple[tuple[int, ...], ...]:
     """Ops that the device runs as one node, from the runtime model's original names.

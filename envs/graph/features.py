@@ -1,4 +1,4 @@
-"""What an agent sees of each group: named blocks of numbers of order 1."""
+"""Features of groups: named blocks of numbers of order 1, the fractal dimension among them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Float32, Float64, Int32, Int64
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.graph.computation_graph import Float64, Int32
-from device_placement.envs.jit import compiled
+from device_placement.envs.jit import compiled_above
 
 _TYPES = """
 Abs Acos Add Asin Assign Atan AvgPool BatchNormInference BatchToSpace Broadcast Ceiling Clamp
@@ -187,9 +187,7 @@ DEFAULT_BLOCKS: tuple[str, ...] = tuple(
 """Every block, with the position as one number."""
 
 
-def group_features(
-    coarse: CoarseGraph, blocks: Sequence[str] = DEFAULT_BLOCKS
-) -> NDArray[np.float32]:
+def group_features(coarse: CoarseGraph, blocks: Sequence[str] = DEFAULT_BLOCKS) -> Float32:
     """The features of each group.
 
     Args:
@@ -250,8 +248,6 @@ def _chosen(blocks: Sequence[str]) -> dict[str, FeatureBlock]:
     return chosen
 
 
-Int = NDArray[np.int64]
-
 LARGEST_BALL = 10_000
 """Nodes at which a neighbourhood stops growing, so that large graphs stay quick."""
 
@@ -283,18 +279,25 @@ def fractal_dimension(num_nodes: int, edge_index: NDArray[np.integer]) -> Float6
     return _slopes(start, ends[1].astype(np.int32), log)
 
 
-@compiled
-def _slopes(start: Int, neighbour: Int32, log: Float64) -> Float64:
-    """Breadth-first search from every node; `log[n - 1]` is the logarithm of n."""
+@compiled_above(500)
+def _slopes(start: Int64, neighbour: Int32, log: Float64) -> Float64:
+    """Return (num_nodes,) slopes, by breadth-first search from every node.
+
+    Args:
+        start: (num_nodes + 1,) where each node's neighbours begin.
+        neighbour: (2 * num_edges,) nodes.
+        log: (most,) the logarithm of n at n - 1; a ball stops growing at `most` nodes.
+    """
     num_nodes = len(start) - 1
     result = np.zeros(num_nodes)
-    queue = np.empty(num_nodes, np.int32)
+    queue = np.empty(num_nodes, np.int32)  # the ball, nearest first; its last ring: begin to end
+    # The last source whose ball a node was in: no array has to be cleared for each source.
     seen = np.full(num_nodes, -1, np.int32)
     for source in range(num_nodes):
         queue[0] = source
         seen[source] = source
         begin, end, radius = 0, 1, 0
-        sum_x = sum_y = sum_xx = sum_xy = 0.0
+        sum_x = sum_y = sum_xx = sum_xy = 0.0  # over radii: x log radius, y log size of the ball
         while end < len(log):
             ring = end
             for node in queue[begin:ring]:

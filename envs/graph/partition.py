@@ -1,4 +1,4 @@
-"""The graph of the groups of a partition: its edges, devices, order and cycles.
+"""Partitions of a graph into groups: quotient graph, order, and merging without cycles.
 
 A partition is an array with the label of each op's group, ``(num_ops,)``.
 """
@@ -10,23 +10,21 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.graph.computation_graph import Bool, ComputationGraph, Float64
-
-Int = NDArray[np.int64]
+from device_placement.envs.graph.computation_graph import ComputationGraph
 
 
 class Quotient(NamedTuple):
     """The edges between groups: each pair once, sorted."""
 
-    edge_index: Int  # (2, num_edges) producer group, consumer group
+    edge_index: Int64  # (2, num_edges) producer group, consumer group
     edge_bytes: Float64  # (num_edges,) bytes of the distinct tensors along the edge
-    edge_tensors: Int  # (num_edges,) number of distinct tensors along the edge
+    edge_tensors: Int64  # (num_edges,) number of distinct tensors along the edge
 
 
-def quotient(graph: ComputationGraph, op_group: Int) -> Quotient:
+def quotient(graph: ComputationGraph, op_group: Int64) -> Quotient:
     """The quotient graph of a partition whose labels are below ``num_ops``."""
     producer, consumer = op_group[graph.edge_index]
     cross = producer != consumer
@@ -49,7 +47,7 @@ def support_masks(graph: ComputationGraph) -> list[int]:
     return (graph.supported.astype(object) @ bits).tolist()  # type: ignore[no-any-return]
 
 
-def group_masks(graph: ComputationGraph, op_group: Int) -> list[int]:
+def group_masks(graph: ComputationGraph, op_group: Int64) -> list[int]:
     """The devices that run every op of a group, as bits, for labels 0 to num_groups - 1."""
     masks = [-1] * (int(op_group.max(initial=-1)) + 1)
     for group, mask in zip(op_group.tolist(), support_masks(graph), strict=True):
@@ -57,7 +55,7 @@ def group_masks(graph: ComputationGraph, op_group: Int) -> list[int]:
     return masks
 
 
-def topological_order(edge_index: Int, kinds: Sequence[int]) -> list[int]:
+def topological_order(edge_index: Int64, kinds: Sequence[int]) -> list[int]:
     """The nodes so that producers come first: the same kind as long as it goes, then the smallest.
 
     Args:
@@ -84,7 +82,7 @@ def topological_order(edge_index: Int, kinds: Sequence[int]) -> list[int]:
     return order
 
 
-def number_topologically(graph: ComputationGraph, op_group: Int) -> Int:
+def number_topologically(graph: ComputationGraph, op_group: Int64) -> Int64:
     """The partition with groups numbered so that producers come first, then by smallest op."""
     _, first, inverse = np.unique(op_group, return_index=True, return_inverse=True)
     number = np.argsort(np.argsort(first))[inverse]
@@ -93,7 +91,7 @@ def number_topologically(graph: ComputationGraph, op_group: Int) -> Int:
     return np.argsort(np.array(order, np.int64))[number]
 
 
-def components(num_nodes: int, edge_index: Int, connection: Literal["weak", "strong"]) -> Int:
+def components(num_nodes: int, edge_index: Int64, connection: Literal["weak", "strong"]) -> Int64:
     """Label of the weakly or strongly connected component of each node, (num_nodes,)."""
     from scipy.sparse import csr_array  # here, as importing takes longer than running
     from scipy.sparse.csgraph import connected_components
@@ -104,7 +102,7 @@ def components(num_nodes: int, edge_index: Int, connection: Literal["weak", "str
     return label.astype(np.int64)
 
 
-Link = tuple[int, int]  # two ops that should share a group
+OpPair = tuple[int, int]  # two ops that should share a group
 
 MAX_HALVINGS = 8
 """How often `join` halves the links of a cycle before it gives up the rest."""
@@ -116,7 +114,7 @@ Less, as at a hub that every group hangs on, and one group would swallow all oth
 """
 
 
-def join(graph: ComputationGraph, edge_index: Int, links: Sequence[Link]) -> Int:
+def join(graph: ComputationGraph, edge_index: Int64, links: Sequence[OpPair]) -> Int64:
     """Let linked ops share a group wherever the quotient graph stays acyclic.
 
     A cycle lies in one strongly connected component of the quotient, so the links outside
@@ -136,7 +134,7 @@ def join(graph: ComputationGraph, edge_index: Int, links: Sequence[Link]) -> Int
     return components(graph.num_ops, kept, "weak")
 
 
-def _settle(num_ops: int, edge_index: Int, kept: Int, links: Int, halvings: int) -> Int:
+def _settle(num_ops: int, edge_index: Int64, kept: Int64, links: Int64, halvings: int) -> Int64:
     """`kept` and those of `links`, (2, num_links), that make no cycle with it."""
     op_group = components(num_ops, np.concatenate([kept, links], axis=1), "weak")
     num_groups = int(op_group.max(initial=-1)) + 1
@@ -155,7 +153,7 @@ def _settle(num_ops: int, edge_index: Int, kept: Int, links: Int, halvings: int)
     return _settle(num_ops, edge_index, kept, links[:, second], halvings - 1)
 
 
-def _compatible(links: Sequence[Link], masks: Sequence[int]) -> list[Link]:
+def _compatible(links: Sequence[OpPair], masks: Sequence[int]) -> list[OpPair]:
     """The links, taken in turn, that leave each group a device in common."""
     parent = list(range(len(masks)))
     common = list(masks)
@@ -175,7 +173,7 @@ def _compatible(links: Sequence[Link], masks: Sequence[int]) -> list[Link]:
     return accepted
 
 
-def contract(graph: ComputationGraph, op_group: Int, max_groups: int) -> Int:
+def contract(graph: ComputationGraph, op_group: Int64, max_groups: int) -> Int64:
     """Merge groups until at most `max_groups` are left.
 
     Rounds of merging along the heaviest edges come first, each group at most once a round so
@@ -204,7 +202,7 @@ def contract(graph: ComputationGraph, op_group: Int, max_groups: int) -> Int:
     return op_group
 
 
-def heavy_pairs(graph: ComputationGraph, op_group: Int, limit: int) -> list[Link]:
+def heavy_pairs(graph: ComputationGraph, op_group: Int64, limit: int) -> list[OpPair]:
     """Disjoint pairs of groups to merge along the heaviest edges, without making a cycle.
 
     An edge (u, v) is safe alone where the longest path from a source to v is one longer than
@@ -223,7 +221,7 @@ def heavy_pairs(graph: ComputationGraph, op_group: Int, limit: int) -> list[Link
     heavy = heavy[(step | only)[heavy]]
     masks = group_masks(graph, op_group)
     free = [True] * num_groups
-    pairs: list[Link] = []
+    pairs: list[OpPair] = []
     for u, v in edges.edge_index[:, heavy].T.tolist():
         if free[u] and free[v] and masks[u] & masks[v]:
             free[u] = free[v] = False
@@ -236,7 +234,7 @@ def heavy_pairs(graph: ComputationGraph, op_group: Int, limit: int) -> list[Link
     return [pair for pair, drop in zip(pairs, broken, strict=True) if not drop][:limit]
 
 
-def _levels(num_groups: int, edge_index: Int) -> Int:
+def _levels(num_groups: int, edge_index: Int64) -> Int64:
     """Length of the longest path to each group; edges sorted, groups numbered topologically."""
     level = [0] * num_groups
     for u, v in edge_index.T.tolist():
@@ -245,7 +243,7 @@ def _levels(num_groups: int, edge_index: Int) -> Int:
     return np.array(level, np.int64)
 
 
-def _later_in_cycle(num_pairs: int, arcs: Int) -> Bool:
+def _later_in_cycle(num_pairs: int, arcs: Int64) -> Bool:
     """Nodes with an arc from a smaller node of their strongly connected component."""
     component = components(num_pairs, arcs, "strong")
     drop = np.zeros(num_pairs, np.bool_)
@@ -253,7 +251,7 @@ def _later_in_cycle(num_pairs: int, arcs: Int) -> Bool:
     return drop
 
 
-def neighbour_pairs(graph: ComputationGraph, op_group: Int, limit: int) -> list[Link]:
+def neighbour_pairs(graph: ComputationGraph, op_group: Int64, limit: int) -> list[OpPair]:
     """Up to `limit` merges of groups next to each other in one topological order.
 
     The pair with the fewest FLOPs merges first, then the one with the fewest ops.
@@ -267,7 +265,7 @@ def neighbour_pairs(graph: ComputationGraph, op_group: Int, limit: int) -> list[
     before = [*range(-1, len(order) - 1)]
     heap = [(flops[i] + flops[i + 1], ops[i] + ops[i + 1], i, i + 1) for i in before[1:]]
     heapq.heapify(heap)
-    pairs: list[Link] = []
+    pairs: list[OpPair] = []
     while heap and len(pairs) < limit:
         _, size, left, right = heapq.heappop(heap)
         stale = after[left] != right or ops[left] + ops[right] != size

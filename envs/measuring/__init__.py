@@ -1,1 +1,1 @@
-"""Measured placements: OpenVINO, the clock, the store and the checks of outputs."""
+"""Measured placements: OpenVINO, timing, isolation, the store, and the checks of outputs."""

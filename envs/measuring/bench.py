@@ -1,4 +1,4 @@
-"""What a bench is: one model on its devices, where placements are checked and timed."""
+"""Bench for the placements of one model: compile them, check their outputs and time them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store as a measurement uses it: when it fails, that is reported, and life goes on."""
+"""A measurement cache that logs store errors and continues without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure several placements anew, taking turns, so that drift meets all alike."""
+"""Comparison of placements: time all of them in turns, so that drift affects all alike."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""How placements are measured: every choice a user has, as plain data."""
+"""Options of a measurement, as plain data."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from device_placement.envs.errors import DevicePlacementError, choose, unknown
 from device_placement.envs.measuring.timing import Timing
@@ -124,19 +123,52 @@ class MeasureConfig:
         return self.protocol.paired or self.verifies
 
 
-def make_measure_config(options: Mapping[str, Any]) -> MeasureConfig:
-    """The configuration from keyword arguments.
+class MeasureOptions(TypedDict, total=False):
+    """The fields of `MeasureConfig` as keyword arguments."""
+
+    objective: str
+    requests: int
+    timing: str
+    warmup: int | None
+    max_samples: int | None
+    max_seconds: float | None
+    tolerance: float | None
+    give_up_factor: float | None
+    confirmations: int | None
+    isolation: str
+    timeout_s: float
+    max_evaluations_per_worker: int
+    store: str | None
+    max_age_s: float | None
+    remeasure: bool
+    reference: str
+    verify: bool
+    max_output_error: float | None
+
+
+def make_measure_config(
+    base: MeasureConfig | None = None, **options: Unpack[MeasureOptions]
+) -> MeasureConfig:
+    """Make a configuration from another one and keyword arguments.
+
+    Args:
+        base: the values of what is not given; the defaults without.
+        options: fields by name.
+
+    Returns:
+        A `MeasureConfig` and nothing more, also where the base is a command's configuration that
+        inherits from it.
 
     Raises:
         DevicePlacementError: on an option that does not exist, or a wrong value.
+
+    >>> make_measure_config(MeasureConfig(timing="plain"), requests=2).timing
+    'plain'
     """
     names = [field.name for field in dataclasses.fields(MeasureConfig)]
     for name in options:
         if name not in names:
             raise DevicePlacementError(unknown("option of measuring", name, names))
-    return MeasureConfig(**options)
-
-
-def measure_options(config: MeasureConfig) -> dict[str, Any]:
-    """The options of a configuration, also of one that inherits them."""
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(MeasureConfig)}
+    values: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in names}
+    values.update(options)
+    return MeasureConfig(**values)

@@ -1,4 +1,4 @@
-"""From raw measurements of a placement to its evaluation."""
+"""Convert the raw measurements of a placement to its evaluation."""
 
 from __future__ import annotations
 

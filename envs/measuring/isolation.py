@@ -1,4 +1,4 @@
-"""A bench in a process of its own, which no plugin's crash, hang or leak gets out of."""
+"""Measure in a subprocess, so that a plugin's crash, hang or leak stays there."""
 
 from __future__ import annotations
 

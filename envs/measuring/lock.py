@@ -1,4 +1,4 @@
-"""One measurement at a time on this machine."""
+"""Lock that allows one measurement at a time on this machine."""
 
 from __future__ import annotations
 

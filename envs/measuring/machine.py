@@ -1,4 +1,4 @@
-"""What a measurement was made on: machine and versions, for every figure that is kept."""
+"""Description of the machine and versions, which is kept with every measurement."""
 
 from __future__ import annotations
 

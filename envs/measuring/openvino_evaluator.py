@@ -1,18 +1,18 @@
-"""The evaluator whose times are real: OpenVINO compiles and runs each placement."""
+"""Evaluator that compiles and times each placement with OpenVINO."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, Unpack
 
 import numpy as np
 import openvino as ov
 
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, PlacementError, unknown
-from device_placement.envs.evaluation import Evaluation, Measurement
+from device_placement.envs.evaluation import Evaluation, Evaluator, Measurement
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.bench import Bench, BenchConfig, Entry, Job, LocalBench
 from device_placement.envs.measuring.cache import (
@@ -20,7 +20,11 @@ from device_placement.envs.measuring.cache import (
     describe_problem,
     describe_reference,
 )
-from device_placement.envs.measuring.config import make_measure_config
+from device_placement.envs.measuring.config import (
+    MeasureConfig,
+    MeasureOptions,
+    make_measure_config,
+)
 from device_placement.envs.measuring.estimate import evaluate_measurements
 from device_placement.envs.measuring.isolation import IsolatedBench, WorkerError
 from device_placement.envs.measuring.lock import machine_lock
@@ -41,8 +45,9 @@ class OpenVINOEvaluator:
         model: the normalised model.
         coarse: its groups, for the same devices.
         devices: as `parse_devices` takes them.
-        core: one made by `make_core` for these devices; made anew without.
-        options: the fields of `MeasureConfig`, by name.
+        config: how to measure; the defaults without.
+        core: one made by `make_core` for these devices; a new one without.
+        options: fields of the configuration, by name, in place of what it has.
 
     Raises:
         DeviceError: when a device is not here or can't be loaded.
@@ -57,16 +62,21 @@ class OpenVINOEvaluator:
     >>> evaluator.close()
     """
 
+    measures = True
+    costs = None
+    schedule = ""
+
     def __init__(
         self,
         model: ov.Model,
         coarse: CoarseGraph,
         devices: str | Sequence[str | Device],
+        config: MeasureConfig | None = None,
         *,
         core: ov.Core | None = None,
-        **options: Any,
+        **options: Unpack[MeasureOptions],
     ) -> None:
-        self.config = make_measure_config(options)
+        self.config = make_measure_config(config, **options)
         self.model = model
         self.coarse = coarse
         self.devices = parse_devices(devices)
@@ -91,6 +101,11 @@ class OpenVINOEvaluator:
     def reference(self) -> int:
         """The device whose single the others are compared with."""
         return self._fixed.device if self._fixed else self._candidates()[0]
+
+    @property
+    def unwrapped(self) -> Self:
+        """The evaluator itself."""
+        return self
 
     @property
     def store_path(self) -> str:
@@ -237,3 +252,17 @@ class OpenVINOEvaluator:
         return IsolatedBench(
             self.model, bench_config, config.timeout_s, config.max_evaluations_per_worker
         )
+
+
+def as_measuring(evaluator: Evaluator) -> OpenVINOEvaluator:
+    """Return the evaluator behind wrappers, for code that needs its model, core or configuration.
+
+    Raises:
+        DevicePlacementError: when it does not measure.
+    """
+    inner = evaluator.unwrapped
+    if not isinstance(inner, OpenVINOEvaluator):
+        raise DevicePlacementError(
+            f"Got a {type(inner).__name__}, which does not measure; use evaluator='openvino'."
+        )
+    return inner

@@ -1,4 +1,4 @@
-"""Compile a model, run and time it, in this process."""
+"""Programs: compile a model, give it seeded inputs, and time it in this process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Float32
 from device_placement.envs.errors import choose
 from device_placement.envs.measuring.config import HINTS
 from device_placement.envs.measuring.timing import Timing, is_hopeless, is_precise, relative_samples
@@ -34,7 +35,7 @@ class Program:
         """Time a run, or several in a row; in seconds per inference."""
         return self.run(runs)
 
-    def outputs(self) -> list[NDArray[np.float32]]:
+    def outputs(self) -> list[Float32]:
         """Run once; what the model's outputs hold."""
         results = self.compiled(self.inputs)
         return [np.array(results[port], dtype=np.float32) for port in self.compiled.outputs]

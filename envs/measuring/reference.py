@@ -1,4 +1,4 @@
-"""The reference: one device's single, whose time is fixed once and lasts."""
+"""Reference: one device's single, whose time is measured once and kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measurements already made, kept in one SQLite file."""
+"""SQLite store of measurements: convert them to database rows and verify their checksums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From samples to an estimate, and when there are enough of them."""
+"""Timing protocol: an estimate from samples, and when there are enough of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Float64
 from device_placement.envs.errors import DevicePlacementError, choose
 
 Pairs = Sequence[tuple[float, float]]  # (num_samples, 2) seconds: candidate, reference
@@ -80,7 +80,7 @@ TIMINGS: dict[str, dict[str, float]] = {
 }
 
 
-def relative_samples(pairs: Pairs) -> NDArray[np.float64]:
+def relative_samples(pairs: Pairs) -> Float64:
     """(num_samples,) candidate over reference; the candidate's seconds where it ran alone."""
     candidate, reference = np.asarray(pairs, dtype=np.float64).reshape(-1, 2).T
     return np.where(np.isnan(reference), candidate, candidate / reference)

@@ -1,20 +1,20 @@
-"""Does a placement still give the time and the outputs that were claimed for it?"""
+"""Validation of a placement: measure it again, and compare time and outputs with its claim."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from dataclasses import dataclass
 
-from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import (
     NAN,
     Evaluation,
     Evaluator,
     single_assignments,
 )
-from device_placement.envs.measuring.config import measure_options
-from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
 from device_placement.envs.placement import Claim, Placement
 
 TIME_SLACK = 0.05  # slower than claimed by no more than this
@@ -83,11 +83,11 @@ class Validation:
 
 
 def claim_of(evaluator: Evaluator, reference: int, speedup: float) -> Claim | None:
-    """What a measured speed-up over the reference claims; None where it was only predicted."""
-    if not isinstance(evaluator, OpenVINOEvaluator):
+    """Return what a measured speed-up over the reference claims; None for a predicted one."""
+    if not evaluator.measures:
         return None
     name = evaluator.devices[reference].name
-    return Claim(name, speedup, evaluator.config.max_output_error)
+    return Claim(name, speedup, as_measuring(evaluator).config.max_output_error)
 
 
 def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation:
@@ -106,10 +106,7 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
         PlacementError: when the placement is not for this model, these groups or devices.
         DevicePlacementError: when the evaluator does not measure.
     """
-    if not isinstance(evaluator, OpenVINOEvaluator):
-        raise DevicePlacementError(
-            "Only what OpenVINO measures can be validated; use evaluator='openvino'."
-        )
+    evaluator = as_measuring(evaluator)
     assignment = placement.with_devices(evaluator.devices).to_groups(evaluator.coarse)
     claim, reference = placement.claim, evaluator.config.reference
     if claim is not None and reference not in ("", claim.reference):
@@ -119,7 +116,7 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
         max_output_error = claim.max_output_error
     if claim is not None:
         reference = claim.reference
-    fresh = _fresh(evaluator, reference)
+    fresh = _fresh(evaluator, dataclasses.replace(evaluator.config, reference=reference))
     with contextlib.closing(fresh):
         singles = [fresh.evaluate(single) for single in single_assignments(fresh).values()]
         found = fresh.evaluate(assignment)
@@ -139,18 +136,19 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
     )
 
 
-def _fresh(evaluator: OpenVINOEvaluator, reference: str) -> OpenVINOEvaluator:
-    """An evaluator of the same problem that recalls nothing and verifies."""
-    options = measure_options(evaluator.config) | {
-        "reference": reference,
-        "timing": "paired",
-        "give_up_factor": math.inf,
-        "remeasure": True,
-        "verify": True,
-        "max_output_error": None,
-    }
+def _fresh(evaluator: OpenVINOEvaluator, config: MeasureConfig) -> OpenVINOEvaluator:
+    """Make an evaluator of the same problem that recalls nothing and verifies."""
     return OpenVINOEvaluator(
-        evaluator.model, evaluator.coarse, evaluator.devices, core=evaluator.core, **options
+        evaluator.model,
+        evaluator.coarse,
+        evaluator.devices,
+        config,
+        core=evaluator.core,
+        timing="paired",
+        give_up_factor=math.inf,
+        remeasure=True,
+        verify=True,
+        max_output_error=None,
     )
 
 

@@ -1,4 +1,4 @@
-"""How far the outputs of a placed model are from the reference's."""
+"""Difference between the outputs of a placed model and the reference's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from device_placement.envs.arrays import Float64
 
 Outputs = Sequence[NDArray[Any]]
 
@@ -42,7 +44,7 @@ def _relative(difference: float, norm: float) -> float:
     return difference / norm if norm > 0 and math.isfinite(difference) else math.inf
 
 
-def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _cosine(one: Float64, other: Float64) -> float:
     norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
     if not math.isfinite(norms):
         return -1.0

@@ -1,4 +1,4 @@
-"""The measuring process: ``python -m device_placement.envs.measuring.worker``.
+"""Measuring process: ``python -m device_placement.envs.measuring.worker``.
 
 It speaks pickle over its standard input and output with the process that started it, whose
 side is `isolation`. A request is ``(method, arguments, limit_s)``; the answers are any number

@@ -1,1 +1,1 @@
-"""Models: loading, normalisation, and those that are bundled."""
+"""Models: loading, normalisation and the bundled zoo."""

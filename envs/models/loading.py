@@ -1,4 +1,4 @@
-"""Load a model from wherever it is, normalise it, and know it again by its hash."""
+"""Load a model from a name, file, OpenVINO model or torch module; save it and hash it."""
 
 from __future__ import annotations
 

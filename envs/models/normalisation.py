@@ -1,9 +1,8 @@
-"""The one normal form that every model is brought into before it is placed.
+"""Normalisation: the one form that every model is brought into before it is placed.
 
-In it every shape is static, constants are folded, each Constant has one consumer, and
-every op has the name ``op<topological index>_<type>``: converters and repeated builds name
-ops differently each time, these names stay. Joining a placement to a model by name is
-therefore safe across processes.
+In it every shape is static, constants are folded, each Constant has one consumer, and every op is
+named ``op<topological index>_<type>``. Converters and repeated builds name ops differently each
+time; these names stay, so a placement can be joined to a model by name across processes.
 """
 
 from __future__ import annotations

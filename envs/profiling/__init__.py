@@ -1,1 +1,1 @@
-"""Profiles measured on this machine: op times, and the fit of what else costs time."""
+"""Hardware profiles measured on this machine: op times, random placements, a fit."""

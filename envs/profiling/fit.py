@@ -1,4 +1,4 @@
-"""From measured times of placements to what devices, transfers and subgraphs cost: a fit."""
+"""Fit of device, transfer and subgraph costs to the measured times of placements."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Float64
+from device_placement.envs.costs import Costs
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.graph.computation_graph import Float64
-from device_placement.envs.simulation.costs import Costs, read_costs
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.schedule import sequential
 
@@ -74,7 +74,7 @@ def calibrate(
     Raises:
         PlacementError: when the profile is of another model.
     """
-    costs = read_costs(coarse, profile)
+    costs = profile.costs(coarse)
     devices = np.ascontiguousarray(np.asarray(placements).T, dtype=np.uint8)
     columns = [sequential(unit, devices) for unit in _units(costs)]
     lowest = np.zeros(len(columns))

@@ -1,4 +1,4 @@
-"""Profiles measured on this machine: op times by the profiler, the rest from placements."""
+"""Hardware profile of this machine: op times by OpenVINO's profiler, the rest fitted."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import single_assignments
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.graph.computation_graph import Bool, Float64
+from device_placement.envs.measuring.config import (
+    MeasureConfig,
+    MeasureOptions,
+    make_measure_config,
+)
 from device_placement.envs.measuring.machine import describe_host, describe_machine
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.normalisation import Shapes
@@ -26,13 +30,12 @@ from device_placement.envs.profiling.op_times import measure_op_times
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
-Assignment = tuple[int, ...]  # (num_groups,) device numbers
 ATTEMPTS = 20  # draws for each placement that is wanted, where few differ
 
 
 def draw_placements(
     coarse: CoarseGraph, count: int, generator: np.random.Generator
-) -> list[Assignment]:
+) -> list[tuple[int, ...]]:
     """Different random placements, no singles, with few cuts and with many.
 
     Each has its own shares of the devices, uniform among all shares, and its own mean length
@@ -45,7 +48,7 @@ def draw_placements(
         count: how many; fewer come back where there are not so many.
         generator: draws.
     """
-    found: dict[Assignment, None] = {}
+    found: dict[tuple[int, ...], None] = {}
     for _ in range(ATTEMPTS * count):
         if len(found) == count:
             break
@@ -55,7 +58,7 @@ def draw_placements(
     return list(found)
 
 
-def _draw(coarse: CoarseGraph, generator: np.random.Generator) -> Assignment:
+def _draw(coarse: CoarseGraph, generator: np.random.Generator) -> tuple[int, ...]:
     num_devices = coarse.supported.shape[1]
     shares = generator.dirichlet(np.ones(num_devices))
     stay = 1 - coarse.num_groups ** -generator.random()
@@ -70,10 +73,11 @@ def _draw(coarse: CoarseGraph, generator: np.random.Generator) -> Assignment:
 
 
 HELD_OUT = 4  # one random placement in so many tells the error instead of being fitted
-# Each placement is timed to the end, once.
-WHOLE: dict[str, Any] = {"give_up_factor": math.inf, "confirmations": 0}
 
-Progress = Callable[[Sequence[Assignment]], Iterable[Assignment]]
+# Each placement is timed to the end, once.
+WHOLE: MeasureOptions = {"give_up_factor": math.inf, "confirmations": 0}
+
+Progress = Callable[[Sequence[tuple[int, ...]]], Iterable[tuple[int, ...]]]
 
 
 def measure_profile(
@@ -86,7 +90,8 @@ def measure_profile(
     placements: int = 60,
     seed: int = 0,
     progress: Progress = iter,
-    **measuring: Any,
+    measuring: MeasureConfig | None = None,
+    **options: Unpack[MeasureOptions],
 ) -> HardwareProfile:
     """Measure what the ops of a model and its transfers cost on devices of this machine.
 
@@ -104,8 +109,9 @@ def measure_profile(
         placements: random placements to measure besides the singles, at least 4.
         seed: of the placements.
         progress: wraps the placements to be measured, as ``tqdm`` does.
-        measuring: the fields of `MeasureConfig`, by name. Nothing is given up or confirmed,
-            and the objective must be latency.
+        measuring: how to measure; the defaults without. The objective must be latency, and every
+            placement is timed to the end, once.
+        options: fields of `MeasureConfig`, by name, in place of what ``measuring`` has.
 
     Returns:
         A profile of the kind ``measured``.
@@ -123,15 +129,15 @@ def measure_profile(
         raise DevicePlacementError(
             f"Got placements={placements}; give at least {HELD_OUT}, of which one is held out."
         )
+    config = make_measure_config(measuring, **options)
     evaluator = make_evaluator(
         model,
         devices,
         coarsening=coarsening,
         max_groups=max_groups,
         input_shapes=input_shapes,
-        **measuring | WHOLE,
+        measuring=make_measure_config(config, **WHOLE),
     )
-    assert isinstance(evaluator, OpenVINOEvaluator)
     with contextlib.closing(evaluator):
         return profile_with(evaluator, placements, seed, progress)
 
@@ -164,7 +170,7 @@ def profile_with(
 class _Trials:
     """Placements with their measured times, the singles first."""
 
-    assignments: NDArray[np.int64]  # (num_trials, num_groups)
+    assignments: Int64  # (num_trials, num_groups)
     times_s: Float64  # (num_trials,) NaN where it did not run
     num_singles: int
 

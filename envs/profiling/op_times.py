@@ -1,4 +1,4 @@
-"""What the ops of a model take on a device, by OpenVINO's own profiler."""
+"""Op times of a model on a device, by OpenVINO's profiler."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from device_placement.envs.arrays import Float64
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.graph.coarsening import coarsen
-from device_placement.envs.graph.computation_graph import ComputationGraph, Float64
+from device_placement.envs.graph.computation_graph import ComputationGraph
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.program import seeded_inputs
 from device_placement.envs.placement import Placement

@@ -1,4 +1,4 @@
-"""A placement as a picture of the coarse graph."""
+"""Picture of a placement on its coarse graph, and the layout of that."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Bool, Float64, Int64, UInt8
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.graph.computation_graph import Bool, Float64
 from device_placement.envs.rendering.style import LIGHT, UNPLACED_COLOUR, device_colours, new_figure
 from device_placement.envs.rendering.text import (
     checked_groups,
@@ -36,7 +35,7 @@ def render_picture(
     assignment: Sequence[int],
     time_s: float,
     num_subgraphs: int,
-) -> NDArray[np.uint8]:
+) -> UInt8:
     """The placement as a picture of the coarse graph: arguments as `render_text`.
 
     The graph winds down the picture like a snake: data flows to the right in the first row,
@@ -54,12 +53,12 @@ def render_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas: Any = FigureCanvasAgg(figure)
-    layout = lay_out(coarse, WIDTH * FRAME[2] / (HEIGHT * FRAME[3]))
+    coordinates = lay_out(coarse, WIDTH * FRAME[2] / (HEIGHT * FRAME[3]))
     axes: Any = figure.add_axes(FRAME)
-    axes.set(xlim=layout.x_range, ylim=layout.y_range)
+    axes.set(xlim=coordinates.x_range, ylim=coordinates.y_range)
     axes.axis("off")
-    _draw_edges(axes, layout, groups)
-    _draw_groups(axes, layout, coarse, devices, groups)
+    _draw_edges(axes, coordinates, groups)
+    _draw_groups(axes, coordinates, coarse, devices, groups)
     text = headline(coarse, time_s, num_subgraphs)
     title: dict[str, Any] = {"x": 0.02, "y": 0.945, "va": "center"}
     figure.text(**title, s=coarse.graph.name, size=17, weight="bold")
@@ -69,16 +68,16 @@ def render_picture(
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_edges(axes: Any, layout: Layout, groups: Sequence[int]) -> None:
+def _draw_edges(axes: Any, coordinates: Coordinates, groups: Sequence[int]) -> None:
     from matplotlib.collections import LineCollection, PolyCollection
 
     pieces: tuple[dict[tuple[int, int], Float64], ...] = ({}, {})
     tips: tuple[list[Float64], ...] = ([], [])
-    for route in layout.routes:
+    for route in coordinates.routes:
         crosses = _crosses(groups[route[0]], groups[route[-1]])
         for piece in pairwise(route):
-            pieces[crosses][piece] = curve(layout, *piece)
-        tips[crosses].append(arrow_head(layout, pieces[crosses][piece], route[-1]))
+            pieces[crosses][piece] = curve(coordinates, *piece)
+        tips[crosses].append(arrow_head(coordinates, pieces[crosses][piece], route[-1]))
     for kind, (colour, width) in enumerate(((EDGE_COLOUR, 1.2), (CROSSING_COLOUR, 1.7))):
         line: dict[str, Any] = {"colors": colour, "linewidths": width, "capstyle": "round"}
         curves = list(pieces[kind].values())
@@ -87,16 +86,20 @@ def _draw_edges(axes: Any, layout: Layout, groups: Sequence[int]) -> None:
 
 
 def _draw_groups(
-    axes: Any, layout: Layout, coarse: CoarseGraph, devices: Sequence[str], groups: Sequence[int]
+    axes: Any,
+    coordinates: Coordinates,
+    coarse: CoarseGraph,
+    devices: Sequence[str],
+    groups: Sequence[int],
 ) -> None:
     from matplotlib.collections import EllipseCollection
 
     colours = _colours(devices, groups)
-    size, xy = 2 * layout.radius, layout.xy[: coarse.num_groups]
+    size, xy = 2 * coordinates.radius, coordinates.xy[: coarse.num_groups]
     style: dict[str, Any] = {"units": "xy", "offset_transform": axes.transData, "zorder": 2}
     style |= {"facecolors": colours, "edgecolors": "white", "linewidths": 0.8}
     axes.add_collection(EllipseCollection(size, size, np.zeros(len(size)), offsets=xy, **style))
-    points = 72 * HEIGHT * FRAME[3] / (layout.y_range[1] - layout.y_range[0])  # per unit
+    points = 72 * HEIGHT * FRAME[3] / (coordinates.y_range[1] - coordinates.y_range[0])  # per unit
     text = {"ha": "center", "va": "center", "zorder": 3}
     for group, ((x, y), width) in enumerate(zip(xy.tolist(), size.tolist(), strict=True)):
         font = min(0.42 * width * points, 13)
@@ -140,15 +143,13 @@ def _colours(devices: Sequence[str], chosen: Sequence[int]) -> list[str]:
     return [known[device] for device in chosen]
 
 
-Int = NDArray[np.int64]
-
 COLUMN, ROW_GAP, SMALLEST_PICTURE = 1.25, 1.45, 4.5  # the unit is the distance of two lanes
 SMALLEST, LARGEST = 0.5, 0.84  # diameter of a group
 DECADES = 4  # of FLOPs between the two
 
 
 @dataclass(frozen=True)
-class Layout:
+class Coordinates:
     """Coordinates of the slots: first the groups, then bends that lead edges past groups."""
 
     xy: Float64  # (num_slots, 2)
@@ -159,7 +160,7 @@ class Layout:
     y_range: tuple[float, float]
 
 
-def lay_out(coarse: CoarseGraph, aspect: float) -> Layout:
+def lay_out(coarse: CoarseGraph, aspect: float) -> Coordinates:
     """Lay a coarse graph out for a picture that is `aspect` times as wide as high.
 
     Layers with bends on long edges, as Sugiyama et al. (1981, doi:10.1109/TSMC.1981.4308636),
@@ -175,13 +176,13 @@ def lay_out(coarse: CoarseGraph, aspect: float) -> Layout:
     flops = np.bincount(coarse.op_group, coarse.graph.flops, minlength=coarse.num_groups)
     decades = np.log10(np.maximum(flops, 1) / max(flops.max(), 1))
     diameter = LARGEST + (LARGEST - SMALLEST) * np.maximum(decades / DECADES, -1)
-    return Layout(xy, row % 2 == 0, diameter / 2, routes, (left, right), (bottom, top))
+    return Coordinates(xy, row % 2 == 0, diameter / 2, routes, (left, right), (bottom, top))
 
 
-def curve(layout: Layout, before: int, after: int) -> Float64:
+def curve(coordinates: Coordinates, before: int, after: int) -> Float64:
     """(31, 2) points of a curve that leaves and arrives along the flow, a cubic Bézier one."""
-    ends = layout.xy[[before, after]]
-    way = np.where(layout.rightwards[[before, after]], 1, -1)
+    ends = coordinates.xy[[before, after]]
+    way = np.where(coordinates.rightwards[[before, after]], 1, -1)
     width, height = np.abs(ends[1] - ends[0])
     reach = width / 2 if way[0] == way[1] else 0.6 + height / (height + 4)  # or around the turn
     inner = ends + np.outer([way[0], -way[1]], [reach, 0])
@@ -190,15 +191,15 @@ def curve(layout: Layout, before: int, after: int) -> Float64:
     return np.asarray(outer + 3 * t * (1 - t) * ((1 - t) * inner[0] + t * inner[1]))
 
 
-def arrow_head(layout: Layout, points: Float64, group: int) -> Float64:
+def arrow_head(coordinates: Coordinates, points: Float64, group: int) -> Float64:
     """(3, 2) corners of the head of a curve that ends in the circle of a group."""
-    away = points - layout.xy[group]
-    outside = away[np.hypot(*away.T) > layout.radius[group]]
-    tip = outside[-1] * layout.radius[group] / np.hypot(*outside[-1])
+    away = points - coordinates.xy[group]
+    outside = away[np.hypot(*away.T) > coordinates.radius[group]]
+    tip = outside[-1] * coordinates.radius[group] / np.hypot(*outside[-1])
     along = outside[-3] - outside[-1]
-    along *= min(0.16, 0.016 * (layout.y_range[1] - layout.y_range[0])) / np.hypot(*along)
+    along *= min(0.16, 0.016 * (coordinates.y_range[1] - coordinates.y_range[0])) / np.hypot(*along)
     side = np.array([-along[1], along[0]]) / 2
-    return np.asarray(layout.xy[group] + tip + [0 * along, along + side, along - side])
+    return np.asarray(coordinates.xy[group] + tip + [0 * along, along + side, along - side])
 
 
 def _height(xy: Float64, aspect: float) -> float:
@@ -207,7 +208,7 @@ def _height(xy: Float64, aspect: float) -> float:
     return float(max((width + 2.2) / aspect, height + 1.2, SMALLEST_PICTURE))
 
 
-def _route(coarse: CoarseGraph) -> tuple[Int, tuple[tuple[int, ...], ...]]:
+def _route(coarse: CoarseGraph) -> tuple[Int64, tuple[tuple[int, ...], ...]]:
     """The level of each slot, and the slots along each edge: one on every level between.
 
     A level is the length of the longest path from a source; sources lie just before what
@@ -228,7 +229,7 @@ def _route(coarse: CoarseGraph) -> tuple[Int, tuple[tuple[int, ...], ...]]:
     return np.array([*level, *(at for _, at in bends)]), tuple(routes)
 
 
-def _assign_lanes(level: Int, routes: tuple[tuple[int, ...], ...], num_groups: int) -> Float64:
+def _assign_lanes(level: Int64, routes: tuple[tuple[int, ...], ...], num_groups: int) -> Float64:
     """A lane for each slot, once per level: near the slot's producers and the middle."""
     from scipy.optimize import linear_sum_assignment  # here, as importing takes longer than running
 
@@ -248,7 +249,7 @@ def _assign_lanes(level: Int, routes: tuple[tuple[int, ...], ...], num_groups: i
     return lane
 
 
-def _fold(level: Int, lane: Float64, rows: int) -> tuple[Float64, Int]:
+def _fold(level: Int64, lane: Float64, rows: int) -> tuple[Float64, Int64]:
     """Coordinates and row of each slot when the levels are cut into so many rows."""
     length = -(-(int(level.max()) + 1) // rows)
     row, column = np.divmod(level, length)

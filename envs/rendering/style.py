@@ -1,4 +1,4 @@
-"""What all pictures share: figures, plain axes, and one colour for the same device everywhere."""
+"""Style shared by all figures: plain axes, and the same colour for a device everywhere."""
 
 from __future__ import annotations
 

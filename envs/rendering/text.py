@@ -1,4 +1,4 @@
-"""A placement as text."""
+"""Text of a placement: runs of groups, and each device's share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Float64, Int64
 from device_placement.envs.errors import PlacementError
 from device_placement.envs.graph.coarsening import CoarseGraph
 
@@ -104,16 +104,16 @@ def headline(coarse: CoarseGraph, time_s: float, num_subgraphs: int) -> str:
     return ", ".join([*parts, count(coarse.num_groups, "group")])
 
 
-def computed_ops(coarse: CoarseGraph, groups: Sequence[int]) -> NDArray[np.int64]:
+def computed_ops(coarse: CoarseGraph, groups: Sequence[int]) -> Int64:
     """The ops of some groups that are not constant; all where there are no others."""
     ops = np.flatnonzero(np.isin(coarse.op_group, groups))
     computed = ops[~coarse.graph.is_constant[ops]]
     return computed if computed.size else ops
 
 
-def main_types(coarse: CoarseGraph, ops: NDArray[np.int64]) -> list[str]:
+def main_types(coarse: CoarseGraph, ops: Int64) -> list[str]:
     """Types of ops, the one with the most FLOPs first, then the most frequent."""
-    weight: dict[str, NDArray[np.float64]] = {}
+    weight: dict[str, Float64] = {}
     for op in ops.tolist():
         kind = coarse.graph.op_types[op]
         weight.setdefault(kind, np.zeros(2))

@@ -1,4 +1,4 @@
-"""The timeline of a placement as a picture: what each device and each link does when."""
+"""Timeline picture of a placement: what each device and each link does when."""
 
 from __future__ import annotations
 

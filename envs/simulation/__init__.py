@@ -1,1 +1,1 @@
-"""Simulated placements: costs, schedules, hardware profiles and workloads."""
+"""Simulated placements: schedules, hardware profiles, workloads and their evaluator."""

@@ -1,4 +1,4 @@
-"""Machines that need not be here, by data-sheet numbers; data only.
+"""Machines by data-sheet numbers, for simulation without them; data only.
 
 Peaks are those of the precision that OpenVINO prefers there: f32 on CPUs, f16 on GPUs and NPUs.
 """

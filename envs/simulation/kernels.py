@@ -1,23 +1,29 @@
-"""The loops behind the schedules, as machine code over many placements.
+"""Compiled loops of the schedules, over many placements at once.
 
-Each takes the devices of the groups, (num_groups, batch), and fields of `Costs`. `schedule.py`
-says what they compute.
+Each takes the devices of the groups, (num_groups, batch), and fields of `Costs`, where their
+shapes are. `schedule.py` says what they compute.
+
+Placements are the inner loop: those of one group are neighbours in memory, and sizes and readers
+of a tensor are looked up once for all of them. Each placement has its own sums, in the order of
+the groups and tensors, so its time does not depend, by rounding, on the others in the batch.
+
+The fields are passed one by one: to recognise a record takes numba 4 µs a call, and the time of
+a single placement takes 13 to 46 µs.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from device_placement.envs.graph.computation_graph import Bool, Float64, Int32
-from device_placement.envs.jit import compiled
+from device_placement.envs.arrays import Bool, Float64, Int32, Int64, PlacementColumns
+from device_placement.envs.jit import compiled_above
 
-Devices = NDArray[np.uint8]  # (num_groups, batch) the batch lies innermost in memory
+SMALL = 1000  # elements; fewer take Python about a millisecond
 
 
-@compiled
+@compiled_above(SMALL)
 def sequential_times(
-    devices: Devices,
+    devices: PlacementColumns,
     compute_s: Float64,
     tensor_group: Int32,
     tensor_bytes: Float64,
@@ -26,14 +32,18 @@ def sequential_times(
     latency: Float64,
     per_byte: Float64,
 ) -> Float64:
-    """(batch,) seconds, by sums over sets of devices for `latency` and `per_byte`."""
+    """Return (batch,) seconds.
+
+    `latency` and `per_byte` are (num_devices, 2 ** num_devices): sums over the sets of devices
+    that a tensor goes to, so that it takes one look-up instead of a loop over devices.
+    """
     groups, batch = devices.shape
     times = np.zeros(batch)
     for group in range(groups):
         row = compute_s[group]
         for b in range(batch):
             times[b] += row[devices[group, b]]
-    mask = np.zeros(batch, dtype=np.uint16)
+    mask = np.zeros(batch, dtype=np.uint16)  # bit d: the tensor is read on device d
     for tensor in range(tensor_group.size):
         mask[:] = 0
         for position in range(reader_start[tensor], reader_start[tensor + 1]):
@@ -47,9 +57,9 @@ def sequential_times(
     return times
 
 
-@compiled
+@compiled_above(SMALL)
 def concurrent_times(
-    placements: Devices,
+    placements: PlacementColumns,
     compute_s: Float64,
     tensor_group: Int32,
     tensor_bytes: Float64,
@@ -60,16 +70,23 @@ def concurrent_times(
     s_per_byte: Float64,
     block: int,
 ) -> Float64:
-    """(batch,) seconds, for `block` placements at a time, whose state stays in the cache."""
+    """Return (batch,) seconds.
+
+    Blocks of placements are the outer loop, so that their state stays in the cache; then groups
+    in the order of the list. When a group comes up, all groups that it reads from have their end.
+
+    The loops over a block have no branches but selections, and a fixed length: in the last block
+    the columns from `width` on hold earlier placements, or zeros, and are not read.
+    """
     groups, batch = placements.shape
     num_devices = compute_s.shape[1]
     times = np.zeros(batch)
-    devices = np.zeros((groups, block), dtype=np.uint8)
-    end = np.empty((groups, block))
-    there = np.empty((tensor_group.size, block, num_devices))
-    device_free = np.empty((block, num_devices))
-    link_free = np.empty((block, num_devices, num_devices))
-    ready = np.empty(block)
+    devices = np.zeros((groups, block), dtype=np.uint8)  # of the placements in the block
+    end = np.empty((groups, block))  # seconds at which each group ends; set before it is read
+    there = np.empty((tensor_group.size, block, num_devices))  # seconds of each tensor's arrival
+    device_free = np.empty((block, num_devices))  # seconds at which the last group so far ends
+    link_free = np.empty((block, num_devices, num_devices))  # the same of moves, by from and to
+    ready = np.empty(block)  # seconds at which the group at hand may start
     for first in range(0, batch, block):
         width = min(block, batch - first)
         devices[:, :width] = placements[:, first : first + width]
@@ -82,6 +99,7 @@ def concurrent_times(
             for position in range(input_start[group], input_start[group + 1]):
                 tensor = input_tensor[position]
                 producer, size = tensor_group[tensor], tensor_bytes[tensor]
+                # The only reader: nobody asks later when the tensor arrived.
                 if reader_start[tensor + 1] - reader_start[tensor] == 1:
                     for b in range(block):
                         own, source = devices[group, b], devices[producer, b]
@@ -112,9 +130,9 @@ def concurrent_times(
     return times
 
 
-@compiled
+@compiled_above(SMALL)
 def pipelined_times(
-    devices: Devices,
+    devices: PlacementColumns,
     compute_s: Float64,
     tensor_group: Int32,
     tensor_bytes: Float64,
@@ -123,15 +141,16 @@ def pipelined_times(
     latency_s: Float64,
     s_per_byte: Float64,
 ) -> Float64:
-    """(batch,) seconds."""
+    """Return (batch,) seconds."""
     groups, batch = devices.shape
     num_devices = compute_s.shape[1]
-    load = np.zeros((batch, num_devices, num_devices))  # of links; of devices: the diagonal
+    # Seconds of each link, by from and to; the diagonal, where no link is, holds the devices.
+    load = np.zeros((batch, num_devices, num_devices))
     for group in range(groups):
         for b in range(batch):
             device = devices[group, b]
             load[b, device, device] += compute_s[group, device]
-    mask = np.zeros(batch, dtype=np.uint16)
+    mask = np.zeros(batch, dtype=np.uint16)  # bit d: the tensor is read on device d
     for tensor in range(tensor_group.size):
         mask[:] = 0
         for position in range(reader_start[tensor], reader_start[tensor + 1]):
@@ -154,9 +173,9 @@ def pipelined_times(
     return times
 
 
-@compiled
+@compiled_above(SMALL)
 def max_load_times(
-    devices: Devices,
+    devices: PlacementColumns,
     compute_s: Float64,
     tensor_group: Int32,
     tensor_bytes: Float64,
@@ -164,17 +183,17 @@ def max_load_times(
     reader: Int32,
     latency_s: Float64,
     s_per_byte: Float64,
-    pays: NDArray[np.bool_],
+    pays: Bool,
 ) -> Float64:
-    """(batch,) seconds."""
+    """Return (batch,) seconds."""
     groups, batch = devices.shape
     num_devices = compute_s.shape[1]
-    load = np.zeros((batch, num_devices))
+    load = np.zeros((batch, num_devices))  # seconds of compute, and of what is sent and received
     for group in range(groups):
         for b in range(batch):
             device = devices[group, b]
             load[b, device] += compute_s[group, device]
-    mask = np.zeros(batch, dtype=np.uint16)
+    mask = np.zeros(batch, dtype=np.uint16)  # bit d: the tensor is read on device d
     for tensor in range(tensor_group.size):
         mask[:] = 0
         for position in range(reader_start[tensor], reader_start[tensor + 1]):
@@ -184,7 +203,7 @@ def max_load_times(
         producer, size = tensor_group[tensor], tensor_bytes[tensor]
         for b in range(batch):
             source = devices[producer, b]
-            sent = 0.0
+            sent = 0.0  # seconds of the slowest of the tensor's moves
             for device in range(num_devices):
                 if device != source and (mask[b] >> device) & 1:
                     cost = latency_s[source, device] + size * s_per_byte[source, device]
@@ -200,9 +219,9 @@ def max_load_times(
     return times
 
 
-@compiled
-def memory_used(devices: Devices, group_bytes: Float64, num_devices: int) -> Float64:
-    """(num_devices, batch) bytes of weights."""
+@compiled_above(SMALL)
+def memory_used(devices: PlacementColumns, group_bytes: Float64, num_devices: int) -> Float64:
+    """Return (num_devices, batch) bytes of weights."""
     groups, batch = devices.shape
     used = np.zeros((num_devices, batch))
     for group in range(groups):
@@ -211,9 +230,9 @@ def memory_used(devices: Devices, group_bytes: Float64, num_devices: int) -> Flo
     return used
 
 
-@compiled
-def any_differs(devices: Devices, ones: NDArray[np.int64], others: NDArray[np.int64]) -> Bool:
-    """(batch,) whether one of a pair of groups is on another device than the other."""
+@compiled_above(SMALL)
+def any_differs(devices: PlacementColumns, ones: Int64, others: Int64) -> Bool:
+    """Return (batch,) whether one of a pair of groups is on another device than the other."""
     batch = devices.shape[1]
     differ = np.zeros(batch, dtype=np.bool_)
     for pair in range(ones.size):
@@ -223,13 +242,19 @@ def any_differs(devices: Devices, ones: NDArray[np.int64], others: NDArray[np.in
     return differ
 
 
-@compiled
+@compiled_above(SMALL)
 def count_pieces(
-    devices: Devices, producer: Int32, reader: Int32, num_devices: int
-) -> NDArray[np.int32]:
-    """(num_devices, batch) connected regions of each device."""
+    devices: PlacementColumns, producer: Int32, reader: Int32, num_devices: int
+) -> Int32:
+    """Return (num_devices, batch) connected regions of each device.
+
+    Every group begins as a region of its own; an edge inside a device that joins two of them
+    makes one less. Here placements are the outer loop, as each needs a forest of its own, which
+    is small enough for the cache when there is one at a time.
+    """
     groups, batch = devices.shape
     pieces = np.zeros((num_devices, batch), dtype=np.int32)
+    # A group of the same region, never a larger one; itself: the one that stands for the region.
     root = np.empty(groups, dtype=np.int32)
     for b in range(batch):
         for group in range(groups):

@@ -1,4 +1,4 @@
-"""What the ops of a model and its tensors cost on some devices: measured, or derived."""
+"""Hardware profile: costs of a model's ops and tensors on some devices, saved as JSON."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Bool, Float64
+from device_placement.envs.costs import Costs, free_costs
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError, PlacementError, unknown
 from device_placement.envs.files import replaced
-from device_placement.envs.graph.computation_graph import Bool, ComputationGraph, Float64
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.computation_graph import ComputationGraph
 
 FORMAT = "device-placement hardware profile"
 VERSION = 1
@@ -153,6 +157,32 @@ class HardwareProfile:
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
         with replaced(path) as draft:
             draft.write_text(text, encoding="utf-8")
+
+    def costs(self, coarse: CoarseGraph, colour: NDArray[np.integer] | None = None) -> Costs:
+        """Add up the costs of the groups of a coarse graph.
+
+        A group takes the sum of its ops' times; constants cost nothing and do not move.
+
+        Args:
+            coarse: the groups, of the same model; ops are joined by name.
+            colour: (num_groups,) groups of one colour, other than `FREE`, must share a device.
+
+        Raises:
+            PlacementError: when the profile is of another model.
+            DeviceError: when there are more than `MAX_DEVICES` devices.
+        """
+        free = free_costs(coarse, self.devices, colour)
+        op_s = self.op_times(coarse.graph)
+        compute_s = free.compute_s.copy()
+        np.add.at(compute_s, coarse.op_group, np.where(np.isnan(op_s), np.inf, op_s))
+        return replace(
+            free,
+            compute_s=compute_s,
+            latency_s=self.latency_s,
+            s_per_byte=1.0 / self.bytes_per_s,
+            subgraph_s=self.subgraph_s,
+            pays=np.array(self.pays_transfers, dtype=np.bool_),
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> HardwareProfile:

@@ -1,4 +1,4 @@
-"""Profiles of machines that are not here, from a model's sizes and data-sheet numbers."""
+"""Roofline profiles of other machines, from a model's sizes and data-sheet numbers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from device_placement.envs.arrays import Float64
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import DeviceError, choose, unknown
-from device_placement.envs.graph.computation_graph import ComputationGraph, Float64
+from device_placement.envs.graph.computation_graph import ComputationGraph
 from device_placement.envs.simulation.hardware import (
     HARDWARE,
     PAPER_SINGLES_S,

@@ -1,4 +1,4 @@
-"""The time of a placement, by four schedules: from costs to seconds, for many at once.
+"""Schedules: four ways to compute times from costs, for many placements at once.
 
 Notation: group g runs on device p(g) in c(g, p(g)) seconds; w(t, a, b) = latency(a, b) +
 bytes(t) / bandwidth(a, b) moves tensor t from device a to b; R(t) are the devices, other than
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Float64, Int32, PlacementColumns, UInt8
+from device_placement.envs.costs import FREE, Costs
 from device_placement.envs.errors import PlacementError, choose
-from device_placement.envs.graph.computation_graph import Float64, Int32
-from device_placement.envs.simulation.costs import FREE, Costs
 from device_placement.envs.simulation.kernels import (
-    Devices,
     any_differs,
     concurrent_times,
     count_pieces,
@@ -35,7 +34,7 @@ class Schedule:
     """One way to tell the time of a placement."""
 
     summary: str
-    times: Callable[[Costs, Devices], Float64]  # (num_groups, batch) -> (batch,) seconds
+    times: Callable[[Costs, PlacementColumns], Float64]  # (num_groups, batch) -> (batch,) seconds
 
 
 def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float64:
@@ -69,7 +68,7 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
     return times
 
 
-def broken_rules(costs: Costs, devices: Devices) -> NDArray[np.uint8]:
+def broken_rules(costs: Costs, devices: PlacementColumns) -> UInt8:
     """(batch,) 0: allowed; 1: weights exceed a memory; 2: a colour is divided."""
     broken = np.zeros(devices.shape[1], dtype=np.uint8)
     if np.isfinite(costs.memory_bytes).any():
@@ -83,13 +82,13 @@ def broken_rules(costs: Costs, devices: Devices) -> NDArray[np.uint8]:
     return broken
 
 
-def count_subgraphs(costs: Costs, devices: Devices) -> NDArray[np.int32]:
+def count_subgraphs_by_device(costs: Costs, devices: PlacementColumns) -> Int32:
     """(num_devices, batch) connected regions of each device."""
     ends = _edges(costs)
     return count_pieces(devices, ends[0], ends[1], costs.num_devices)
 
 
-def sequential(costs: Costs, devices: Devices) -> Float64:
+def sequential(costs: Costs, devices: PlacementColumns) -> Float64:
     """One after the other: sum_g c(g, p(g)) + sum_t sum_{b in R(t)} w(t, p(t), b).
 
     What one request of OpenVINO's HETERO plugin does. Where `Costs.subgraph_s` is not 0, each
@@ -109,13 +108,13 @@ def sequential(costs: Costs, devices: Devices) -> Float64:
     if costs.subgraph_s.any():
         # Not as a product of matrices, whose rounding depends on the size of the batch.
         for subgraph_s, pieces in zip(
-            costs.subgraph_s, count_subgraphs(costs, devices), strict=True
+            costs.subgraph_s, count_subgraphs_by_device(costs, devices), strict=True
         ):
             times += subgraph_s * pieces
     return times
 
 
-def concurrent(costs: Costs, devices: Devices) -> Float64:
+def concurrent(costs: Costs, devices: PlacementColumns) -> Float64:
     """Devices and links work side by side; the time at which the last group ends.
 
     List scheduling with one queue for each device and each directed link. The list is the
@@ -143,7 +142,7 @@ def concurrent(costs: Costs, devices: Devices) -> Float64:
     )
 
 
-def pipelined(costs: Costs, devices: Devices) -> Float64:
+def pipelined(costs: Costs, devices: PlacementColumns) -> Float64:
     """Many requests in flight: the largest load of a device or a directed link.
 
     The load of a device is the sum of c(g, p(g)) over its groups, that of a link (a, b) the
@@ -161,7 +160,7 @@ def pipelined(costs: Costs, devices: Devices) -> Float64:
     )
 
 
-def max_load(costs: Costs, devices: Devices) -> Float64:
+def max_load(costs: Costs, devices: PlacementColumns) -> Float64:
     """The largest sum of compute and communication of a device (Tarnawski et al., NeurIPS 2020).
 
     A device pays for its groups, for each of its tensors that is read elsewhere once (at the

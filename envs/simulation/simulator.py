@@ -1,4 +1,4 @@
-"""Placements timed by their costs instead of a clock: the same everywhere, always."""
+"""Evaluator that predicts times from costs: deterministic, and the same on every machine."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Float64, Int64
+from device_placement.envs.costs import Costs
 from device_placement.envs.devices import Device, parse_devices
-from device_placement.envs.errors import PlacementError, choose
-from device_placement.envs.evaluation import Evaluation
+from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
+from device_placement.envs.evaluation import BaseEvaluator, Evaluation, Evaluator
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.graph.computation_graph import Float64
 from device_placement.envs.placement import check_assignment
-from device_placement.envs.simulation.costs import Costs, read_costs
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.roofline import derive_profile
 from device_placement.envs.simulation.schedule import (
     SCHEDULES,
     broken_rules,
-    count_subgraphs,
+    count_subgraphs_by_device,
     schedule_times,
 )
 
 
-class SimulatedEvaluator:
+class SimulatedEvaluator(BaseEvaluator):
     """Predicts the time of a placement; deterministic, and no device need be here.
 
     Args:
@@ -63,8 +63,7 @@ class SimulatedEvaluator:
         self.coarse = coarse
         self.devices = self.profile.devices
         self.schedule = schedule
-        self.costs: Costs = read_costs(coarse, self.profile, colour)
-        self.reference = 0
+        self.costs: Costs = self.profile.costs(coarse, colour)
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Predict the time of one device per group, (num_groups,)."""
@@ -83,7 +82,7 @@ class SimulatedEvaluator:
             time_s=time_s,
             samples_s=(time_s,),
             interval_s=(time_s, time_s),
-            num_subgraphs=int(count_subgraphs(self.costs, column).sum()),
+            num_subgraphs=int(count_subgraphs_by_device(self.costs, column).sum()),
         )
 
     def evaluate_many(self, placements: NDArray[np.integer]) -> Float64:
@@ -97,7 +96,7 @@ class SimulatedEvaluator:
         """
         return schedule_times(self.costs, placements, self.schedule)
 
-    def _why(self, broken: int, groups: NDArray[np.int64]) -> str:
+    def _why(self, broken: int, groups: Int64) -> str:
         if broken == 2:
             return "Groups of one colour are on different devices; they must share one."
         used = np.bincount(groups, self.costs.group_bytes, minlength=len(self.devices))
@@ -106,3 +105,20 @@ class SimulatedEvaluator:
             f"The weights on {self.devices[device].name} take {used[device]:.0f} bytes; it has "
             f"{self.costs.memory_bytes[device]:.0f}."
         )
+
+
+def as_simulated(evaluator: Evaluator, advice: str) -> SimulatedEvaluator:
+    """Return an evaluator with its own type, for code that needs more than an `Evaluator` has.
+
+    Args:
+        evaluator: any; one that wraps another one is refused, as what it adds would be lost.
+        advice: what to do instead, for the error.
+
+    Raises:
+        DevicePlacementError: when it is no `SimulatedEvaluator`.
+    """
+    if not isinstance(evaluator, SimulatedEvaluator):
+        raise DevicePlacementError(
+            f"Got a {type(evaluator).__name__} where only a SimulatedEvaluator will do; {advice}"
+        )
+    return evaluator

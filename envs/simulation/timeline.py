@@ -1,4 +1,4 @@
-"""What happens when, while a placement runs: the events behind a simulated time."""
+"""Timeline of a simulated placement: the events behind its time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from device_placement.envs.costs import Costs
 from device_placement.envs.errors import PlacementError, choose
-from device_placement.envs.simulation.costs import Costs
-from device_placement.envs.simulation.schedule import count_subgraphs, inputs_of
+from device_placement.envs.simulation.schedule import count_subgraphs_by_device, inputs_of
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _sequential(costs: Costs, chosen: list[int]) -> list[Event]:
                 lanes.add(0, source, device, costs.transfer_s(tensor)[source, device], maker)
         lanes.add(0, device, device, costs.compute_s[group, device], group)
     if costs.subgraph_s.any():
-        pieces = count_subgraphs(costs, np.array(chosen, dtype=np.uint8)[:, None])[:, 0]
+        pieces = count_subgraphs_by_device(costs, np.array(chosen, dtype=np.uint8)[:, None])[:, 0]
         for device, (number, each_s) in enumerate(zip(pieces, costs.subgraph_s, strict=True)):
             lanes.add(0, device, device, float(number * each_s))
     return lanes.events

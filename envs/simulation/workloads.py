@@ -1,4 +1,4 @@
-"""Graphs with costs that were made elsewhere: dnn-partitioning and PipeDream files."""
+"""Workloads, graphs with given costs: read dnn-partitioning and PipeDream files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
 import numpy as np
 
+from device_placement.envs.arrays import Float64, Int32
+from device_placement.envs.costs import FREE
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError, ModelError
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.graph.computation_graph import ComputationGraph, Float64, Int32
-from device_placement.envs.simulation.costs import FREE
+from device_placement.envs.graph.computation_graph import ComputationGraph
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
@@ -150,6 +150,8 @@ def _build(name: str, digest: str, content: WorkloadContent) -> Workload:
 
 
 def _topological(content: WorkloadContent) -> list[str]:
+    import networkx as nx  # here, as environments without workloads need not wait for it
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(content.nodes)
     for source, target, _ in content.edges:

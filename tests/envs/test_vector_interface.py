@@ -98,7 +98,7 @@ def test_what_never_changes_is_shared_and_read_only() -> None:
         ({"formulation": "refine"}, "'refine'.*gym.vector.SyncVectorEnv"),
         ({"formulation": "asign"}, "Unknown formulation 'asign'"),
         ({"evaluator": "openvino"}, "'openvino'.*SyncVectorEnv"),
-        ({"evaluator": diamond_evaluator()}, "SimulatedEvaluators.*SyncVectorEnv"),
+        ({"evaluator": diamond_evaluator()}, "only a SimulatedEvaluator.*SyncVectorEnv"),
         ({"render_mode": "text"}, "render_mode.*SyncVectorEnv"),
         ({"num_envs": 0}, "num_envs=0"),
         ({"horizon": 0}, "horizon=0"),

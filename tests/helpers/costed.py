@@ -10,14 +10,14 @@ from itertools import product
 import numpy as np
 
 from costs import random_costs
+from device_placement.envs.costs import Costs
 from device_placement.envs.devices import parse_devices
-from device_placement.envs.evaluation import Evaluation
-from device_placement.envs.simulation.costs import Costs
+from device_placement.envs.evaluation import BaseEvaluator, Evaluation
 from device_placement.envs.simulation.schedule import schedule_times
 from scripted import hand_made
 
 
-class CostsEvaluator:
+class CostsEvaluator(BaseEvaluator):
     """Predicts what a schedule says of the costs; what these do not allow is invalid.
 
     Args:
@@ -37,7 +37,6 @@ class CostsEvaluator:
         self.devices = parse_devices(names)
         self.costs = costs
         self.schedule = schedule
-        self.reference = 0
         self.num_calls = 0
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:

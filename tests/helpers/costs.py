@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_placement.envs.simulation.costs import FREE, Costs
+from device_placement.envs.costs import FREE, Costs
 
 
 def make_costs(

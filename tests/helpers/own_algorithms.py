@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from device_placement.envs import EvaluatorWrapper
+
 KILLS = "FOLDER_WITH_A_FILE_FOR_EACH_KILL"
 
 
@@ -77,12 +79,11 @@ def killed_ppo(evaluator: Any, budget: int, seed: int) -> None:
     PresetPlacer("ppo").place(_Killing(evaluator), budget, seed)
 
 
-class _Killing:
+class _Killing(EvaluatorWrapper):
     """The evaluator of a run whose benchmark is killed, if it was not killed before."""
 
     def __init__(self, evaluator: Any) -> None:
-        self.coarse, self.devices = evaluator.coarse, evaluator.devices
-        self.reference, self._inner = evaluator.reference, evaluator
+        super().__init__(evaluator)
         self._mark = Path(os.environ.get(KILLS, ""), evaluator.coarse.graph.name)
         self._left = 12 if KILLS in os.environ and not self._mark.exists() else math.inf
 
@@ -92,7 +93,7 @@ class _Killing:
             self._mark.touch()
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(600)  # it ends with the benchmark
-        return self._inner.evaluate(assignment)
+        return super().evaluate(assignment)
 
 
 def nothing(evaluator: Any, budget: int, seed: int) -> None:

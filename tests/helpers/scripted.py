@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import PlacementError
-from device_placement.envs.evaluation import Evaluation
+from device_placement.envs.evaluation import BaseEvaluator, Evaluation
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.graph.coarsening import CoarseGraph, coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
@@ -24,7 +24,7 @@ DEVICES = "CPU,GPU"
 TimeFunction = Callable[[NDArray[np.int64]], float]  # (num_groups,) -> seconds
 
 
-class ScriptedEvaluator:
+class ScriptedEvaluator(BaseEvaluator):
     """Times placements with a function instead of a clock, and counts how often it was asked.
 
     Args:
@@ -39,7 +39,6 @@ class ScriptedEvaluator:
         self.coarse = coarse
         self.devices = parse_devices(devices)
         self.time_s = time_s
-        self.reference = 0
         self.num_calls = 0
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
@@ -91,7 +90,6 @@ def diamond_evaluator() -> ScriptedEvaluator:
 def simulated_diamond() -> SimulatedEvaluator:
     """The diamond in the simulator; the best is the same, as costs but for moves are."""
     plain = make_evaluator("diamond", DEVICES, evaluator="simulator")
-    assert isinstance(plain, SimulatedEvaluator)
     op_s = np.zeros_like(plain.profile.op_s)
     _, first = np.unique(plain.coarse.op_group, return_index=True)
     op_s[first] = 1e-3 * np.array([[1.0, 2.0], [5.0, 1.0], [1.0, 5.0], [1.0, 2.0]])

@@ -7,10 +7,12 @@ import doctest
 import functools
 import importlib
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import networkx as nx
@@ -25,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 # A folder, or a file that lies beside the folders, imports only from those before it.
 ORDER = {
     "envs": (
-        *("errors", "files", "jit", "rewards", "devices", "models", "graph", "evaluation"),
-        *("placement", "observation", "measuring", "simulation", "rendering"),
+        *("arrays", "errors", "files", "jit", "rewards", "devices", "models", "graph", "costs"),
+        *("evaluation", "placement", "observation", "measuring", "simulation", "rendering"),
         *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
     ),
     "agents": ("policies", "presets", "runs", "placers", "training", "commands", "cli"),
@@ -102,6 +104,74 @@ def test_arrows_inside_a_package_point_one_way(package: str) -> None:
             assert order.index(other) <= order.index(own), f"{name} imports {imported}"
     loop = list(nx.simple_cycles(arrows(package), length_bound=6))
     assert not loop
+
+
+QUESTIONS = {
+    *("What", "Where", "Who", "How", "Does", "Do", "Is", "Under", "From", "Which", "When", "Why"),
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_headers_say_what_is_in_the_file(package: str) -> None:
+    headers = {path: ast.get_docstring(ast.parse(path.read_text())) for path in sources(package)}
+    first = {str(path): (header or "").split()[:1] for path, header in headers.items()}
+    assert {path for path, word in first.items() if not word or word[0] in QUESTIONS} == set()
+
+
+def documented() -> Iterator[tuple[str, str, list[Path]]]:
+    """Each line of the architecture page, its section and the paths that it names.
+
+    A path lies where one before it in the line does, in the package named last, or at the top.
+    """
+    section, package = "", ROOT
+    for line in (ROOT / "docs" / "architecture.md").read_text().splitlines():
+        section = line.removeprefix("## ") if line.startswith("## ") else section
+        found: list[Path] = []
+        for text in re.findall(r"`([\w./]+(?:\.py|/))`", line):
+            before = [path.parent if path.suffix else path for path in reversed(found)]
+            places = [base / text for base in (*before, package, ROOT)]
+            paths = [path for path in places if path.exists()]
+            assert paths, f"docs/architecture.md names {text}, which is neither of {places}"
+            found.append(paths[0])
+            package = paths[0] if text.strip("/") in PACKAGES else package
+        yield section, line, found
+
+
+def defined(path: Path) -> set[str]:
+    """The names that a file defines."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def test_the_architecture_page_names_paths_and_names_that_exist() -> None:
+    named = 0
+    for _, line, found in documented():
+        patterns = r"`([\w./]+\.py)` \(`(\w+)`\)", r"`(\w+)` (?:in|of) (?:its )?`([\w./]+\.py)`"
+        pairs = re.findall(patterns[0], line)
+        pairs += [(path, name) for name, path in re.findall(patterns[1], line)]
+        for text, name in pairs:
+            (path,) = {path for path in found if path.match(text)}
+            assert name in defined(path), f"docs/architecture.md looks for {name} in {path}"
+        named += len(pairs)
+    assert named >= 10  # so that the patterns do find them
+
+
+def test_the_architecture_page_lists_folders_in_the_order_of_imports() -> None:
+    listed: dict[str, list[str]] = {name: [] for name in PACKAGES}
+    package = ""
+    for section, line, found in documented():
+        package = next((path.name for path in found if path.parent == ROOT), package)
+        if section == "Folders" and line.startswith("| `"):
+            listed[package] += [
+                name.rstrip("/") for name in re.findall("`([^`]+)`", line.split("|")[1])
+            ]
+    for name, order in ORDER.items():
+        assert listed[name][: len(order)] == list(order)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

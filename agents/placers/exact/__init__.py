@@ -1,1 +1,1 @@
-"""Placers that prove the optimum, and the programs and bounds that they solve."""
+"""Exact placers, with the constraint program and the bounds that they use."""

@@ -1,22 +1,19 @@
-"""What the exact placers share: the schedule, times as whole numbers, devices that are alike."""
+"""Helpers of the exact placers: schedule names, integer scaling of times, identical devices."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from device_placement.agents.placers.search_space import unwrapped
+from device_placement.envs.arrays import Float64, Int64
+from device_placement.envs.costs import Costs
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.simulation.costs import Costs
 from device_placement.envs.simulation.schedule import SCHEDULES
 
 BITS = 34  # of a placement's time as a whole number; rounding stays far below `PROVEN_WITHIN`
 NEVER = -1  # an infinite time as a whole number
-
-Whole = NDArray[np.int64]
 
 
 def schedule_of(evaluator: Evaluator, *allowed: str) -> str:
@@ -34,7 +31,7 @@ def schedule_of(evaluator: Evaluator, *allowed: str) -> str:
     'sequential'
     """
     names = allowed or tuple(SCHEDULES)
-    schedule = str(getattr(unwrapped(evaluator), "schedule", None))
+    schedule = evaluator.schedule
     if schedule in SCHEDULES and schedule not in names:
         raise DevicePlacementError(
             f"This placer solves the schedule {' and '.join(names)}, not {schedule}; use cp_sat, "
@@ -55,7 +52,7 @@ def scale_of(time_s: float, bits: int = BITS) -> float:
     return math.ldexp(1.0, bits - math.frexp(time_s)[1])
 
 
-def rounded_down(values: NDArray[np.float64], scale: float) -> Whole:
+def rounded_down(values: Float64, scale: float) -> Int64:
     """Times as whole numbers, never above; `NEVER` where they are infinite.
 
     >>> rounded_down(np.array([0.75, np.inf]), 2.0).tolist()

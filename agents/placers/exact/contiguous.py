@@ -1,4 +1,4 @@
-"""Contiguous splits: the best way to cut a graph into one stage a device."""
+"""Exact placer for contiguous splits: one stage per device, with the smallest maximum load."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from device_placement.agents.placers.exact.contiguous_dp import (
 )
 from device_placement.agents.placers.exact.contiguous_reduction import Parts, find_parts
 from device_placement.agents.placers.search_space import SearchSpace, needed_costs
+from device_placement.envs.arrays import Int32
+from device_placement.envs.costs import Costs
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.graph.computation_graph import Int32
-from device_placement.envs.simulation.costs import Costs
 
 
 @dataclass(frozen=True)

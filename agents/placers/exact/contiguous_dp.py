@@ -1,15 +1,16 @@
-"""The best contiguous split: dynamic programming over the ideals of a graph."""
+"""Dynamic programming over the ideals of a graph for the best contiguous split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.agents.placers.exact.contiguous_reduction import Parts
+from device_placement.envs.arrays import Bool, Float64, Int32, Int64
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.graph.computation_graph import Bool, Float64, Int32
 from device_placement.envs.jit import compiled
 
 MAX_TABLE_CELLS = 20_000_000  # ideals times ways to use devices, each in 16 bytes
@@ -37,7 +38,7 @@ class Stage:
 def best_split(
     parts: Parts, ideals: Ideals, kinds: Kinds, upper_s: float
 ) -> tuple[float, list[Stage]] | None:
-    """The contiguous split whose largest load is smallest, when that is below a bound.
+    """Find the contiguous split whose largest load is smallest, when that is below a bound.
 
     With dp[I][k] the smallest largest load of a split of ideal I over k devices::
 
@@ -68,25 +69,26 @@ def best_split(
     stride = np.cumprod(np.append(1, kinds.count[:-1] + 1))
     input_start, input_tensor = _inputs(parts)
     rest_s = (~ideals.member).astype(np.float64) @ parts.compute_s.min(axis=1, initial=np.inf)
-    load_s, before, last_kind = _best_loads(
-        ideals.step_start,
-        ideals.step_node,
-        ideals.step_to,
-        np.ascontiguousarray(parts.compute_s[:, kinds.column].T),
-        parts.part_bytes,
-        input_start,
-        input_tensor,
-        np.searchsorted(parts.tensor_part, np.arange(len(parts.compute_s) + 1)).astype(np.int32),
-        parts.tensor_part,
-        np.diff(parts.reader_start),
-        parts.tensor_s,
-        kinds.memory_bytes,
-        kinds.pays,
-        kinds.count,
-        stride,
-        rest_s * (1 - SLACK),
-        upper_s,
+    output_start = np.searchsorted(parts.tensor_part, np.arange(len(parts.compute_s) + 1))
+    split = SplitArrays(
+        step_start=ideals.step_start,
+        step_part=ideals.step_node,
+        step_to=ideals.step_to,
+        rest_s=rest_s * (1 - SLACK),
+        compute_s=np.ascontiguousarray(parts.compute_s[:, kinds.column].T),
+        part_bytes=parts.part_bytes,
+        input_start=input_start,
+        input_tensor=input_tensor,
+        output_start=output_start.astype(np.int32),
+        tensor_part=parts.tensor_part,
+        num_readers=np.diff(parts.reader_start),
+        tensor_s=parts.tensor_s,
+        memory_bytes=kinds.memory_bytes,
+        pays=kinds.pays,
+        num_devices=kinds.count,
+        stride=stride,
     )
+    load_s, before, last_kind = _best_loads(split, upper_s)
     way = int(load_s[-1].argmin())
     best_s = float(load_s[-1, way])
     if not best_s < upper_s:
@@ -100,110 +102,141 @@ def best_split(
 
 
 def _inputs(parts: Parts) -> tuple[Int32, Int32]:
-    """Where each part's inputs begin, (num_parts + 1,), and the tensors, (num_readers,)."""
+    """Return where each part's inputs begin, (num_parts + 1,), and the tensors, (num_readers,)."""
     tensor = np.repeat(np.arange(parts.tensor_part.size), np.diff(parts.reader_start))
     order = np.argsort(parts.reader, kind="stable")
     start = np.searchsorted(parts.reader[order], np.arange(len(parts.compute_s) + 1))
     return start.astype(np.int32), tensor[order].astype(np.int32)
 
 
+class SplitArrays(NamedTuple):
+    """Everything that `_best_loads` reads, as numba takes it: a tuple of arrays.
+
+    Where `x_start` is an index, the entries of x that belong to i are those from x_start[i] up
+    to x_start[i + 1].
+    """
+
+    step_start: Int32  # (num_ideals + 1,) index of the steps that leave each ideal
+    step_part: Int32  # (num_steps,) the part that a step adds, ascending for each ideal
+    step_to: Int32  # (num_steps,) the ideal that it makes, which has a larger number
+    rest_s: Float64  # (num_ideals,) seconds that the parts outside take at least, on one device
+    compute_s: Float64  # (num_kinds, num_parts) seconds; inf where a part can't run
+    part_bytes: Float64  # (num_parts,) bytes of weights
+    input_start: Int32  # (num_parts + 1,) index of the tensors that each part reads
+    input_tensor: Int32  # (num_readers,) tensors
+    output_start: Int32  # (num_parts + 1,) first of the tensors that each part makes
+    tensor_part: Int32  # (num_tensors,) the part that makes it, ascending
+    num_readers: Int32  # (num_tensors,) how many parts read it
+    tensor_s: Float64  # (num_tensors,) seconds to send it, and to receive it
+    memory_bytes: Float64  # (num_kinds,) bytes of one device; inf where there is no limit
+    pays: Bool  # (num_kinds,) whether a device is charged for what it sends and receives
+    num_devices: Int32  # (num_kinds,) how many there are of each
+    stride: Int64  # (num_kinds,) what one more device of a kind adds to a way's number
+
+
 @compiled
-def _best_loads(
-    step_start: Int32,
-    step_node: Int32,
-    step_to: Int32,
-    compute_s: Float64,  # (num_kinds, num_parts)
-    part_bytes: Float64,
-    input_start: Int32,
-    input_tensor: Int32,
-    output_start: Int32,
-    tensor_part: Int32,
-    num_readers: Int32,
-    tensor_s: Float64,
-    memory_bytes: Float64,
-    pays: Bool,
-    count: Int32,
-    stride: NDArray[np.int64],
-    rest_s: Float64,  # (num_ideals,) the least that the other parts take
-    upper_s: float,
-) -> tuple[Float64, Int32, NDArray[np.int8]]:
-    """The dp table, (num_ideals, num_ways), the ideal before each entry, and the kind used."""
-    num_kinds, nodes = compute_s.shape
-    ideals, ways = step_start.size - 1, stride[-1] * (count[-1] + 1)
+def _best_loads(split: SplitArrays, upper_s: float) -> tuple[Float64, Int32, NDArray[np.int8]]:
+    """Fill the dp table; all three results are (num_ideals, num_ways).
+
+    A way says how many devices of each kind are used: a number with one digit a kind. Entry
+    [I, w] is the smallest largest load in seconds of a split of ideal I over the devices of way
+    w, or inf where none is below `upper_s`; the ideal before the last set of that split; and
+    the kind of the last set's device.
+
+    The loops in their order:
+
+    1. Ideals by number, so by size: all splits of an ideal are known before it is extended, as
+       they end with a step from a smaller one.
+    2. Kinds: what a set of parts costs depends on the kind, not on the devices used so far.
+    3. All sets that may follow, by depth-first search, so that one part is added to, or taken
+       from, the sums at a time. A path adds parts in ascending order. That is always possible,
+       as parts are numbered in topological order, and so each set is met once.
+    4. Ways, innermost, along rows of the table: the load of a set is found once for all of them.
+    """
+    num_kinds, parts = split.compute_s.shape
+    ideals = split.step_start.size - 1
+    ways = split.stride[-1] * (split.num_devices[-1] + 1)
     best = np.full((ideals, ways), np.inf)
     before = np.zeros((ideals, ways), dtype=np.int32)
     last_kind = np.zeros((ideals, ways), dtype=np.int8)
     best[0, 0] = 0.0
-    left = np.zeros(ways)  # devices that are not used
+    left = np.zeros(ways)  # devices of any kind that a way does not use
     for way in range(ways):
         for kind in range(num_kinds):
-            left[way] += count[kind] - (way // stride[kind]) % (count[kind] + 1)
-    inside = np.zeros(nodes, dtype=np.bool_)
-    read = np.zeros(tensor_s.size, dtype=np.int32)  # readers inside
-    at = np.zeros(nodes + 1, dtype=np.int32)  # the ideal after so many nodes
-    position = np.zeros(nodes + 1, dtype=np.int32)  # the step to try next
-    node = np.full(nodes + 1, -1, dtype=np.int32)  # the last one added
-    basis = np.zeros(nodes + 1)  # compute, and what is received
-    sends = np.zeros(nodes + 1)
-    weight = np.zeros(nodes + 1)
-    alive = np.empty(ways, dtype=np.int32)
+            left[way] += split.num_devices[kind] - (way // split.stride[kind]) % (
+                split.num_devices[kind] + 1
+            )
+    # The set: parts 1 to depth of the stack. Both arrays are 0 whenever the stack is empty.
+    inside = np.zeros(parts, dtype=np.bool_)  # whether a part is in the set
+    read = np.zeros(split.tensor_s.size, dtype=np.int32)  # how many readers of a tensor are in it
+    # The stack, by depth; at 0 is the empty set.
+    at = np.zeros(parts + 1, dtype=np.int32)  # the ideal that is reached
+    position = np.zeros(parts + 1, dtype=np.int32)  # the step from it to try next
+    part = np.full(parts + 1, -1, dtype=np.int32)  # the last part added
+    basis = np.zeros(parts + 1)  # seconds of compute and of what is received: these only grow
+    sends = np.zeros(parts + 1)  # seconds of what is sent: less when the last reader joins
+    weight = np.zeros(parts + 1)  # bytes
+    alive = np.empty(ways, dtype=np.int32)  # the first num_alive: ways worth extending
     for start in range(ideals - 1):
         for kind in range(num_kinds):
             num_alive = 0
             for way in range(ways):
-                free = (way // stride[kind]) % (count[kind] + 1) < count[kind]
-                if free and best[start, way] < upper_s and rest_s[start] < upper_s * left[way]:
+                used = (way // split.stride[kind]) % (split.num_devices[kind] + 1)
+                free = used < split.num_devices[kind]
+                # The devices that are left must take the rest below the bound, even if evenly.
+                enough = split.rest_s[start] < upper_s * left[way]
+                if free and best[start, way] < upper_s and enough:
                     alive[num_alive] = way
                     num_alive += 1
             if num_alive == 0:
                 continue
             depth = 0
-            at[0], position[0] = start, step_start[start]
+            at[0], position[0] = start, split.step_start[start]
             while depth >= 0:
-                if position[depth] == step_start[at[depth] + 1]:
-                    new = node[depth]
+                if position[depth] == split.step_start[at[depth] + 1]:
+                    new = part[depth]
                     depth -= 1
                     if depth >= 0:  # take it out again
                         inside[new] = False
-                        for index in range(input_start[new], input_start[new + 1]):
-                            read[input_tensor[index]] -= 1
+                        for index in range(split.input_start[new], split.input_start[new + 1]):
+                            read[split.input_tensor[index]] -= 1
                     continue
-                new, reached = step_node[position[depth]], step_to[position[depth]]
+                new, reached = split.step_part[position[depth]], split.step_to[position[depth]]
                 position[depth] += 1
-                if new < node[depth]:  # each set grows in one order only
+                if new < part[depth]:  # met on another path
                     continue
-                base, sent = basis[depth] + compute_s[kind, new], sends[depth]
-                held = weight[depth] + part_bytes[new]
-                if not base < upper_s or held > memory_bytes[kind]:
+                base, sent = basis[depth] + split.compute_s[kind, new], sends[depth]
+                held = weight[depth] + split.part_bytes[new]
+                if not base < upper_s or held > split.memory_bytes[kind]:
                     continue
                 inside[new] = True
-                for index in range(input_start[new], input_start[new + 1]):
-                    tensor = input_tensor[index]
+                for index in range(split.input_start[new], split.input_start[new + 1]):
+                    tensor = split.input_tensor[index]
                     read[tensor] += 1
-                    if not pays[kind]:
+                    if not split.pays[kind]:
                         continue
-                    if inside[tensor_part[tensor]]:
-                        if read[tensor] == num_readers[tensor]:
-                            sent -= tensor_s[tensor]
-                    elif read[tensor] == 1:
-                        base += tensor_s[tensor]
-                if pays[kind]:
-                    for tensor in range(output_start[new], output_start[new + 1]):
-                        sent += tensor_s[tensor]
+                    if inside[split.tensor_part[tensor]]:
+                        if read[tensor] == split.num_readers[tensor]:  # nobody outside reads it
+                            sent -= split.tensor_s[tensor]
+                    elif read[tensor] == 1:  # received once, however many read it
+                        base += split.tensor_s[tensor]
+                if split.pays[kind]:
+                    for tensor in range(split.output_start[new], split.output_start[new + 1]):
+                        sent += split.tensor_s[tensor]
                 depth += 1
-                at[depth], position[depth], node[depth] = reached, step_start[reached], new
+                at[depth], position[depth], part[depth] = reached, split.step_start[reached], new
                 basis[depth], sends[depth], weight[depth] = base, sent, held
-                if not base < upper_s:  # nor is it with more
-                    position[depth] = step_start[reached + 1]
+                if not base < upper_s:  # nor is it with more: skip all steps from here
+                    position[depth] = split.step_start[reached + 1]
                 load = base + sent
                 if load < upper_s:
                     for index in range(num_alive):
                         way = alive[index]
                         largest = max(best[start, way], load)
-                        if largest < best[reached, way + stride[kind]]:
-                            best[reached, way + stride[kind]] = largest
-                            before[reached, way + stride[kind]] = start
-                            last_kind[reached, way + stride[kind]] = kind
+                        if largest < best[reached, way + split.stride[kind]]:
+                            best[reached, way + split.stride[kind]] = largest
+                            before[reached, way + split.stride[kind]] = start
+                            last_kind[reached, way + split.stride[kind]] = kind
     return best, before, last_kind
 
 
@@ -222,7 +255,7 @@ class Ideals:
 
 
 def find_ideals(num_nodes: int, edges: Int32, max_cells: int = MAX_IDEAL_CELLS) -> Ideals:
-    """Every ideal of a DAG.
+    """Find every ideal of a DAG: every set of nodes that is closed under predecessors.
 
     Args:
         num_nodes: nodes, numbered in topological order.
@@ -255,7 +288,7 @@ def find_ideals(num_nodes: int, edges: Int32, max_cells: int = MAX_IDEAL_CELLS) 
 
 
 def chain_of_ideals(num_nodes: int) -> Ideals:
-    """The prefixes of the topological order alone.
+    """Return the prefixes of the topological order alone.
 
     >>> chain_of_ideals(2).member.tolist()
     [[False, False], [True, False], [True, True]]
@@ -271,19 +304,27 @@ def chain_of_ideals(num_nodes: int) -> Ideals:
 
 @compiled
 def _ideals(start: Int32, before: Int32, capacity: int) -> tuple[Bool, Int32, int]:
-    """Member and step tables, (capacity, num_nodes) each, and how many rows are used; or -1.
+    """Return member and step tables, (capacity, num_nodes), and how many rows are used; or -1.
 
-    An ideal is first made from the one without its largest node. Without another node v it is
-    that one's step by v, and then by its largest node, which is known already.
+    Sizes are the outer loop. Each ideal is made once, from its parent, which lacks its largest
+    node, so that no ideal has to be looked up. A step by a smaller node v leads to an ideal that
+    has another parent: take v from the own parent, then the own largest node. The first of these
+    steps was known with the size before, the second after a first pass over this size.
+
+    Args:
+        start: (num_nodes + 1,) where each node's predecessors begin.
+        before: (num_edges,) predecessors.
+        capacity: the most ideals.
     """
     nodes = start.size - 1
-    member = np.empty((capacity, nodes), dtype=np.bool_)
-    to = np.empty((capacity, nodes), dtype=np.int32)
-    parent = np.empty(capacity, dtype=np.int32)
-    largest = np.empty(capacity, dtype=np.int32)
+    # Only the first `count` rows are set; the others cost no memory until they are written.
+    member = np.empty((capacity, nodes), dtype=np.bool_)  # whether an ideal has a node
+    to = np.empty((capacity, nodes), dtype=np.int32)  # the ideal with one node more, NONE or LATER
+    parent = np.empty(capacity, dtype=np.int32)  # the ideal without the largest node
+    largest = np.empty(capacity, dtype=np.int32)  # that node
     member[0] = False
     parent[0] = largest[0] = NONE
-    first, count = 0, 1
+    first, count = 0, 1  # the ideals of one size: first to last
     while first < count:
         last = count
         for ideal in range(first, last):

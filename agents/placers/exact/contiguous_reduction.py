@@ -1,4 +1,4 @@
-"""A graph made small before it is split: the parts that some best contiguous split leaves whole."""
+"""Graph reduction before a contiguous split: merge groups that some best split keeps together."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import networkx as nx
 import numpy as np
 
 from device_placement.agents.placers.search_space import SearchSpace
-from device_placement.envs.graph.computation_graph import Float64, Int32
-from device_placement.envs.simulation.costs import FREE, Costs
+from device_placement.envs.arrays import Float64, Int32
+from device_placement.envs.costs import FREE, Costs
 
 NOWHERE = -1  # no part: it costs nothing wherever it is; also the last entry of an array
 

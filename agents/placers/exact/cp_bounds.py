@@ -1,4 +1,4 @@
-"""Regions of a graph with one way in and one way out, and the least time that each takes."""
+"""Lower bounds for the constraint program: single-entry-exit regions, packing, pigeonhole."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
-from device_placement.agents.placers.exact.common import Whole
-from device_placement.agents.placers.exact.cp_program import Program, solve, weighted
-from device_placement.envs.graph.computation_graph import Bool, Float64
-from device_placement.envs.simulation.costs import Costs
+from device_placement.agents.placers.exact.cp_program import ConstraintProgram, solve, weighted
+from device_placement.envs.arrays import Bool, Float64, Int64
+from device_placement.envs.costs import Costs
 from device_placement.envs.simulation.schedule import schedule_times
 
 MAX_PLACEMENTS = 2**21  # of one region, all of which are tried
@@ -28,7 +26,7 @@ Readers = Sequence[tuple[int, frozenset[int]]]  # of each tensor: its group, tho
 class Region:
     """The groups on all paths from an entry to an exit, which joins some of these paths."""
 
-    groups: NDArray[np.int64]  # ascending: the entry first, the exit last
+    groups: Int64  # ascending: the entry first, the exit last
     least_s: Float64 | None = None  # (num_devices, num_devices) by those of entry and exit
 
 
@@ -152,7 +150,7 @@ LARGE = 0.01  # of the sum of all units: what is less only fills gaps
 MAX_LARGE = 40  # units; so many pack well, and sums bound their largest load
 
 
-def packing_bound(program: Program, seconds: float, workers: int, seed: int) -> int:
+def packing_bound(program: ConstraintProgram, seconds: float, workers: int, seed: int) -> int:
     """A lower bound of the largest load of a device, as a whole number.
 
     Only the large units are packed, which leaves little to choose; a relaxation that shares
@@ -191,7 +189,7 @@ def packing_bound(program: Program, seconds: float, workers: int, seed: int) -> 
     return max(bound, int(proven)) if math.isfinite(proven) else bound
 
 
-def pigeonhole_bound(sizes: Whole, fits: Bool) -> int:
+def pigeonhole_bound(sizes: Int64, fits: Bool) -> int:
     """Of n units on k devices, one has n / k or more, rounded up, which are the least at best.
 
     Args:

@@ -1,4 +1,4 @@
-"""Placements as a constraint program: what is where, and which tensors cross."""
+"""Constraint program of placements: variables, rules, crossing tensors, and the solver call."""
 
 from __future__ import annotations
 
@@ -11,15 +11,10 @@ from typing import Any
 import numpy as np
 from ortools.sat.python import cp_model
 
-from device_placement.agents.placers.exact.common import (
-    Whole,
-    alike_devices,
-    rounded_down,
-    scale_of,
-)
+from device_placement.agents.placers.exact.common import alike_devices, rounded_down, scale_of
 from device_placement.agents.placers.search_space import Choice, SearchSpace
-from device_placement.envs.graph.computation_graph import Float64
-from device_placement.envs.simulation.costs import Costs
+from device_placement.envs.arrays import Float64, Int64
+from device_placement.envs.costs import Costs
 
 MEMORY_BITS = 50  # of all weights as a whole number: bytes stay exact
 Literal = Any  # a Boolean variable or its negation
@@ -45,7 +40,7 @@ class Crossing:
     cost: int
 
 
-class Program:
+class ConstraintProgram:
     """The variables of every placement, and the rules that each one keeps to.
 
     Times are whole numbers, rounded down, so that the program's least value is a lower bound of
@@ -58,7 +53,7 @@ class Program:
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
-    >>> program = Program(evaluator.costs, SearchSpace.of(evaluator), upper_s=1.0)
+    >>> program = ConstraintProgram(evaluator.costs, SearchSpace.of(evaluator), upper_s=1.0)
     >>> len(program.on), len(program.tensors), program.kinds
     (4, 3, [[0], [1]])
     """
@@ -80,7 +75,7 @@ class Program:
             for first, second in itertools.pairwise(kind):
                 self._use_before(first, second)
 
-    def whole(self, values: Float64) -> Whole:
+    def whole(self, values: Float64) -> Int64:
         """Times as whole numbers, none above ``upper + 1``."""
         return rounded_down(np.minimum(values, (self.upper + 1) / self.scale), self.scale)
 

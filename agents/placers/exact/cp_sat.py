@@ -1,4 +1,4 @@
-"""CP-SAT: the best placement with a proof, or how far from it the one found is at most."""
+"""CP-SAT placer: an optimal placement with a proof, or the best one found with a bound."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from device_placement.agents.placers.base import PlacerResult, Trace, check_opti
 from device_placement.agents.placers.exact.common import schedule_of
 from device_placement.agents.placers.exact.contiguous import best_contiguous
 from device_placement.agents.placers.exact.cp_bounds import packing_bound
-from device_placement.agents.placers.exact.cp_program import Linear, Program, solve
+from device_placement.agents.placers.exact.cp_program import ConstraintProgram, Linear, solve
 from device_placement.agents.placers.exact.cp_schedules import (
-    concurrent,
-    max_load,
-    pipelined,
-    sequential,
+    concurrent_objective,
+    max_load_objective,
+    pipelined_objective,
+    sequential_objective,
 )
 from device_placement.agents.placers.exact.min_cut import minimum_cut
-from device_placement.agents.placers.neighbourhoods import Choices, descend
-from device_placement.agents.placers.search_space import Choice, SearchSpace, needed_costs
+from device_placement.agents.placers.neighbourhoods import descend
+from device_placement.agents.placers.search_space import Choice, Choices, SearchSpace, needed_costs
+from device_placement.envs.arrays import Float64
+from device_placement.envs.costs import Costs
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.graph.computation_graph import Float64
-from device_placement.envs.simulation.costs import Costs
 from device_placement.envs.simulation.schedule import schedule_times
 
 START, BOUNDS = 0.1, 0.15  # shares of the time limit for a warm start and for bounds beforehand
 
-OBJECTIVES: Mapping[str, Callable[[Program, float], Linear]] = {
-    "sequential": lambda program, _: sequential(program),
-    "concurrent": concurrent,
-    "pipelined": lambda program, _: pipelined(program),
-    "max_load": lambda program, _: max_load(program),
+OBJECTIVES: Mapping[str, Callable[[ConstraintProgram, float], Linear]] = {
+    "sequential": lambda program, _: sequential_objective(program),
+    "concurrent": concurrent_objective,
+    "pipelined": lambda program, _: pipelined_objective(program),
+    "max_load": lambda program, _: max_load_objective(program),
 }
 """Schedule -> its time, as an expression of a program; some bounds of it take seconds."""
 
@@ -86,7 +86,7 @@ class CpSat:
             trace.evaluate(space.assignment(choice))
         if time.perf_counter() >= deadline:
             return trace.result()
-        program = Program(costs, space, min(time_s, _longest(costs)))
+        program = ConstraintProgram(costs, space, min(time_s, _longest(costs)))
         if math.isfinite(time_s):
             program.add_hint(choice)
         found, bound_s = self._solve(program, schedule, deadline, seed)
@@ -97,7 +97,7 @@ class CpSat:
         return trace.result(min(bound_s, best.time_s) if best.assignment else bound_s)
 
     def _solve(
-        self, program: Program, schedule: str, deadline: float, seed: int
+        self, program: ConstraintProgram, schedule: str, deadline: float, seed: int
     ) -> tuple[Choice | None, float]:
         """The best choice found, if any, and a lower bound in seconds."""
         seconds = BOUNDS * self.time_limit_s

@@ -1,4 +1,4 @@
-"""Schedules that are sums and largest sums, as objectives of a constraint program."""
+"""Objectives of the constraint program: sequential, pipelined, maximum load, concurrent."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from device_placement.agents.placers.exact.cp_bounds import Region, find_regions
 from device_placement.agents.placers.exact.cp_program import (
+    ConstraintProgram,
     Linear,
     Literal,
-    Program,
     Tensor,
     weighted,
 )
 
 
-def sequential(program: Program) -> Linear:
+def sequential_objective(program: ConstraintProgram) -> Linear:
     """The sum of compute and transfers, as the schedule of that name, with its subgraphs."""
     terms = [program.load(device) for device in program.devices]
     for tensor in program.tensors:
@@ -26,7 +26,7 @@ def sequential(program: Program) -> Linear:
     return total
 
 
-def pipelined(program: Program) -> Linear:
+def pipelined_objective(program: ConstraintProgram) -> Linear:
     """The largest load of a device or link, as the schedule of that name."""
     largest = program.new_time()
     for device in program.devices:
@@ -40,7 +40,7 @@ def pipelined(program: Program) -> Linear:
     return largest
 
 
-def max_load(program: Program) -> Linear:
+def max_load_objective(program: ConstraintProgram) -> Linear:
     """The largest compute and communication of a device, as the schedule of that name."""
     largest, pays = program.new_time(), program.costs.pays
     loads = [[program.load(device)] for device in program.devices]
@@ -60,7 +60,7 @@ def max_load(program: Program) -> Linear:
     return largest
 
 
-def _sent(program: Program, tensor: Tensor, source: int) -> list[Linear]:
+def _sent(program: ConstraintProgram, tensor: Tensor, source: int) -> list[Linear]:
     """What a device pays for sending a tensor over the slowest link that it takes.
 
     That is a sum of steps from each cost to the next one, each paid where a reader is on a
@@ -80,7 +80,7 @@ def _sent(program: Program, tensor: Tensor, source: int) -> list[Linear]:
     return terms
 
 
-def add_pieces(program: Program) -> Linear:
+def add_pieces(program: ConstraintProgram) -> Linear:
     """What all subgraphs cost, as a sum that is not less for any placement.
 
     The regions are counted by the roots of a forest: each group is a root, or hangs on a
@@ -109,7 +109,7 @@ def add_pieces(program: Program) -> Linear:
     return sum(terms)
 
 
-def _neighbours(program: Program) -> list[list[int]]:
+def _neighbours(program: ConstraintProgram) -> list[list[int]]:
     """(num_groups,) the groups that each one gives tensors to or reads them from, ascending."""
     near: list[set[int]] = [set() for _ in range(program.costs.num_groups)]
     for tensor, producer in enumerate(program.costs.tensor_group.tolist()):
@@ -134,7 +134,7 @@ class _Move:
     arrives: Linear
 
 
-def concurrent(program: Program, seconds: float) -> Linear:
+def concurrent_objective(program: ConstraintProgram, seconds: float) -> Linear:
     """The time at which the last group ends, as the schedule of that name.
 
     Every order is the list's, so a placement has one schedule: the earliest that its
@@ -164,13 +164,13 @@ def concurrent(program: Program, seconds: float) -> Linear:
     return last
 
 
-def _own(program: Program, group: int) -> Linear:
+def _own(program: ConstraintProgram, group: int) -> Linear:
     """The time that a group takes where it is."""
     times = program.compute[group].tolist()
     return sum(times[device] * program.group_on(group, device) for device in program.devices)
 
 
-def _queue_groups(program: Program, device: int, end: list[Linear]) -> None:
+def _queue_groups(program: ConstraintProgram, device: int, end: list[Linear]) -> None:
     """A group starts when those before it in the list have ended on its device."""
     model, free = program.model, None
     for group, time in enumerate(end):
@@ -183,7 +183,7 @@ def _queue_groups(program: Program, device: int, end: list[Linear]) -> None:
         free = then
 
 
-def _add_moves(program: Program, end: list[Linear], own: list[Linear]) -> list[_Move]:
+def _add_moves(program: ConstraintProgram, end: list[Linear], own: list[Linear]) -> list[_Move]:
     """The moves in the order of their queues: that of readers, and of tensors for one reader."""
     costs, unit, moves = program.costs, program.space.unit, list[_Move]()
     for tensor, producer in enumerate(costs.tensor_group.tolist()):
@@ -204,7 +204,7 @@ def _add_moves(program: Program, end: list[Linear], own: list[Linear]) -> list[_
     return sorted(moves, key=lambda move: (move.reader, move.tensor))
 
 
-def _crossing(program: Program, producer: int, reader: int) -> Links:
+def _crossing(program: ConstraintProgram, producer: int, reader: int) -> Links:
     """A literal for each link, true where producer and reader are on its ends."""
     model, devices = program.model, program.devices
     crosses = {(a, b): program.new_bool() for a in devices for b in devices if a != b}
@@ -220,7 +220,9 @@ def _crossing(program: Program, producer: int, reader: int) -> Links:
     return crosses
 
 
-def _first(program: Program, crosses: Literal, target: int, earlier: list[int]) -> Literal:
+def _first(
+    program: ConstraintProgram, crosses: Literal, target: int, earlier: list[int]
+) -> Literal:
     """Whether a reader, on a target, is the first one there."""
     if not earlier:
         return crosses
@@ -233,7 +235,11 @@ def _first(program: Program, crosses: Literal, target: int, earlier: list[int]) 
 
 
 def _await(
-    program: Program, move: _Move, moves: list[_Move], end: list[Linear], own: list[Linear]
+    program: ConstraintProgram,
+    move: _Move,
+    moves: list[_Move],
+    end: list[Linear],
+    own: list[Linear],
 ) -> None:
     """A reader waits for its tensor, whichever of the tensor's moves so far brings it."""
     model = program.model
@@ -250,7 +256,9 @@ def _await(
             model.add(end[move.reader] >= ready).only_enforce_if(literal, here)
 
 
-def _queue_moves(program: Program, link: tuple[int, int], moves: list[_Move], last: Linear) -> None:
+def _queue_moves(
+    program: ConstraintProgram, link: tuple[int, int], moves: list[_Move], last: Linear
+) -> None:
     """A tensor starts when those before it in the queue have left the link."""
     model, free, load = program.model, None, []
     for move in moves:
@@ -265,7 +273,9 @@ def _queue_moves(program: Program, link: tuple[int, int], moves: list[_Move], la
     model.add(last >= sum(load))
 
 
-def _add_region(program: Program, region: Region, end: list[Linear], own: list[Linear]) -> None:
+def _add_region(
+    program: ConstraintProgram, region: Region, end: list[Linear], own: list[Linear]
+) -> None:
     """From the end of its entry, a region takes what each device has to do, and its least time."""
     model = program.model
     entry, *inside, exit_ = region.groups.tolist()

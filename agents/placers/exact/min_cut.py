@@ -1,4 +1,4 @@
-"""Minimum cut: the best placement on two devices that work one after the other."""
+"""Minimum-cut placer: exact for two devices under the `sequential` schedule."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ import numpy as np
 from networkx.algorithms.flow import preflow_push  # the fastest of networkx on these graphs
 
 from device_placement.agents.placers.base import PlacerResult, Trace
-from device_placement.agents.placers.exact.common import (
-    NEVER,
-    Whole,
-    rounded_down,
-    scale_of,
-    schedule_of,
-)
+from device_placement.agents.placers.exact.common import NEVER, rounded_down, scale_of, schedule_of
 from device_placement.agents.placers.search_space import Choice, SearchSpace, needed_costs
+from device_placement.envs.arrays import Int64
+from device_placement.envs.costs import Costs
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.simulation.costs import Costs
 
 SOURCE, SINK = "device 0", "device 1"
 BITS = 60  # of the sum of all times; a flow of whole numbers has no rounding of its own
@@ -96,7 +91,7 @@ def minimum_cut(costs: Costs, space: SearchSpace) -> tuple[Choice, float]:
     return choice, value / scale
 
 
-def _add_compute(network: Network, compute: Whole, space: SearchSpace) -> None:
+def _add_compute(network: Network, compute: Int64, space: SearchSpace) -> None:
     """A unit on device 1 is cut from the source, one on device 0 from the sink."""
     for group, unit in enumerate(space.unit.tolist()):
         _add(network, SOURCE, unit, int(compute[group, 1]))
@@ -104,7 +99,7 @@ def _add_compute(network: Network, compute: Whole, space: SearchSpace) -> None:
 
 
 def _add_tensor(
-    network: Network, moves: Whole, tensor: int, costs: Costs, space: SearchSpace
+    network: Network, moves: Int64, tensor: int, costs: Costs, space: SearchSpace
 ) -> None:
     """A producer on device 0 is cut from the first half, one on device 1 from the second.
 

@@ -1,4 +1,4 @@
-"""Costs as the times of placements tell them: Bayesian regression on logarithms."""
+"""Bayesian regression of log costs on the times of placements, and the prior of the costs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from device_placement.agents.placers.posterior_sampling.design_matrix import flatten_costs, terms
+from device_placement.envs.arrays import Float64, UInt8
+from device_placement.envs.costs import Costs
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.graph.computation_graph import Float64
 from device_placement.envs.graph.features import group_features
-from device_placement.envs.simulation.costs import Costs
 
 ITERATIONS = 8  # of Gauss-Newton at most
 CORRECTIONS = 15  # of a draw, in steps of L-BFGS
@@ -31,7 +31,7 @@ CONVERGED = 1e-4  # relative, of the loss
 class Observations:
     """Times of placements, or whatever else adds up from costs."""
 
-    placements: NDArray[np.uint8]  # (num_observations, num_groups)
+    placements: UInt8  # (num_observations, num_groups)
     logarithm: Float64  # (num_observations,) of the time
     variance: Float64  # (num_observations,) of its logarithm, as far as it is known
 
@@ -43,7 +43,7 @@ class Observations:
 class _Problem:
     """Costs in white coordinates that are near `centre` and explain `logarithm`."""
 
-    placements: NDArray[np.uint8]  # (num_observations, num_groups)
+    placements: UInt8  # (num_observations, num_groups)
     logarithm: Float64  # (num_observations,)
     deviation: Float64  # (num_observations,) of the noise
     centre: Float64  # (num_terms,)

@@ -1,13 +1,13 @@
-"""Which costs add up to the time of a placement: a row of numbers for each schedule.
+"""Design matrix of the cost regression: how often each cost counts in a placement's time.
 
-Under every schedule the time is a sum of some of the costs: all that are paid, or those on the
-longest path, or of the largest load. A row says how often each counts::
+Under every schedule the time is a sum of some of the costs: all that are paid, those on the
+longest path, or those of the largest load. A row holds how often each counts::
 
     time = row @ [compute_s | latency_s | s_per_byte], each flattened
 
-so that a row is also the time's derivative with respect to the costs. What subgraphs cost is
-left out: latencies of the moves between them tell nearly the same, and to count them in each
-placement would take longer than all the rest.
+A row is therefore also the time's derivative with respect to the costs. Costs of subgraphs are
+left out: the latencies of the moves between them carry nearly the same information, and counting
+subgraphs in each placement would take longer than all the rest.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Float64, Int32, PlacementRows
+from device_placement.envs.costs import Costs
 from device_placement.envs.errors import choose
-from device_placement.envs.graph.computation_graph import Float64, Int32
 from device_placement.envs.jit import compiled
-from device_placement.envs.simulation.costs import Costs
 from device_placement.envs.simulation.schedule import inputs_of
 
-Placements = NDArray[np.uint8]  # (batch, num_groups) device numbers
 NOTHING = -1  # what an event waits for that begins at once
 
 
 @compiled
 def moves(
-    placements: Placements,
+    placements: PlacementRows,
     latency_s: Float64,
     s_per_byte: Float64,
     tensor_group: Int32,
@@ -38,12 +37,20 @@ def moves(
     reader: Int32,
     slowest_only: bool,
 ) -> Float64:
-    """Every tensor once to each device that reads it; or once only, on the slowest of the links."""
+    """Count every tensor once to each device that reads it; or once only, on its slowest link.
+
+    Placements are the outer loop: here they are rows, and so are their counts, so that what one
+    of them needs fits into the cache.
+
+    Returns:
+        (batch, 2, num_devices, num_devices): number of moves, and their bytes, by from and to.
+    """
     batch, devices = len(placements), len(latency_s)
     counts = np.zeros((batch, 2, devices, devices))
     for b in range(batch):
         for tensor in range(tensor_group.size):
             source, size = placements[b, tensor_group[tensor]], tensor_bytes[tensor]
+            # The devices that have the tensor, as bits; where its slowest move goes, and seconds.
             seen, slowest, slowest_s = 1 << source, -1, -1.0
             for position in range(reader_start[tensor], reader_start[tensor + 1]):
                 device = placements[b, reader[position]]
@@ -64,7 +71,7 @@ def moves(
 
 @compiled
 def longest_path(
-    placements: Placements,
+    placements: PlacementRows,
     compute_s: Float64,
     latency_s: Float64,
     s_per_byte: Float64,
@@ -73,18 +80,25 @@ def longest_path(
     input_start: Int32,
     input_tensor: Int32,
 ) -> tuple[Float64, Float64]:
-    """The groups, (batch, num_groups), and moves that end last, one waiting for the other.
+    """Return the longest path of each placement: 1 for each group on it, and its moves.
 
-    An event is a group, or a move of tensor t to device d with the number groups + t D + d.
+    An event is a group, or a move of tensor t to device d with the number groups + t D + d. A
+    path is found backwards, from the event that ends last to the one that it waited for, so each
+    placement, the outer loop, is scheduled as `concurrent_times` does it and then followed back.
+
+    Returns:
+        (batch, num_groups); and (batch, 2, num_devices, num_devices): number of moves, and their
+        bytes, by from and to.
     """
     batch, groups = placements.shape
     devices = compute_s.shape[1]
     on_path = np.zeros((batch, groups))
     counts = np.zeros((batch, 2, devices, devices))
-    end = np.empty(groups + tensor_group.size * devices)
-    before = np.empty(end.size, dtype=np.int64)  # what an event waited for last
+    end = np.empty(groups + tensor_group.size * devices)  # seconds at which each event ends
+    before = np.empty(end.size, dtype=np.int64)  # what an event waited for last; set with its end
     for b in range(batch):
         end[:] = -1.0  # not yet
+        # Of each device, and of each link by from and to: its last event, and when that ends.
         device_free, device_last = np.zeros(devices), np.full(devices, NOTHING)
         link_free, link_last = np.zeros((devices, devices)), np.full((devices, devices), NOTHING)
         for group in range(groups):
@@ -147,11 +161,11 @@ def flatten_costs(costs: Costs) -> Float64:
     return np.concatenate([compute_s.ravel(), costs.latency_s.ravel(), costs.s_per_byte.ravel()])
 
 
-def _sequential(costs: Costs, placements: Placements) -> Float64:
+def _sequential(costs: Costs, placements: PlacementRows) -> Float64:
     return _rows(_groups(costs, placements), _moves(costs, placements))
 
 
-def _concurrent(costs: Costs, placements: Placements) -> Float64:
+def _concurrent(costs: Costs, placements: PlacementRows) -> Float64:
     start, tensor = inputs_of(costs)
     on_path, counts = longest_path(
         placements,
@@ -166,7 +180,7 @@ def _concurrent(costs: Costs, placements: Placements) -> Float64:
     return _rows(_groups(costs, placements) * on_path[:, :, None], counts)
 
 
-def _pipelined(costs: Costs, placements: Placements) -> Float64:
+def _pipelined(costs: Costs, placements: PlacementRows) -> Float64:
     groups, counts = _groups(costs, placements), _moves(costs, placements)
     loads = _link_loads(costs, counts)
     own = np.arange(costs.num_devices)
@@ -176,7 +190,7 @@ def _pipelined(costs: Costs, placements: Placements) -> Float64:
     return _rows(groups * links[:, None, own, own], counts * links[:, None])
 
 
-def _max_load(costs: Costs, placements: Placements) -> Float64:
+def _max_load(costs: Costs, placements: PlacementRows) -> Float64:
     groups = _groups(costs, placements)
     sent = _moves(costs, placements, slowest_only=True) * costs.pays[:, None]
     received = _moves(costs, placements) * costs.pays
@@ -187,7 +201,7 @@ def _max_load(costs: Costs, placements: Placements) -> Float64:
     return _rows(groups * largest[:, None], counts)
 
 
-ROWS: Mapping[str, Callable[[Costs, Placements], Float64]] = {
+ROWS: Mapping[str, Callable[[Costs, PlacementRows], Float64]] = {
     "sequential": _sequential,
     "concurrent": _concurrent,
     "pipelined": _pipelined,
@@ -196,12 +210,12 @@ ROWS: Mapping[str, Callable[[Costs, Placements], Float64]] = {
 """Name of the schedule -> its rows."""
 
 
-def _groups(costs: Costs, placements: Placements) -> Float64:
+def _groups(costs: Costs, placements: PlacementRows) -> Float64:
     """(batch, num_groups, num_devices) 1 where a group is on a device."""
     return np.eye(costs.num_devices)[placements]
 
 
-def _moves(costs: Costs, placements: Placements, slowest_only: bool = False) -> Float64:
+def _moves(costs: Costs, placements: PlacementRows, slowest_only: bool = False) -> Float64:
     counts: Float64 = moves(
         placements,
         costs.latency_s,

@@ -1,8 +1,8 @@
-"""Posterior sampling: learn what groups and transfers cost, plan as if that were so, look, learn.
+"""Posterior-sampling placer: sample costs, plan with them, evaluate the plan, update.
 
-As a reinforcement learner it is model-based (Strens, ICML 2000; Osband, Russo and Van Roy,
-NeurIPS 2013): costs are drawn from what is believed, the best placement under them is found by
-a search in the model, and its true time corrects the belief.
+This is model-based reinforcement learning (Strens, ICML 2000; Osband, Russo and Van Roy,
+NeurIPS 2013): costs are sampled from the posterior, a search finds the best placement under them,
+and its true time updates the posterior.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
-from device_placement.agents.placers.neighbourhoods import search, windows
+from device_placement.agents.placers.neighbourhoods import neighbourhood_search, windows
 from device_placement.agents.placers.posterior_sampling.posterior import Posterior, PosteriorSample
-from device_placement.agents.placers.search_space import Choice, SearchSpace, costs_of, first_choice
+from device_placement.agents.placers.search_space import Choice, SearchSpace, first_choice
+from device_placement.envs.costs import Costs, free_costs, without_times
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.simulation.costs import Costs, free_costs, without_times
 
 MOVES = 8  # windows that a random placement has on other devices, at most
 ELITE = 10  # of the fastest so far that a plan may begin with
@@ -123,7 +123,7 @@ class _Search:
 
     def _plan(self, sample: PosteriorSample, start: Choice) -> Choice:
         """The best choice that a search finds in a sample."""
-        found, _ = search(
+        found, _ = neighbourhood_search(
             lambda choices: sample.times(choices[:, self.space.unit]),
             start,
             self.space.allowed,
@@ -161,7 +161,7 @@ class _Search:
 
 def _frame(evaluator: Evaluator) -> Costs:
     """What is known of costs beforehand: no times, but tensors, memories and colours."""
-    costs = costs_of(evaluator)
+    costs = evaluator.costs
     if costs is None:
         return free_costs(evaluator.coarse, evaluator.devices)
     return without_times(costs)

@@ -1,4 +1,4 @@
-"""What is believed of an evaluator from its evaluations: times, and errors of the outputs."""
+"""Posterior of costs under each schedule, and of output errors, given a search's evaluations."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from device_placement.agents.placers.posterior_sampling.cost_regression import (
     make_prior,
 )
 from device_placement.agents.placers.posterior_sampling.design_matrix import flatten_costs
+from device_placement.envs.arrays import Float64
+from device_placement.envs.costs import Costs
 from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.graph.computation_graph import Float64
-from device_placement.envs.simulation.costs import Costs
 from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
 
 WORK = 2e9  # observations * terms^2 of a fit; of more observations the fastest are taken
@@ -61,7 +61,7 @@ class Posterior:
         costs: of the same groups; only what is no time is looked at.
 
     >>> from device_placement.envs import make_evaluator
-    >>> from device_placement.envs.simulation.costs import free_costs
+    >>> from device_placement.envs.costs import free_costs
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
     >>> some = [(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 0, 0), (0, 0, 1, 1)]
     >>> posterior = Posterior(evaluator.coarse, free_costs(evaluator.coarse, evaluator.devices))

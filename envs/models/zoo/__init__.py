@@ -1,4 +1,4 @@
-"""Bundled benchmark models, built with OpenVINO's opset: full size, batch 1, no download.
+"""Model zoo, built with OpenVINO's opset: full size, batch 1, no download.
 
 Weights are seeded, stored as fp16 and scaled (He et al. 2015, arXiv:1502.01852) so that activations
 stay of order 1; the models compute something finite and repeatable, but nothing useful. Every node

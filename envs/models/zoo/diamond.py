@@ -1,4 +1,4 @@
-"""The smallest model with a choice to make: one product feeds two, which are added."""
+"""Smallest model with a choice of placements: one product feeds two, which are added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeded weights: slices of one standard-normal block, so that large models build in no time."""
+"""Seeded weights: slices of one standard-normal block, so that large models build quickly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
+
+from device_placement.envs.arrays import Float64
 
 LENGTH: Final = 262_147
 """Values in the block; a prime, so that no two rows of a tiled matrix start at the same value."""
@@ -15,10 +17,10 @@ STRIDE: Final = 162_017
 SMALLEST: Final = 6.2e-5
 """Least magnitude of a weight: just above 6.104e-5, where fp16 turns denormal."""
 
-Half = npt.NDArray[np.float16]
+Half = NDArray[np.float16]
 
 
-def standard_normal(seed: int, size: int) -> npt.NDArray[np.float64]:
+def standard_normal(seed: int, size: int) -> Float64:
     """Standard-normal values, equal on every machine and NumPy version.
 
     NumPy promises a stable stream for `PCG64` itself, not for the distributions of `Generator`;
@@ -30,7 +32,7 @@ def standard_normal(seed: int, size: int) -> npt.NDArray[np.float64]:
     raw = np.random.PCG64(seed).random_raw(2 * size).reshape(2, size)
     uniform = (raw >> np.uint64(11)) * 2.0**-53
     radius = np.sqrt(-2 * np.log1p(-uniform[0]))
-    values: npt.NDArray[np.float64] = radius * np.cos(2 * np.pi * uniform[1])
+    values: Float64 = radius * np.cos(2 * np.pi * uniform[1])
     return values
 
 

@@ -13,7 +13,7 @@ from costed import CostsEvaluator, coloured_and_small
 from costs import make_costs
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.base import Placer
-from device_placement.agents.placers.cross_entropy import draw
+from device_placement.agents.placers.cross_entropy import sample_choices
 from device_placement.agents.placers.posterior_sampling.placer import PosteriorSampling
 from device_placement.agents.runs.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
 from device_placement.envs import DevicePlacementError, Evaluation, make_evaluator
@@ -154,7 +154,7 @@ def test_colours_and_memory_are_kept(placer: Placer) -> None:
 
 def test_devices_are_drawn_with_their_probabilities() -> None:
     probability = np.array([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75]])
-    drawn = draw(probability, 4000, np.random.default_rng(0))
+    drawn = sample_choices(probability, 4000, np.random.default_rng(0))
     shares = (drawn[:, :, None] == np.arange(3)).mean(axis=0)
     assert shares == pytest.approx(probability, abs=0.03)
     assert (shares[probability == 0.0] == 0.0).all()

@@ -19,7 +19,7 @@ from device_placement.agents.placers.list_scheduling import first_gap, upward_ra
 from device_placement.agents.placers.search_space import SearchSpace
 from device_placement.agents.runs.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError
-from device_placement.envs.simulation.costs import Costs
+from device_placement.envs.costs import Costs
 from problems import measured
 
 INF = math.inf
@@ -161,7 +161,7 @@ def test_automatic_asks_openvino() -> None:
     answer |= {coarse.graph.op_names[op]: "CPU_F32" for op in (*members, computed[0])}
     core = SimpleNamespace(query_model=lambda model, device: answer)
     fake: Any = SimpleNamespace(
-        core=core, model=None, coarse=coarse, devices=evaluator.devices, reference=0
+        core=core, model=None, coarse=coarse, devices=evaluator.devices, costs=None
     )
     alone = int((coarse.op_group[computed] == coarse.op_group[computed[0]]).sum()) == 1
     expected = [int(alone), *[0] * (coarse.num_groups - 2), 1]

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from costed import CostsEvaluator, coloured_and_small
 from costs import random_costs
 from device_placement.agents.placers.base import Trace
-from device_placement.agents.placers.search_space import SearchSpace, costs_of, first_choice
-from device_placement.agents.runs.recording import RecordingEvaluator
+from device_placement.agents.placers.search_space import SearchSpace, first_choice
 from device_placement.envs import DevicePlacementError
 from scripted import twelve_groups_evaluator
 
@@ -43,12 +42,6 @@ def test_units_are_the_colours(seed: int, groups: int, devices: int) -> None:
         step = space.neighbour(choice, generator)
         assert (step != choice).sum() == (len(space.moves) > 0)
         assert space.allowed[np.arange(space.num_units), step].all()
-
-
-def test_the_costs_are_found_behind_a_record() -> None:
-    evaluator = coloured_and_small(0)
-    assert costs_of(RecordingEvaluator(RecordingEvaluator(evaluator, 9), 9)) is evaluator.costs
-    assert costs_of(twelve_groups_evaluator()) is None
 
 
 def test_the_first_choice_is_the_best_single_or_the_first_that_runs() -> None:

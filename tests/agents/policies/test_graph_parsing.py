@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -172,6 +173,11 @@ def test_the_gradient_reaches_the_scores() -> None:
         if "parsers" in name and not name.endswith("3.bias"):
             assert weight.grad is not None, name
             assert weight.grad.abs().sum() > 0, name
+
+
+def test_saved_policies_find_the_extractor_where_it_was() -> None:
+    name = b"cdevice_placement.agents.policies.graph_parsing\nGroupingExtractor\n."
+    assert pickle.loads(name) is GroupingExtractor
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C])

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from costs import make_costs, random_costs
 from device_placement.envs import DevicePlacementError, PlacementError
-from device_placement.envs.simulation.costs import Costs
+from device_placement.envs.costs import Costs
 from device_placement.envs.simulation.schedule import (
     BLOCK,
     SCHEDULES,
     broken_rules,
-    count_subgraphs,
+    count_subgraphs_by_device,
     schedule_times,
 )
 
@@ -85,7 +85,7 @@ def test_each_subgraph_is_charged_where_that_is_asked_for() -> None:
     costs = make_costs(COMPUTE, {0: (2.0, [1, 2])}, subgraph_s=np.array([10.0, 100.0]))
     # Group 3 is on its own; 0 and 2 are joined on device 0.
     assert time_of(costs, [0, 1, 0, 0], "sequential") == 4 + 2 + 20 + 100
-    pieces = count_subgraphs(costs, np.array([[0, 1, 0, 0]], dtype=np.uint8).T)
+    pieces = count_subgraphs_by_device(costs, np.array([[0, 1, 0, 0]], dtype=np.uint8).T)
     assert pieces[:, 0].tolist() == [2, 1]
 
 

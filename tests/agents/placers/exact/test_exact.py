@@ -14,8 +14,9 @@ from costs import make_costs, random_costs
 from device_placement.agents.placers import make_placer
 from device_placement.agents.placers.base import PlacerResult
 from device_placement.envs import DevicePlacementError, make_evaluator
-from device_placement.envs.simulation.costs import FREE, Costs
+from device_placement.envs.costs import FREE, Costs
 from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
+from scripted import diamond_evaluator
 
 
 def random_problem(seed: int, groups: int, devices: int, **changes: Any) -> Costs:
@@ -133,16 +134,8 @@ def test_what_a_placer_does_not_solve_it_refuses(
 
 @pytest.mark.parametrize("placer", ["min_cut", "contiguous", "cp_sat"])
 def test_costs_are_needed(placer: str) -> None:
-    class Measures:
-        """An evaluator without costs."""
-
-        def __init__(self) -> None:
-            simulator: Any = make_evaluator("diamond", evaluator="simulator")
-            self.coarse, self.devices, self.reference = simulator.coarse, simulator.devices, 0
-
-    measures: Any = Measures()
     with pytest.raises(DevicePlacementError, match="evaluator='simulator'"):
-        make_placer(placer).place(measures, 10, 0)
+        make_placer(placer).place(diamond_evaluator(), 10, 0)
 
 
 @pytest.mark.parametrize("model", ["resnet50", "inception_v3", "bert_base"])

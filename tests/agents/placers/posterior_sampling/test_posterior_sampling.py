@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import graphs  # noqa: F401 -- for its profile: no deadline
 from costs import make_costs, random_costs
-from device_placement.agents.placers.neighbourhoods import descend, search
+from device_placement.agents.placers.neighbourhoods import descend, neighbourhood_search
 from device_placement.agents.placers.posterior_sampling.cost_regression import (
     CostPosterior,
     Observations,
@@ -27,7 +27,7 @@ from device_placement.agents.placers.posterior_sampling.placer import PosteriorS
 from device_placement.agents.placers.posterior_sampling.posterior import Posterior
 from device_placement.agents.runs.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError, Evaluation, make_evaluator
-from device_placement.envs.simulation.costs import free_costs
+from device_placement.envs.costs import free_costs
 from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 from scripted import ScriptedEvaluator, twelve_groups_evaluator
@@ -173,7 +173,9 @@ def test_pairs_get_out_of_where_no_window_helps() -> None:
 
     start, allowed = np.zeros(8, dtype=np.int64), np.ones((8, 2), dtype=np.bool_)
     assert descend(times, start, allowed)[1] == 5.0
-    found, time_s = search(times, start, allowed, np.random.default_rng(0), patience=4)
+    found, time_s = neighbourhood_search(
+        times, start, allowed, np.random.default_rng(0), patience=4
+    )
     assert (found.tolist(), time_s) == (target.tolist(), 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What a placement costs, as arrays over groups, tensors and devices."""
+"""Costs behind a simulated time: arrays over groups, tensors and devices."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from device_placement.envs.arrays import Bool, Float64, Int32
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DeviceError
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.graph.computation_graph import Bool, Float64, Int32
-from device_placement.envs.simulation.profile import HardwareProfile
 
 MAX_DEVICES = 16  # the sets of devices that read a tensor are bit masks
 FREE = -1  # the colour of a group that may go anywhere
@@ -62,36 +61,6 @@ class Costs:
         return np.asarray(self.latency_s + self.tensor_bytes[tensor] * self.s_per_byte)
 
 
-def read_costs(
-    coarse: CoarseGraph, profile: HardwareProfile, colour: NDArray[np.integer] | None = None
-) -> Costs:
-    """The costs of a coarse graph on the devices of a profile.
-
-    A group takes the sum of its ops' times; constants cost nothing and do not move.
-
-    Args:
-        coarse: the groups.
-        profile: of the same model; ops are joined by name.
-        colour: (num_groups,) groups of one colour, other than `FREE`, must share a device.
-
-    Raises:
-        PlacementError: when the profile is of another model.
-        DeviceError: when there are more than `MAX_DEVICES` devices.
-    """
-    costs = free_costs(coarse, profile.devices, colour)
-    op_s = profile.op_times(coarse.graph)
-    compute_s = costs.compute_s.copy()
-    np.add.at(compute_s, coarse.op_group, np.where(np.isnan(op_s), np.inf, op_s))
-    return replace(
-        costs,
-        compute_s=compute_s,
-        latency_s=profile.latency_s,
-        s_per_byte=1.0 / profile.bytes_per_s,
-        subgraph_s=profile.subgraph_s,
-        pays=np.array(profile.pays_transfers, dtype=np.bool_),
-    )
-
-
 def free_costs(
     coarse: CoarseGraph, devices: Sequence[Device], colour: NDArray[np.integer] | None = None
 ) -> Costs:
@@ -100,7 +69,7 @@ def free_costs(
     Args:
         coarse: the groups.
         devices: (num_devices,) with their memories.
-        colour: as `read_costs` takes it.
+        colour: (num_groups,) groups of one colour, other than `FREE`, must share a device.
 
     Returns:
         Costs where all that a device can do takes no time.

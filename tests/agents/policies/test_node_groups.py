@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from device_placement.agents.policies.graph_parsing import make_convex, parse
+from device_placement.agents.policies.node_groups import make_convex, parse
 
 
 def by_definition(num_nodes: int, edges: list[tuple[int, int]], scores: list[float]) -> list[int]:

@@ -1,0 +1,190 @@
+"""Command line, options, timing and tables that the study scripts share."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import numpy as np
+import tyro
+
+from device_placement.agents.cli import exit_status
+from device_placement.agents.placers.baselines import random_assignment
+from device_placement.benchmarks.suite.results import write_lines
+from device_placement.envs.arrays import Int64
+from device_placement.envs.env import DevicePlacementEnv
+from device_placement.envs.evaluation import Evaluation, Evaluator, single_assignments
+from device_placement.envs.factory import make_evaluator
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.rendering.text import align
+
+TWO_PRECISIONS = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+
+C = TypeVar("C")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class ModelsConfig:
+    """Options of a study of several models."""
+
+    models: tuple[str, ...] = ("resnet50", "inception_v3", "bert_base")
+    """Models, as load_model takes them."""
+
+
+@dataclass(frozen=True)
+class OneModelConfig:
+    """Options of a study of random placements of one model."""
+
+    model: str = "resnet50"
+    """Model, as load_model takes it."""
+    devices: str = "auto"
+    """Devices, as everywhere."""
+    seed: int = 0
+    """Seed of all random choices."""
+
+
+def run(
+    main: Callable[[C], int],
+    config: type[C],
+    description: str | None,
+    arguments: Sequence[str] | None = None,
+) -> NoReturn:
+    """Run a study: parse its options, print machine and options, call it, and exit.
+
+    Args:
+        main: takes the options, prints the results, and returns the exit status.
+        config: dataclass of the options.
+        description: shown by ``--help``.
+        arguments: what to parse; the command line by default.
+
+    Raises:
+        SystemExit: always, with the status that `exit_status` gives.
+    """
+
+    def study() -> int:
+        options = tyro.cli(config, args=arguments, description=description)
+        print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
+        print(f"{options}\n", flush=True)
+        return main(options)
+
+    sys.exit(exit_status(Path(sys.argv[0]).name, study))
+
+
+def timed(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
+    """Call a function; return its result and the seconds that it took."""
+    start = time.perf_counter()
+    result = function(*args, **kwargs)
+    return result, time.perf_counter() - start
+
+
+def random_placements(coarse: CoarseGraph, number: int, seed: int) -> list[list[int]]:
+    """Draw placements, each group's device evenly among those that support it.
+
+    Returns:
+        (number, num_groups) device numbers.
+    """
+    generator = np.random.default_rng(seed)
+    return [random_assignment(coarse, generator) for _ in range(number)]
+
+
+@contextlib.contextmanager
+def random_steps(
+    model: str, devices: str, steps: int, seed: int, measuring: MeasureConfig | None = None
+) -> Iterator[tuple[DevicePlacementEnv, list[Int64]]]:
+    """Open an environment at the start of an episode, with a random action for each step.
+
+    Nothing is stored, and the steps do not end the episode.
+
+    Yields:
+        The environment, which is closed at the end, and the actions.
+    """
+    env = DevicePlacementEnv(model, devices, horizon=steps + 1, measuring=measuring, store=None)
+    with contextlib.closing(env):
+        env.reset(seed=seed)
+        yield env, [np.array(one) for one in random_placements(env.coarse, steps, seed)]
+
+
+@contextlib.contextmanager
+def measuring_each(
+    config: OneModelConfig, ways: Mapping[str, MeasureConfig]
+) -> Iterator[dict[str, OpenVINOEvaluator]]:
+    """Open evaluators that measure the same placements in different ways.
+
+    Nothing is stored. Workers run, and references are fixed.
+
+    Args:
+        config: model and devices.
+        ways: how to measure, by name.
+
+    Yields:
+        The evaluators by name, which are closed at the end.
+    """
+    with contextlib.ExitStack() as stack:
+        evaluators = {}
+        for name, way in ways.items():
+            evaluator = make_evaluator(config.model, config.devices, measuring=way, store=None)
+            evaluators[name] = stack.enter_context(contextlib.closing(evaluator))
+            evaluate_singles(evaluator)
+        yield evaluators
+
+
+def evaluate_singles(evaluator: Evaluator) -> list[Evaluation]:
+    """Evaluate all on each device in turn."""
+    return [evaluator.evaluate(one) for one in single_assignments(evaluator).values()]
+
+
+def progress(*words: object) -> None:
+    """Print a line about how far a study has got, apart from its results."""
+    print(*words, file=sys.stderr, flush=True)
+
+
+def print_table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
+    """Print rows below one another, the headings first; columns in `right` end alike."""
+    print("\n".join(align(rows, right)), flush=True)
+
+
+class LiveTable:
+    """Print a table a line at a time, each as soon as it is known.
+
+    Args:
+        columns: heading, colon, and the format specification of the cells, which begins with
+            alignment and width.
+
+    >>> table = LiveTable("model:<9", "ms:>6.2f")
+    model        ms
+    >>> table.add("diamond", 1.5)
+    diamond    1.50
+    """
+
+    def __init__(self, *columns: str) -> None:
+        headings, _, self._specs = zip(*(one.rpartition(":") for one in columns), strict=True)
+        widths = [re.findall(r"^[<>]\d+", spec)[0] for spec in self._specs]
+        self._print(format(name, width) for name, width in zip(headings, widths, strict=True))
+
+    def add(self, *cells: Any) -> None:
+        """Print a line, a cell a column."""
+        self._print(format(cell, spec) for cell, spec in zip(cells, self._specs, strict=True))
+
+    def _print(self, cells: Iterator[str]) -> None:
+        print("".join(cells).rstrip(), flush=True)
+
+
+def judge(reached: bool, target: str) -> str:
+    """Say whether a figure reaches its target."""
+    return f"{'reaches' if reached else 'MISSES'} {target}"
+
+
+def write_records(path: str, kind: type[Any], records: Sequence[Any]) -> None:
+    """Write dataclass instances as the lines of a CSV file, below the names of their fields."""
+    write_lines(path, [field.name for field in fields(kind)], map(astuple, records))
