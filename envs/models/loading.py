@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -155,11 +156,29 @@ def _read_file(path: Path) -> ov.Model:
     try:
         return ov.Core().read_model(path)
     except (RuntimeError, UnicodeError) as error:  # a message may quote bytes that are no UTF-8
-        reason = str(error).strip().splitlines()[-1]
         raise ModelError(
-            f"OpenVINO can't read the model file {str(path)!r}: {reason} Check that it is "
-            "whole, of a format that OpenVINO reads, and that an .xml has its .bin beside it."
+            f"OpenVINO can't read the model file {str(path)!r}: {_reasons(error)}. Check that it "
+            "is whole, of a format that OpenVINO reads, and that an .xml has its .bin beside it."
         ) from error
+
+
+# Lines of OpenVINO's reports that name places in its source, or sum up what other lines say.
+_NOISE = re.compile(
+    r"Exception from |Check .* failed at |While validating |FrontEnd API failed |Summary:|"
+    r"Model wasn't fully converted|-- Conversion is failed for|\[.*\.cpp"
+)
+
+
+def _reasons(error: Exception) -> str:
+    r"""Return what OpenVINO says is wrong, for each op that it can't convert.
+
+    >>> _reasons(RuntimeError("-- Conv-1 with a message:\nSummary:\nIts rank is unknown"))
+    'Conv-1: Its rank is unknown'
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    kept = dict.fromkeys(line for line in lines if line and not _NOISE.match(line))
+    text = " ".join(kept) or str(error).strip()
+    return re.sub(r"-- (\S+) with a message:", r"\1:", text).rstrip(".")
 
 
 def _hash_ops(model: ov.Model, digest: Any) -> None:
@@ -175,14 +194,42 @@ def _hash_ops(model: ov.Model, digest: Any) -> None:
         digest.update(repr((op.get_type_name(), attributes, inputs, outputs)).encode())
         if op.get_type_name() == "Constant":
             digest.update(_constant_bytes(op))
-        for body in _bodies(op):
+        bodies = _bodies(op)
+        if bodies:
+            digest.update(repr(_wiring(op, len(bodies))).encode())
+        for body in bodies:
             _hash_ops(body, digest)
+    order = [number[op.get_instance_id()] for op in (*model.get_parameters(), *model.get_results())]
+    if order != sorted(order):  # where it is the usual one, nothing has to be added
+        digest.update(repr(order).encode())
 
 
 def _constant_bytes(op: Any) -> Any:
     if op.get_element_type() == ov.Type.string:
         return repr(op.get_value_strings()).encode()
     return np.ascontiguousarray(op.data).reshape(-1).view(np.uint8)
+
+
+def _wiring(op: Any, num_bodies: int) -> list[Any]:
+    """How the inputs and outputs of a control-flow op are joined to those of its bodies."""
+    if op.get_type_name() == "If":
+        described = [
+            one
+            for body in range(num_bodies)
+            for one in (op.get_input_descriptions(body), op.get_output_descriptions(body))
+        ]
+    else:
+        described = [op.get_input_descriptions(), op.get_output_descriptions()]
+    wiring = [[(type(one).__name__, _fields(one)) for one in several] for several in described]
+    if op.get_type_name() == "Loop":
+        wiring.append([("special", _fields(op.get_special_body_ports()))])
+    return wiring
+
+
+def _fields(record: Any) -> list[tuple[str, int]]:
+    """The numbers that a record of OpenVINO holds, by name."""
+    named = {name: getattr(record, name) for name in dir(record) if not name.startswith("_")}
+    return sorted((name, value) for name, value in named.items() if isinstance(value, int))
 
 
 def _bodies(op: Any) -> list[ov.Model]:

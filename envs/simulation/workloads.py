@@ -110,6 +110,8 @@ def is_workload(model: Any) -> bool:
 
 def _build(name: str, digest: str, content: WorkloadContent) -> Workload:
     """Number the nodes topologically and write everything as arrays."""
+    if not content.nodes:
+        raise ValueError("it has no nodes")
     order = _topological(content)
     rank = {node: number for number, node in enumerate(order)}
     nodes = [content.nodes[node] for node in order]

@@ -17,6 +17,7 @@ from device_placement.envs.simulation.workloads import load_workload
 from places import HELPERS
 
 FOLDER = HELPERS / "workloads"
+EMPTY = '{"maxFPGAs": 2, "maxCPUs": 1, "maxSizePerFPGA": 1000, "nodes": [], "edges": []}'
 TOWERS, BRANCH = FOLDER / "two_towers.json", FOLDER / "branch.txt"
 
 
@@ -164,3 +165,11 @@ def test_damaged_files_give_documented_errors_only(data: st.DataObject) -> None:
         pass
     finally:
         damaged.unlink()
+
+
+@pytest.mark.parametrize(("name", "text"), [("graph.txt", ""), ("graph.json", EMPTY)])
+def test_a_workload_without_nodes_says_so(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ModelError, match="it has no nodes"):
+        make_evaluator(str(path), evaluator="simulator")
