@@ -111,7 +111,7 @@ def read_graph(
         op_types=tuple(op.get_type_name() for op in ops),
         output_shapes=tuple(_first_shape(op) for op in ops),
         is_constant=constant,
-        flops=np.array([op_flops(op) for op in ops]),
+        flops=np.where(constant, 0.0, [op_flops(op) for op in ops]),
         bytes_in=bytes_in,
         bytes_out=np.array([_bytes_out(op) for op in ops]),
         weight_bytes=np.array([_weight_bytes(op) for op in ops]),

@@ -16,7 +16,12 @@ import openvino as ov
 
 from device_placement.envs.errors import ModelError, unknown
 from device_placement.envs.models import zoo
-from device_placement.envs.models.normalisation import Shapes, normalise, set_input_shapes
+from device_placement.envs.models.normalisation import (
+    Shapes,
+    bodies_of,
+    normalise,
+    set_input_shapes,
+)
 
 
 def load_model(
@@ -194,7 +199,7 @@ def _hash_ops(model: ov.Model, digest: Any) -> None:
         digest.update(repr((op.get_type_name(), attributes, inputs, outputs)).encode())
         if op.get_type_name() == "Constant":
             digest.update(_constant_bytes(op))
-        bodies = _bodies(op)
+        bodies = bodies_of(op)
         if bodies:
             digest.update(repr(_wiring(op, len(bodies))).encode())
         for body in bodies:
@@ -230,10 +235,3 @@ def _fields(record: Any) -> list[tuple[str, int]]:
     """The numbers that a record of OpenVINO holds, by name."""
     named = {name: getattr(record, name) for name in dir(record) if not name.startswith("_")}
     return sorted((name, value) for name, value in named.items() if isinstance(value, int))
-
-
-def _bodies(op: Any) -> list[ov.Model]:
-    """The sub-models of a control-flow op."""
-    if op.get_type_name() == "If":
-        return [op.get_then_body(), op.get_else_body()]
-    return [op.get_function()] if hasattr(op, "get_function") else []

@@ -143,10 +143,50 @@ def _fold_constants(model: ov.Model) -> None:
             shape = np.array(list(op.get_input_shape(0)), dtype=op.get_element_type().to_dtype())
             for target in op.output(0).get_target_inputs():
                 target.replace_source_output(opset13.constant(shape).output(0))
+    held = _hold_quantised(model)
     manager = Manager()
     manager.register_pass(ConstantFolding())
     manager.run_passes(model)
+    for target, constant in held:
+        target.replace_source_output(constant)
     model.validate_nodes_and_infer_types()
+
+
+def _unfoldable(shape: Sequence[int]) -> Any:
+    """Return an output of a shape that no pass can compute."""
+    size = opset13.constant(np.array(shape, np.int64))
+    ends = (opset13.constant(np.int32(end)) for end in (0, 1))
+    return opset13.random_uniform(size, *ends, "i32").output(0)
+
+
+_QUANTISED = ("i8", "u8", "i4", "u4", "u6", "u3", "u2", "nf4", "f4e2m1", "f8e4m3", "f8e5m2")
+"""Types that weights are quantised to."""
+
+
+def _hold_quantised(model: ov.Model) -> list[tuple[Any, Any]]:
+    """Put what can't be folded in place of quantised weights, here and in bodies.
+
+    Plugins compute in low precision where they find Constant, Convert, Subtract and Multiply;
+    folded into real numbers, weights are 4 to 8 times as large and run in f32.
+
+    Returns:
+        The inputs that read weights, and the outputs to put back there.
+    """
+    held = []
+    for op in model.get_ordered_ops():
+        for body in bodies_of(op):
+            held += _hold_quantised(body)
+        if op.get_type_name() == "Constant" and op.get_element_type().to_string() in _QUANTISED:
+            for target in _targets(op):
+                reader = target.get_node()
+                if reader.get_type_name() == "Convert" and reader.get_element_type().is_real():
+                    shape = opset13.constant(np.array(list(op.get_output_shape(0)), np.int64))
+                    ends = (opset13.constant(np.int32(end)) for end in (0, 1))
+                    target.replace_source_output(
+                        opset13.random_uniform(shape, *ends, "i32").output(0)
+                    )
+                    held.append((target, op.output(0)))
+    return held
 
 
 def _guard_attention_masks(model: ov.Model) -> None:
@@ -186,18 +226,61 @@ def _is_score(op: Any) -> bool:
 
 
 def _unshare_constants(model: ov.Model) -> None:
-    """Give each consumer of a Constant its own copy: it then moves with the consumer."""
+    """Give each consumer of a Constant, or of what is computed from Constants, its own copy.
+
+    It then moves with the consumer. A chain that turns quantised weights into real numbers is
+    copied as a whole, as plugins recognise it next to the op that reads it.
+    """
+    constant: set[int] = set()
+    taken: set[int] = set()
     for op in model.get_ordered_ops():
-        if op.get_type_name() != "Constant":
+        sources = [value.get_node().get_instance_id() for value in op.input_values()]
+        if op.get_type_name() in ("Constant", *_CHAIN) and constant.issuperset(sources):
+            constant.add(op.get_instance_id())
+    for op in model.get_ordered_ops():
+        if op.get_instance_id() not in constant:
             continue
         consumers: dict[int, list[Any]] = {}
         for target in _targets(op):
-            consumers.setdefault(target.get_node().get_instance_id(), []).append(target)
-        for inputs in list(consumers.values())[1:]:
-            copy = ov.op.Constant(op.get_tensor_view(), False)
-            copy.set_friendly_name(op.get_friendly_name())
+            if (number := target.get_node().get_instance_id()) not in constant:
+                consumers.setdefault(number, []).append(target)
+        chain = _ancestors(op)
+        for inputs in consumers.values():
+            if taken.isdisjoint(chain):
+                taken |= chain
+                continue
+            copy = _copy(op)
             for target in inputs:
-                target.replace_source_output(copy.output(0))
+                target.replace_source_output(copy)
+
+
+# What stands between quantised weights and the op that reads them.
+_CHAIN = ("Convert", "Subtract", "Multiply", "Reshape", "Transpose", "FakeQuantize", "FakeConvert")
+
+
+def _ancestors(op: ov.Node) -> set[int]:
+    """Return the instances of an op and of all that it is computed from."""
+    found, left = {op.get_instance_id()}, [op]
+    while left:
+        for value in left.pop().input_values():
+            source = value.get_node()
+            if source.get_instance_id() not in found:
+                found.add(source.get_instance_id())
+                left.append(source)
+    return found
+
+
+def _copy(op: ov.Node) -> Any:
+    """Return the output of a copy of an op and of all that it is computed from."""
+    copy = ov.Model([opset13.result(op.output(0))], []).clone()
+    return copy.get_results()[0].input_value(0)
+
+
+def bodies_of(op: Any) -> list[ov.Model]:
+    """Return the sub-models of a control-flow op; none of another one."""
+    if op.get_type_name() == "If":
+        return [op.get_then_body(), op.get_else_body()]
+    return [op.get_function()] if hasattr(op, "get_function") else []
 
 
 def _targets(op: ov.Node) -> list[Any]:
