@@ -21,7 +21,7 @@ from device_placement.envs.measuring.program import (
     warm_up,
 )
 from device_placement.envs.measuring.timing import Timing
-from device_placement.envs.measuring.verification import Outputs, output_difference
+from device_placement.envs.measuring.verification import output_difference
 from device_placement.envs.placement import set_affinities
 
 
@@ -93,7 +93,6 @@ class ReferenceProgram:
     op_devices: bytes  # (num_ops,)
     program: Program
     runs: int  # in one sample
-    outputs: Outputs
 
 
 class LocalBench:
@@ -151,7 +150,7 @@ class LocalBench:
         try:
             if job.verify and reference is not None:
                 self._report("verifying")
-                difference = output_difference(program.outputs(), reference.outputs)
+                difference = output_difference(program.outputs, reference.program.outputs)
             if not job.verify or difference[0] <= job.max_output_error:
                 self._report("timing")
                 pairs, cut_short = self._time(program, reference, job.give_up)
@@ -212,7 +211,7 @@ class LocalBench:
             self._report("compiling the reference")
             program = self._build(self._entry(op_devices))
             runs = warm_up(program, REFERENCE.warmup)
-            self._reference = ReferenceProgram(op_devices, program, runs, program.outputs())
+            self._reference = ReferenceProgram(op_devices, program, runs)
         return self._reference
 
     def _entry(self, op_devices: bytes) -> Entry:

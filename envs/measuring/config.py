@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 from device_placement.envs.errors import DevicePlacementError, choose, unknown
 from device_placement.envs.measuring.timing import Timing
@@ -26,45 +27,55 @@ class MeasureConfig:
         DevicePlacementError: on a name or a number that makes no sense.
     """
 
+    OPTION_GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "measuring": (
+            *("objective", "requests", "timing", "warmup", "max_samples", "max_seconds"),
+            *("tolerance", "give_up_factor", "confirmations", "isolation", "timeout_s"),
+            *("max_evaluations_per_worker", "reference", "verify", "max_output_error"),
+        ),
+        "store": ("store", "max_age_s", "remeasure"),
+    }  # of the command line
+
     objective: str = "latency"
-    """latency (one request at a time) or throughput (several in flight)."""
+    """latency (one request at a time) or throughput (several requests in flight)."""
     requests: int = 0
-    """Requests in flight for throughput; 0: as many as OpenVINO finds best."""
+    """Requests in flight for throughput; 0: as many as OpenVINO recommends."""
     timing: str = "paired"
-    """paired (the reference runs along, in turns) or plain (the candidate runs alone)."""
+    """paired (alternate with the reference) or plain (time the candidate alone)."""
     warmup: int | None = None
-    """Runs before the first sample; by default paired 1, plain 3."""
+    """Runs before the first sample; default: 1 for paired, 3 for plain."""
     max_samples: int | None = None
-    """Samples of one measurement at most; by default paired 40, plain 10."""
+    """Most samples per measurement; default: 40 for paired, 10 for plain."""
     max_seconds: float | None = None
-    """No further sample is begun after this long; by default 5."""
+    """Start no further sample after this time; default: 5."""
     tolerance: float | None = None
-    """Enough samples when the 95 % interval is narrower than this, relative to the time; by default
-    paired 0.02, plain 0: all samples are taken."""
+    """Stop sampling when the 95 % interval is narrower than this fraction of the time; default:
+    0.02 for paired, 0 (take all samples) for plain."""
     give_up_factor: float | None = None
-    """Cut a measurement short when clearly slower than this times the best so far; by default
-    paired 1.25, plain never."""
+    """Stop a measurement when it is clearly slower than this multiple of the best time; default:
+    1.25 for paired, never for plain."""
     confirmations: int | None = None
-    """A placement that would become the best is compiled and timed this often again before it is
-    believed, as the luckiest of many looks faster than it is; by default paired 2, plain 0."""
+    """How often a new best placement is compiled and timed again before it counts, because the
+    minimum of noisy times is biased low; default: 2 for paired, 0 for plain."""
     isolation: str = "process"
-    """process (a worker that may crash or hang) or none (this process, for debugging)."""
+    """process (measure in a worker process, which may crash or hang) or none (measure in this
+    process, for debugging)."""
     timeout_s: float = 300.0
-    """The worker is killed when one evaluation takes longer."""
+    """Kill the worker process when one evaluation takes longer, in seconds."""
     max_evaluations_per_worker: int = 500
-    """Evaluations after which the worker is replaced by a fresh one."""
+    """Replace the worker process after this many evaluations."""
     store: str | None = "auto"
-    """File that remembers evaluations; auto: in the user's cache folder, none: nothing kept."""
+    """Database file of earlier evaluations; auto: in the user's cache folder, none: no store."""
     max_age_s: float | None = None
-    """Stored evaluations older than this are made again; None: none is too old."""
+    """Repeat stored evaluations older than this, in seconds; default: use them at any age."""
     remeasure: bool = False
-    """Measure anew whatever is asked, though it is known; the samples are appended."""
+    """Measure again even if the result is stored; the samples are appended."""
     reference: str = ""
-    """Name of the device whose single all else is compared with; the first one by default."""
+    """Device whose single-device placement others are compared with; default: the first."""
     verify: bool = False
-    """Compare each placement's outputs with the reference's."""
+    """Compare each placement's outputs with those of the reference."""
     max_output_error: float | None = None
-    """A placement whose outputs differ by more, in relative L2 norm, is invalid; verifies."""
+    """Reject placements whose outputs differ by more than this (relative L2 norm)."""
 
     def __post_init__(self) -> None:
         choose("objective", self.objective, HINTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
+from openvino import opset13
 
-from device_placement.envs.arrays import Float32
 from device_placement.envs.errors import choose
 from device_placement.envs.measuring.config import HINTS
 from device_placement.envs.measuring.timing import Timing, is_hopeless, is_precise, relative_samples
@@ -27,7 +28,7 @@ class Program:
     """A compiled model with its inputs, ready to be run again and again."""
 
     compiled: ov.CompiledModel
-    inputs: list[NDArray[Any]]
+    inputs: list[ov.Tensor]
     run: Callable[[int], float]  # so many timed runs in a row: seconds per inference
     compile_s: float
 
@@ -35,10 +36,14 @@ class Program:
         """Time a run, or several in a row; in seconds per inference."""
         return self.run(runs)
 
-    def outputs(self) -> list[Float32]:
-        """Run once; what the model's outputs hold."""
-        results = self.compiled(self.inputs)
-        return [np.array(results[port], dtype=np.float32) for port in self.compiled.outputs]
+    @functools.cached_property
+    def outputs(self) -> list[NDArray[Any]]:
+        """What the model's outputs hold after a run, each in its own type."""
+        request = self.compiled.create_infer_request()
+        for index, tensor in enumerate(self.inputs):
+            request.set_input_tensor(index, tensor)
+        request.infer()
+        return [_values(tensor) for tensor in request.output_tensors]
 
 
 def build_program(
@@ -128,8 +133,18 @@ def _take_pair(
     return candidate.sample(runs[0]), reference.sample(runs[1])
 
 
-def seeded_inputs(model: Any, seed: int = 0) -> list[NDArray[Any]]:
-    """An input for each port of a model or compiled model, the same for the same seed.
+def _values(tensor: ov.Tensor) -> NDArray[Any]:
+    """Return a copy of what a tensor holds; bf16, which NumPy lacks, as f32."""
+    kind = tensor.get_element_type()
+    if kind == ov.Type.string:
+        return np.array(tensor.str_data)
+    if kind == ov.Type.bf16:
+        return np.asarray((tensor.data.view(np.uint16).astype(np.uint32) << 16).view(np.float32))
+    return np.array(tensor.data)
+
+
+def seeded_inputs(model: Any, seed: int = 0) -> list[ov.Tensor]:
+    """Make an input for each port of a model or compiled model, the same for the same seed.
 
     Standard normal where the type is a floating-point one; 0 or 1 elsewhere, which is a
     legal index, mask or flag of almost every model.
@@ -145,18 +160,30 @@ def count_subgraphs(compiled: ov.CompiledModel) -> int:
     return int(compiled.get_property(SUBGRAPHS))
 
 
-def _seeded_input(port: Any, generator: np.random.Generator) -> NDArray[Any]:
+def _seeded_input(port: Any, generator: np.random.Generator) -> ov.Tensor:
     shape, kind = tuple(port.get_shape()), port.get_element_type()
     values: Any = generator.integers(0, 2, shape)
     if kind.is_real():
         values = generator.standard_normal(shape, dtype=np.float32)
-    return np.asarray(values, dtype=kind.to_dtype())
+    if kind == ov.Type.string:
+        return ov.Tensor(np.array(values, dtype=np.str_))
+    if kind in _OWN_TYPES:
+        tensor = ov.Tensor(kind, ov.Shape(shape))
+        opset13.constant(np.asarray(values, np.float32), dtype=kind).get_tensor_view().copy_to(
+            tensor
+        )
+        return tensor
+    return ov.Tensor(np.asarray(values, dtype=kind.to_dtype()))
+
+
+_OWN_TYPES = (ov.Type.bf16, ov.Type.f8e4m3, ov.Type.f8e5m2, ov.Type.u4, ov.Type.i4)
+"""Types that NumPy lacks; OpenVINO rounds to them."""
 
 
 def _latency_runner(compiled: ov.CompiledModel, inputs: Sequence[Any]) -> Callable[[int], float]:
     request = compiled.create_infer_request()
     for index, value in enumerate(inputs):
-        request.set_input_tensor(index, ov.Tensor(value))
+        request.set_input_tensor(index, value)
 
     def run(runs: int) -> float:
         start = time.perf_counter()

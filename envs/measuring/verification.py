@@ -22,20 +22,33 @@ def output_difference(outputs: Outputs, expected: Outputs) -> tuple[float, float
         expected: the reference's, of the same shapes.
 
     Returns:
-        The largest ``|a - b| / |b|`` and the smallest ``a . b / (|a| |b|)``. Where an output
-        holds what is no number the error is infinite, as against an output of zeros that
-        is not equalled.
+        The largest ``|a - b| / |b|`` and the smallest ``a . b / (|a| |b|)``. Equal infinities
+        and NaN in the same place count as equal. The error is infinite where only one of two
+        numbers is finite, where a text differs, and against an output of zeros that is not
+        equalled.
 
-    >>> output_difference([np.array([3.0, 4.0])], [np.array([3.0, 4.0])])
+    >>> output_difference([np.array([3.0, -np.inf])], [np.array([3.0, -np.inf])])
     (0.0, 1.0)
+    >>> output_difference([np.array(["cat"])], [np.array(["dog"])])
+    (inf, -1.0)
     """
-    pairs = [
-        (np.asarray(one, np.float64).ravel(), np.asarray(other, np.float64).ravel())
-        for one, other in zip(outputs, expected, strict=True)
-    ]
-    errors = [_relative(float(np.linalg.norm(a - b)), float(np.linalg.norm(b))) for a, b in pairs]
-    cosines = [_cosine(a, b) for a, b in pairs]
+    differences = [_difference(one, other) for one, other in zip(outputs, expected, strict=True)]
+    errors, cosines = [error for error, _ in differences], [cosine for _, cosine in differences]
     return float(np.max(errors, initial=0.0)), float(np.min(cosines, initial=1.0))
+
+
+def _difference(output: NDArray[Any], expected: NDArray[Any]) -> tuple[float, float]:
+    """Return the relative error and the cosine of one output."""
+    if not np.issubdtype(output.dtype, np.number) and output.dtype != np.bool_:
+        return (0.0, 1.0) if np.array_equal(output, expected) else (math.inf, -1.0)
+    one, other = (np.asarray(values, np.float64).ravel() for values in (output, expected))
+    alike = (one == other) | (np.isnan(one) & np.isnan(other))
+    usable = np.isfinite(one) & np.isfinite(other)
+    if not (alike | usable).all():
+        return math.inf, -1.0
+    one, other = np.where(usable, one, 0.0), np.where(usable, other, 0.0)
+    error = _relative(float(np.linalg.norm(one - other)), float(np.linalg.norm(other)))
+    return error, _cosine(one, other)
 
 
 def _relative(difference: float, norm: float) -> float:

@@ -160,8 +160,8 @@ def _run(core: ov.Core, model: ov.Model, device_name: str) -> list[ExecutedNode]
     config = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
     compiled = core.compile_model(model, device_name, config)
     request = compiled.create_infer_request()
-    for index, value in enumerate(seeded_inputs(compiled)):
-        request.set_input_tensor(index, ov.Tensor(value))
+    for index, tensor in enumerate(seeded_inputs(compiled)):
+        request.set_input_tensor(index, tensor)
     samples: dict[str, list[float]] = {}
     start = time.perf_counter()
     for done in range(-WARMUP, MAX_RUNS):
