@@ -75,7 +75,7 @@ class MeasureConfig:
     verify: bool = False
     """Compare each placement's outputs with those of the reference."""
     max_output_error: float | None = None
-    """Reject placements whose outputs differ by more than this (relative L2 norm)."""
+    """Verify, and reject placements whose outputs differ by more than this relative L2 norm."""
 
     def __post_init__(self) -> None:
         choose("objective", self.objective, HINTS)

@@ -169,9 +169,8 @@ def _seeded_input(port: Any, generator: np.random.Generator) -> ov.Tensor:
         return ov.Tensor(np.array(values, dtype=np.str_))
     if kind in _OWN_TYPES:
         tensor = ov.Tensor(kind, ov.Shape(shape))
-        opset13.constant(np.asarray(values, np.float32), dtype=kind).get_tensor_view().copy_to(
-            tensor
-        )
+        constant = opset13.constant(np.asarray(values, np.float32), dtype=kind)  # owns its memory
+        constant.get_tensor_view().copy_to(tensor)
         return tensor
     return ov.Tensor(np.asarray(values, dtype=kind.to_dtype()))
 
