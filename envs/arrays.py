@@ -1,4 +1,4 @@
-"""Types of arrays, by the numbers in them; shapes stand in docstrings and comments."""
+"""Types of arrays, by element type; shapes are in docstrings and comments."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
 Assignment = Int64  # (num_groups,) the device number of each group; UNPLACED for none
-Assignments = Int64  # (batch, num_groups) the same of many placements
-PlacementColumns = UInt8  # (num_groups, batch) device numbers; the batch lies innermost in memory
+Assignments = Int64  # (batch, num_groups) the same for many placements
+PlacementColumns = UInt8  # (num_groups, batch) device numbers; the batch is innermost in memory
 PlacementRows = UInt8  # (batch, num_groups) device numbers

@@ -13,13 +13,13 @@ from device_placement.envs.devices import Device
 from device_placement.envs.errors import DeviceError
 from device_placement.envs.graph.coarsening import CoarseGraph
 
-MAX_DEVICES = 16  # the sets of devices that read a tensor are bit masks
-FREE = -1  # the colour of a group that may go anywhere
+MAX_DEVICES = 16  # sets of devices are bit masks of 16 bits
+FREE = -1  # the colour of a group that may be placed on any device
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Everything that the four schedules need to know of one coarse graph on some devices.
+    """Costs of one coarse graph on some devices, as the four schedules need them.
 
     Tensors are those that leave their group, ordered by the group that produces them.
     """
@@ -31,7 +31,7 @@ class Costs:
     reader: Int32  # (num_readers,) groups, each once per tensor, ascending
     latency_s: Float64  # (num_devices, num_devices) from, to; 0 on the diagonal
     s_per_byte: Float64  # (num_devices, num_devices) from, to; 0 on the diagonal
-    subgraph_s: Float64  # (num_devices,) what each subgraph there costs; 0: not charged
+    subgraph_s: Float64  # (num_devices,) per subgraph on the device; 0: not charged
     group_bytes: Float64  # (num_groups,) of weights
     memory_bytes: Float64  # (num_devices,) inf where there is no limit
     pays: Bool  # (num_devices,) whether `max_load` charges it for what it sends and receives
@@ -53,26 +53,26 @@ class Costs:
         return int(self.tensor_group.size)
 
     def readers(self, tensor: int) -> Int32:
-        """(num_readers,) the groups that read a tensor."""
+        """Return the groups that read a tensor, (num_readers,)."""
         return self.reader[self.reader_start[tensor] : self.reader_start[tensor + 1]]
 
     def transfer_s(self, tensor: int) -> Float64:
-        """(num_devices, num_devices) seconds to move a tensor, from, to."""
+        """Return the seconds to move a tensor, (num_devices, num_devices) from, to."""
         return np.asarray(self.latency_s + self.tensor_bytes[tensor] * self.s_per_byte)
 
 
 def free_costs(
     coarse: CoarseGraph, devices: Sequence[Device], colour: NDArray[np.integer] | None = None
 ) -> Costs:
-    """What is known of costs without a profile: everything that is no time.
+    """Return costs in which every time is 0, for use without a profile.
 
     Args:
         coarse: the groups.
-        devices: (num_devices,) with their memories.
+        devices: (num_devices,) with their memory limits.
         colour: (num_groups,) groups of one colour, other than `FREE`, must share a device.
 
     Returns:
-        Costs where all that a device can do takes no time.
+        Costs with sizes, memory limits and supported devices, but no times.
 
     Raises:
         DeviceError: when there are more than `MAX_DEVICES` devices.
@@ -103,7 +103,7 @@ def free_costs(
 
 
 def without_times(costs: Costs) -> Costs:
-    """The same where all that a device can do takes no time, as `free_costs` gives it."""
+    """Return a copy in which every time is 0, as from `free_costs`."""
     return replace(
         costs,
         compute_s=np.where(np.isfinite(costs.compute_s), 0.0, np.inf),
@@ -115,7 +115,7 @@ def without_times(costs: Costs) -> Costs:
 
 
 def _tensors(coarse: CoarseGraph) -> tuple[Int32, Float64, Int32, Int32]:
-    """Producer and size of each tensor that leaves its group; its readers, row by row."""
+    """Return producer and size of each tensor that leaves its group, and its readers, row by row."""
     graph = coarse.graph
     producer, consumer = coarse.op_group[graph.edge_index]
     leaves = (producer != consumer) & ~graph.is_constant[graph.edge_index[0]]

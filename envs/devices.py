@@ -1,4 +1,4 @@
-"""Devices: names and properties, discovery, and a core that knows further CPU instances."""
+"""Devices: names and properties, discovery, and a core with further CPU instances."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import openvino as ov
 from device_placement.envs.errors import DeviceError
 
 CPU_PLUGIN = "openvino_intel_cpu_plugin"
-FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a lone device
-UNLOADABLE = "can't be loaded"  # begins what is told of a device that is listed only
+FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a single device
+UNLOADABLE = "can't be loaded"  # begins the text for a device that is only listed
 VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
 
-# OpenVINO takes what UTF-8 can write, so no lone surrogates.
+# OpenVINO takes only text that UTF-8 can encode, so no lone surrogates.
 _FORM = re.compile(r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>[^\n\ud800-\udfff]+))?")
 
 
@@ -40,7 +40,7 @@ class Device:
 
     @classmethod
     def parse(cls, text: str) -> Device:
-        """Read a device string.
+        """Return the device that a string describes.
 
         Raises:
             DeviceError: when the text is not of the form above.
@@ -60,10 +60,10 @@ class Device:
 
 
 def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Device, ...]:
-    """Read a list of devices; a string is split at commas, ``auto`` looks at the machine.
+    """Return the devices of a list; a string is split at commas, ``auto`` finds this machine's.
 
     Raises:
-        DeviceError: when the list is empty, a name stands twice or can't be read.
+        DeviceError: when the list is empty, or a name occurs twice or can't be read.
 
     >>> [str(device) for device in parse_devices("CPU,GPU.0")]
     ['CPU', 'GPU.0']
@@ -78,16 +78,19 @@ def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Devic
     if not names or len(set(names)) < len(names):
         raise DeviceError(
             f"Got the devices {names}; give at least one, each name once "
-            f"(a second CPU takes a name of its own, as in {FURTHER_CPU})."
+            f"(a second CPU needs its own name, as in {FURTHER_CPU})."
         )
     for name in names:
         if name in VIRTUAL_DEVICES:
-            raise DeviceError(f"{name!r} chooses among devices; name the devices themselves.")
+            raise DeviceError(
+                f"Got the device {name!r}, which chooses among devices; name the devices "
+                "themselves."
+            )
     return parsed
 
 
 def discover_devices() -> tuple[Device, ...]:
-    """Every device of this machine, the CPU first; a lone one gets a further CPU instance."""
+    """Return all devices of this machine, the CPU first; a single one gets a further CPU instance."""
     core = ov.Core()
     names = sorted(core.available_devices, key=lambda name: (not name.startswith("CPU"), name))
     found = tuple(Device(name, memory_bytes=_memory_bytes(core, name)) for name in names)
@@ -95,9 +98,9 @@ def discover_devices() -> tuple[Device, ...]:
 
 
 def make_core(devices: Sequence[str | Device]) -> ov.Core:
-    """An OpenVINO core on which every given device is registered, set up and loads.
+    """Return an OpenVINO core in which all given devices are registered, set up and loaded.
 
-    A name that OpenVINO does not have but that contains ``CPU`` becomes a further,
+    A name that OpenVINO does not know but that contains ``CPU`` becomes a further,
     independent instance of the CPU plugin.
 
     Raises:
@@ -115,12 +118,12 @@ def make_core(devices: Sequence[str | Device]) -> ov.Core:
 
 
 def supported_ops(core: ov.Core, model: ov.Model, device: str) -> frozenset[str]:
-    """Friendly names of the ops of a model that a device can run."""
+    """Return the friendly names of a model's ops that a device can run."""
     return frozenset(core.query_model(model, device))
 
 
 def _is_here(name: str, here: Sequence[str]) -> bool:
-    """OpenVINO writes GPU for GPU.0 where there is one, and takes either."""
+    """Return whether a device is on this machine; OpenVINO takes GPU and GPU.0 for the same one."""
     return name in here or f"{name}.0" in here or (name.endswith(".0") and name[:-2] in here)
 
 
@@ -129,7 +132,7 @@ def _unknown_device(name: str, here: Sequence[str]) -> str:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return (
         f"Unknown device {name!r}; this machine has: {', '.join(here)}.{hint} "
-        f"A name that contains CPU makes a further CPU instance, as in {FURTHER_CPU}."
+        f"A name that contains CPU adds a further CPU instance, as in {FURTHER_CPU}."
     )
 
 
@@ -172,12 +175,12 @@ def _memory_bytes(core: ov.Core, name: str) -> int | None:
     key = "GPU_DEVICE_TOTAL_MEM_SIZE"
     try:
         return int(core.get_property(name, key)) if name.startswith("GPU") else None
-    except RuntimeError:  # a device that does not tell: no limit is known
+    except RuntimeError:  # not reported: no limit is known
         return None
 
 
 def device_names(core: ov.Core) -> Mapping[str, str]:
-    """The devices OpenVINO lists here, with the full name each gives or why it can't load."""
+    """Return OpenVINO's devices here, each with its full name or the reason why it can't load."""
     names = {}
     for name in core.available_devices:
         try:

@@ -1,7 +1,7 @@
 """Gymnasium environment: an agent proposes a placement, and its time gives the reward.
 
-A third of this file is the environment's contract, which `help(DevicePlacementEnv)` shows;
-episodes, formulations and observations have files of their own.
+The class docstring, which `help(DevicePlacementEnv)` shows, specifies the environment; episodes,
+formulations and observations are in their own files.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from device_placement.envs.rendering.text import render_text
 
 
 class DevicePlacementEnv(gym.Env[Any, Any]):
-    """Which device should run which part of a neural network, so that it finishes soonest?
+    """Environment in which an agent places a neural network on devices so that it runs fastest.
 
     ## Description
-    The model's ops are coarsened into groups; the agent gives each group a device. The
+    The model's ops are coarsened into groups; the agent assigns a device to each group. The
     placement is compiled with OpenVINO's HETERO plugin and per-op affinities, run and
-    timed; the reward is minus that time. Three formulations differ in what one action is.
+    timed; the reward is minus that time. The three formulations differ in what an action is.
 
     ## Action Space
     | formulation | space | meaning |
@@ -46,9 +46,9 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     | ``refine`` | ``Discrete(max_groups * num_devices)`` | index = group * num_devices + device: |
     | | | move one group; a move that changes nothing is legal |
 
-    ``action_masks()`` tells which devices can run which group. Padding allows device 0
-    only and its value is ignored. A masked choice for a real group makes the evaluation
-    invalid; where no device can run a group, nothing is masked.
+    ``action_masks()`` returns which devices can run which group. Padding allows only device 0,
+    and its value is ignored. A masked choice for a real group makes the evaluation invalid; if no
+    device can run a group, nothing is masked.
 
     ## Observation Space
     A flat ``Dict`` of finite ``Box``es, padded to the largest of the given models:
@@ -70,16 +70,16 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     | ``graph_id`` | (1,) int32 | which of the given models |
 
     ## Rewards
-    Minus milliseconds per inference (``negative_ms``) in ``assign``, and in ``construct`` at
-    the last step, 0 before; the milliseconds saved (``improvement_ms``) in ``refine``. Others
-    by name: ``log_speedup``, ``log_improvement``, ``relative``, ``inverse`` (as HSDAG),
-    ``negative_sqrt`` (as Mirhoseini et al. 2017). An invalid placement costs twice the slowest
-    valid single, ends nothing, and says why in ``info["error"]``; in ``refine`` the move is
-    undone.
+    In ``assign``, minus the milliseconds per inference (``negative_ms``); in ``construct`` the
+    same at the last step, and 0 before; in ``refine`` the milliseconds saved
+    (``improvement_ms``). Other choices: ``log_speedup``, ``log_improvement``, ``relative``,
+    ``inverse`` (as HSDAG), ``negative_sqrt`` (as Mirhoseini et al. 2017). An invalid placement
+    costs twice the slowest valid single and does not end the episode; the reason is in
+    ``info["error"]``. In ``refine`` its move is undone.
 
     ## Starting State
     No group is placed; ``refine`` starts from the reference single or from ``start``. With
-    several models one is drawn, or taken from ``options={"graph_id": ...}``.
+    several models, one is drawn at random or chosen by ``options={"graph_id": ...}``.
 
     ## Episode End
     ``assign`` and ``refine`` are truncated after ``horizon`` steps (``assign`` with
@@ -87,42 +87,42 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     ## Information
     ``time_s``, ``samples_s``, ``interval_s``, ``valid``, ``error``, ``speedup`` (over the
-    reference), ``num_subgraphs``, ``compile_s``, ``cached`` (known from before), ``cut_short``
-    (given up early: clearly slow), ``placement``, ``best_time_s`` and ``best_placement`` (of this
-    env's lifetime and the current model, singles included), ``output_error`` (relative L2, where
-    outputs are verified) and ``output_cosine``. Times are NaN, ``valid`` is False and ``error``
-    empty where nothing was evaluated; -1 in a placement is a group without a device.
+    reference), ``num_subgraphs``, ``compile_s``, ``cached`` (not run again), ``cut_short``
+    (stopped early: clearly slow), ``placement``, ``best_time_s`` and ``best_placement`` (of this
+    env's lifetime and the current model, singles included), ``output_error`` (relative L2, if
+    outputs are verified) and ``output_cosine``. If nothing was evaluated, times are NaN, ``valid``
+    is False and ``error`` is empty. In a placement, -1 is a group without a device.
 
     ## Arguments
     Args:
-        model: what `load_model` takes, or a list of such; for the simulator also files of
+        model: what `load_model` takes, or a list of it; for the simulator also files of
             `load_workload`.
         devices: what `parse_devices` takes: ``"auto"``, ``"CPU,GPU.0"``, a list; the first
             is the reference.
         formulation: ``assign``, ``construct`` or ``refine``.
         horizon: steps of an episode in ``assign`` and ``refine``.
-        reward: a name of `REWARDS`; the formulation's own by default.
+        reward: a name of `REWARDS`; by default that of the formulation.
         features: names of the feature blocks.
         start: where ``refine`` starts: a `Placement`, or the path of a saved one.
-        evaluator: ``openvino``, ``simulator``, or an `Evaluator` (or a list of them, one a
-            model; ``model``, ``devices`` and what follows from them is then not used).
+        evaluator: ``openvino``, ``simulator``, or an `Evaluator` (or a list, one per model; then
+            ``model``, ``devices`` and ``options`` are ignored).
         render_mode: ``text`` or ``rgb_array``.
-        options: passed on to `make_evaluator`. For every evaluator ``coarsening`` (``fusion``,
-            ``colocation`` or ``none``), ``max_groups`` (the most groups to make of one model) and
-            ``input_shapes`` (static shapes for models of dynamic ones, as `load_model` takes
-            them). For the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``,
-            ``laptop`` or ``server``) or ``profile`` (a `HardwareProfile` or its file), and
-            ``schedule`` (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``). For
-            OpenVINO ``measuring``, a `MeasureConfig`, or its fields by name: ``objective``
+        options: passed to `make_evaluator`. For every evaluator ``coarsening`` (``fusion``,
+            ``colocation`` or ``none``), ``max_groups`` (the maximum per model) and
+            ``input_shapes`` (static shapes for models with dynamic ones, as in `load_model`).
+            For the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``, ``laptop`` or
+            ``server``) or ``profile`` (a `HardwareProfile` or its file), and ``schedule``
+            (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``). For OpenVINO
+            ``measuring``, a `MeasureConfig`, or its fields as keywords: ``objective``
             (``latency`` or ``throughput``), ``timing``, ``tolerance``, ``isolation``,
             ``timeout_s``, ``store``, ``reference``, ``verify``, ``max_output_error`` and others.
 
     ## Registered Configurations
     ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``
     measure; ``SimulatedDevicePlacement-v0``, ``SimulatedDevicePlacementConstruct-v0``,
-    ``SimulatedDevicePlacementRefine-v0`` predict, by default for a CPU and a GPU that need not be
-    here. Many copies of the first two step at once in `DevicePlacementVectorEnv`, which
-    ``gym.make_vec`` makes.
+    ``SimulatedDevicePlacementRefine-v0`` predict, by default for a CPU and a GPU, which the machine
+    need not have. `DevicePlacementVectorEnv`, made by ``gym.make_vec``, steps many copies of the
+    first two at once.
 
     ## Version History
     v0: first version.
@@ -176,13 +176,16 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     @property
     def evaluator(self) -> Evaluator:
-        """Who evaluates the placements of the current model."""
+        """The evaluator of the current model."""
         return self.evaluators[self._episode.graph_id]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode; the first one of a model evaluates its singles."""
+        """Begin an episode, and return its observation and info.
+
+        The first episode of a model evaluates its singles.
+        """
         super().reset(seed=seed)
         chosen = (options or {}).get("graph_id")
         self._episode = self._begin(self._parts.draw_graph(self.np_random, chosen))
@@ -191,13 +194,15 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             start = self._start_assignment()
             evaluation = self._incumbent.evaluate(self._episode.graph_id, start)
             if not evaluation.valid:
-                raise PlacementError(f"The start placement is invalid: {evaluation.error}")
+                raise PlacementError(
+                    f"The start placement is invalid: {evaluation.error} Give a valid one as start."
+                )
             self._episode.assignment, self._episode.evaluation = start, evaluation
             self._episode.time_s = evaluation.time_s
         return self._observe(), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Change the placement; evaluate it where the formulation says so."""
+        """Apply an action, evaluate the placement if it is due, and return Gymnasium's five values."""
         episode, num_groups = self._episode, self.coarse.num_groups
         episode.step += 1
         proposal = self._formulation.act(episode.assignment, action, episode.step)
@@ -217,11 +222,11 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         return self._observe(), reward, terminated, truncated, self._info()
 
     def action_masks(self) -> Bool:
-        """The actions allowed next, flat: what sb3-contrib's MaskablePPO asks for."""
+        """Return the flat mask of the actions allowed next, as sb3-contrib's MaskablePPO expects it."""
         return self._formulation.masks(self.coarse.supported, self._episode.step)
 
     def snapshot(self) -> dict[str, Any]:
-        """Where the episode stands and what is drawn next, as plain data for `restore`.
+        """Return the state of the env and of its random generator as plain data, for `restore`.
 
         >>> env = DevicePlacementEnv("diamond", evaluator="simulator")
         >>> _ = env.reset(seed=0)
@@ -238,10 +243,10 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> Observation:
-        """Go back to where a `snapshot` was taken, of this env or of one like it.
+        """Restore a `snapshot` of this env or of one with the same arguments.
 
         Args:
-            snapshot: as it was given, or read back from JSON.
+            snapshot: as returned, or read back from JSON.
 
         Returns:
             The observation at that moment.
@@ -252,10 +257,10 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         return self._observe()
 
     def placement(self, assignment: Sequence[int] | None = None) -> Placement:
-        """A placement to apply or save: of the given devices, or of the best ones so far.
+        """Return a placement to apply or save: of the given devices, or the best so far.
 
         Raises:
-            PlacementError: when nothing valid was evaluated yet, or the devices don't fit.
+            PlacementError: when no valid placement was evaluated yet, or the devices don't fit.
         """
         if assignment is not None:
             return Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
@@ -266,13 +271,13 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         return replace(best, claim=claim)
 
     def validate(self, placement: Placement | Sequence[int] | None = None) -> Validation:
-        """Measure a placement and the singles anew, and check the placement's outputs.
+        """Measure a placement and the singles again, check its outputs, and return the result.
 
         Args:
-            placement: a `Placement`, or (num_groups,) device numbers; the best so far without.
+            placement: a `Placement`, or (num_groups,) device numbers; the best so far if None.
 
         Raises:
-            PlacementError: when it does not fit, or nothing valid was evaluated yet.
+            PlacementError: when it does not fit, or no valid placement was evaluated yet.
             DevicePlacementError: when the evaluator does not measure.
         """
         if not isinstance(placement, Placement):
@@ -280,10 +285,11 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         return validate_placement(self.evaluator, placement)
 
     def render(self) -> Any:
-        """The current placement as text or as a (height, width, 3) uint8 picture."""
+        """Return the current placement as text or as a (height, width, 3) uint8 picture."""
         if self.render_mode is None:
             raise DevicePlacementError(
-                "render() needs a mode: gym.make(..., render_mode='text') or 'rgb_array'."
+                "Got no render_mode, which render() needs; use gym.make(..., render_mode='text') "
+                "or 'rgb_array'."
             )
         draw = render_text if self.render_mode == "text" else render_picture
         shown = self._episode.evaluation or Evaluation(time_s=NAN)
@@ -292,14 +298,14 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         return draw(self.coarse, names, assignment, shown.time_s, shown.num_subgraphs)
 
     def close(self) -> None:
-        """End the measuring processes of the evaluators that this env made."""
+        """Close the evaluators that this env made, which ends their measuring processes."""
         if self._owns_evaluators:
             for evaluator in self.evaluators:
                 evaluator.close()
         super().close()
 
     def baseline(self) -> Baseline:
-        """What the singles of the current model say; evaluates them on the first call."""
+        """Return the baseline of the current model; the first call evaluates its singles."""
         return self._incumbent.baseline(self._episode.graph_id)
 
     def _begin(self, graph_id: int) -> Episode:

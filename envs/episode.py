@@ -16,10 +16,10 @@ from device_placement.envs.observation import device_features
 
 
 class ShallowList(list[int]):
-    """A list whose deep copy takes no longer than a copy, as nothing in it can change.
+    """List whose deep copy is a plain copy, because its items are immutable.
 
-    SB3's `DummyVecEnv` copies all information deeply in each step, which for hundreds of groups
-    took a quarter of a training.
+    SB3's `DummyVecEnv` deep-copies all infos in each step, which with hundreds of groups took a
+    quarter of the training time.
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ShallowList:
@@ -28,16 +28,16 @@ class ShallowList(list[int]):
 
 @dataclass
 class Episode:
-    """The state that an episode changes."""
+    """State of an episode."""
 
     graph_id: int
     assignment: Assignment  # (num_groups,) -1: no device yet
     step: int = 0  # actions so far
     evaluation: Evaluation | None = None  # of the last action
-    time_s: float = NAN  # what the next reward compares with
+    time_s: float = NAN  # the time before, for the next reward
 
     def information(self, reference_s: float, best_s: float, best: list[int]) -> dict[str, Any]:
-        """What a step tells besides the observation.
+        """Return the `info` dict of a step.
 
         Args:
             reference_s: the time of the reference single.
@@ -64,7 +64,7 @@ class Episode:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain data."""
+        """Return the fields as plain data."""
         return {
             "graph_id": self.graph_id,
             "assignment": self.assignment.tolist(),
@@ -75,7 +75,7 @@ class Episode:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Episode:
-        """The inverse of `to_json`."""
+        """Return the episode that `to_json` described."""
         evaluation = content["evaluation"]
         return cls(
             graph_id=content["graph_id"],
@@ -91,19 +91,19 @@ PENALTY_FACTOR = 2.0  # an invalid placement costs this times the slowest valid 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the singles of one model say."""
+    """Times and device features from the singles of one model."""
 
     reference: int  # the evaluator's own, or the first device whose single is valid
     reference_s: float
-    penalty_s: float  # what an invalid placement costs
+    penalty_s: float  # counts as the time of an invalid placement
     features: Float32  # (num_devices, 4), part of every observation
 
 
 def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseline:
-    """Read the baseline off the evaluated singles.
+    """Return the baseline that follows from the evaluated singles.
 
     Args:
-        evaluator: evaluated them.
+        evaluator: the one that evaluated them.
         singles: (num_devices,) in the order of its devices.
 
     Raises:
@@ -130,12 +130,12 @@ def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseli
 
 
 class Incumbent:
-    """Evaluates placements, and keeps the baselines and the best of all.
+    """Evaluation of placements, with the baseline and the best placement of each model.
 
     `Incumbents` does the same for many copies at once.
 
     Args:
-        evaluators: one a model.
+        evaluators: one per model.
     """
 
     def __init__(self, evaluators: Sequence[Evaluator]) -> None:
@@ -144,7 +144,7 @@ class Incumbent:
         self._best: dict[int, tuple[float, list[int]]] = {}
 
     def baseline(self, graph_id: int) -> Baseline:
-        """What the singles of a model say; evaluates them on the first call.
+        """Return the baseline of a model; the first call evaluates its singles.
 
         Raises:
             DeviceError: when no single is valid.
@@ -157,7 +157,7 @@ class Incumbent:
         return self._baselines[graph_id]
 
     def evaluate(self, graph_id: int, assignment: Assignment) -> Evaluation:
-        """Evaluate a placement of a model, (num_groups,) device numbers."""
+        """Evaluate a placement of a model, (num_groups,) device numbers, and track the best."""
         evaluation = self._evaluators[graph_id].evaluate(assignment.tolist())
         best_s, _ = self._best.get(graph_id, (math.inf, []))
         if evaluation.valid and evaluation.time_s < best_s:
@@ -165,21 +165,21 @@ class Incumbent:
         return evaluation
 
     def best(self, graph_id: int) -> tuple[float, list[int]]:
-        """Seconds and (num_groups,) device numbers of the best placement of a model so far.
+        """Return seconds and (num_groups,) device numbers of a model's best placement so far.
 
         Raises:
-            PlacementError: when none that is valid was evaluated yet.
+            PlacementError: when no valid placement was evaluated yet.
         """
         if graph_id not in self._best:
             raise PlacementError("No placement was evaluated yet; call reset() first.")
         return self._best[graph_id]
 
     def to_json(self) -> list[Any]:
-        """The best placements as plain data."""
+        """Return the best placements as plain data."""
         return [[graph_id, *best] for graph_id, best in self._best.items()]
 
     def restore(self, content: Sequence[Any]) -> None:
-        """Go back to what `to_json` gave; evaluates the singles of these models."""
+        """Restore what `to_json` returned, and evaluate the singles of these models."""
         best: Mapping[int, tuple[float, list[int]]] = {
             graph_id: (time_s, found) for graph_id, time_s, found in content
         }

@@ -1,6 +1,6 @@
-"""Errors that a user can meet, and lookup of choices by name.
+"""Errors for users, and lookup of choices by name.
 
-Each message says what was given, what is allowed and what to do.
+Each message has what was given, what is allowed and what to do, in that order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class DevicePlacementError(ValueError):
-    """Base of every error that a wrong input raises here."""
+    """Base class of all errors that wrong input raises."""
 
 
 class ModelError(DevicePlacementError):
@@ -21,7 +21,7 @@ class ModelError(DevicePlacementError):
 
 
 class DeviceError(DevicePlacementError):
-    """A device that this machine does not have or can't load."""
+    """A device that is missing on this machine or can't be loaded."""
 
 
 class PlacementError(DevicePlacementError):
@@ -33,7 +33,7 @@ class StoreError(DevicePlacementError):
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
-    """The message for a wrong name, with the nearest allowed one.
+    """Return the message for an unknown name, with the nearest allowed one.
 
     >>> unknown("reward", "invers", ["inverse", "relative"])
     "Unknown reward 'invers'; allowed: inverse, relative. Did you mean 'inverse'?"
@@ -50,10 +50,10 @@ def choose(
     table: Mapping[str, T],
     error: type[DevicePlacementError] = DevicePlacementError,
 ) -> T:
-    """Look a name up in a table of choices.
+    """Look up a name in a table of choices, and return its entry.
 
     Raises:
-        DevicePlacementError: or the given subclass, when the table lacks the name.
+        DevicePlacementError: or the given subclass, when the name is not in the table.
     """
     if not isinstance(name, str) or name not in table:
         raise error(unknown(kind, name, table))

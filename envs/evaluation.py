@@ -15,10 +15,10 @@ from device_placement.envs.graph.coarsening import CoarseGraph
 
 
 class _NotANumber(float):
-    """A NaN that equals itself: two infos without a time are the same information.
+    """NaN that equals itself, so that two infos without a time are equal.
 
     Gymnasium's environment checker compares infos with ``==``, and a plain NaN differs
-    from itself. In everything else this is a NaN, ``!=`` and `math.isnan` included.
+    from itself. In every other way this is a NaN, also for ``!=`` and `math.isnan`.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -32,32 +32,32 @@ NAN: float = _NotANumber("nan")  # where there is no time
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one compile and its runs gave, raw: what a clock saw and a store keeps."""
+    """Raw result of one compile and its runs, as the store keeps it."""
 
     pairs: tuple[tuple[float, float], ...] = ()  # (num_samples, 2) seconds: candidate, reference
     error: str = ""  # why OpenVINO could not compile or run it
-    failed_to_compile: bool = False  # the error is of the placement and will come again
+    failed_to_compile: bool = False  # the placement causes the error, which will recur
     num_subgraphs: int = 0
     compile_s: float = 0.0
     run_s: float = 0.0
-    cut_short: bool = False  # given up early: clearly too slow to be of interest
+    cut_short: bool = False  # stopped early: clearly too slow to be of interest
     output_error: float = NAN
     output_cosine: float = NAN
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The time of one placement, or why there is none."""
+    """Time of one placement, or the reason why it has none."""
 
     time_s: float  # seconds per inference; NaN when invalid
     samples_s: tuple[float, ...] = ()  # (num_samples,) in the order they were taken
     interval_s: tuple[float, float] = (NAN, NAN)  # 95 % confidence interval of the median
     error: str = ""  # why the placement is invalid
-    num_subgraphs: int = 0  # pieces that are compiled and run on their own
+    num_subgraphs: int = 0  # pieces that are compiled and run separately
     compile_s: float = 0.0
     run_s: float = 0.0  # warm-up, samples and OpenVINO's release of the model
-    cached: bool = False  # True: known already, nothing was run
-    cut_short: bool = False  # True: given up early, clearly slower than the best; a rough time
+    cached: bool = False  # True: from the cache, nothing was run
+    cut_short: bool = False  # True: stopped early, clearly slower than the best; a rough time
     output_error: float = NAN  # relative L2 error of the outputs, where it was checked
     output_cosine: float = NAN  # their cosine with the reference's, where it was checked
 
@@ -67,12 +67,12 @@ class Evaluation:
         return not self.error
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON knows them: NaN becomes null."""
+        """Return the fields as JSON values: NaN becomes null."""
         return {name: _to_json(value) for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Evaluation:
-        """The inverse of `to_json`.
+        """Return the evaluation that `to_json` described.
 
         Raises:
             TypeError: when a field is missing, unknown or of the wrong kind.
@@ -86,7 +86,7 @@ class Evaluation:
 
     @classmethod
     def invalid(cls, error: str, compile_s: float = 0.0) -> Evaluation:
-        """An evaluation that gave no time."""
+        """Return an evaluation without a time."""
         return cls(time_s=NAN, error=error or "unknown error", compile_s=compile_s)
 
 
@@ -97,10 +97,9 @@ def _to_json(value: Any) -> Any:
 
 
 class Evaluator(Protocol):
-    """Turns placements of one model's groups on some devices into evaluations.
+    """Protocol of an evaluator, which evaluates placements of one model's groups on some devices.
 
-    One of your own may inherit from `BaseEvaluator`, and then defines `coarse`, `devices` and
-    `evaluate` only.
+    To write your own, inherit from `BaseEvaluator` and define `coarse`, `devices` and `evaluate`.
     """
 
     @property
@@ -113,7 +112,7 @@ class Evaluator(Protocol):
 
     @property
     def reference(self) -> int:
-        """The device whose single the others are compared with, if it runs the model."""
+        """The device whose single is the reference, if it runs the model."""
 
     @property
     def measures(self) -> bool:
@@ -121,29 +120,29 @@ class Evaluator(Protocol):
 
     @property
     def costs(self) -> Costs | None:
-        """The costs that times are computed from; None where there are none."""
+        """The costs that times are computed from; None if there are none."""
 
     @property
     def schedule(self) -> str:
-        """The name in `SCHEDULES` of how costs become a time; empty without costs."""
+        """The name of the schedule in `SCHEDULES`; empty without costs."""
 
     @property
     def store_path(self) -> str:
-        """The file that keeps measurements; empty where nothing is kept."""
+        """The file in which measurements are stored; empty if they are not."""
 
     @property
     def unwrapped(self) -> Evaluator:
-        """The evaluator itself, without those that record what it does."""
+        """The evaluator without its wrappers."""
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        """Evaluate one device per group, (num_groups,); wrong ones are invalid, not raised."""
+        """Evaluate a placement, (num_groups,) device numbers; a wrong one is invalid, not an error."""
 
     def close(self) -> None:
-        """Release what it holds, such as a measuring process; it may be used again."""
+        """Release resources such as a measuring process; the evaluator can still be used."""
 
 
 class BaseEvaluator:
-    """Defaults for an evaluator that neither measures nor has costs, and holds nothing open."""
+    """Base class with defaults, for evaluators that neither measure nor have costs."""
 
     reference = 0
     measures = False
@@ -157,11 +156,11 @@ class BaseEvaluator:
         return self
 
     def close(self) -> None:
-        """Do nothing: nothing is held."""
+        """Do nothing; there is nothing to release."""
 
 
 class EvaluatorWrapper:
-    """An evaluator around another one, as `gymnasium.Wrapper` is of environments.
+    """Wrapper of an evaluator, as `gymnasium.Wrapper` is of an environment.
 
     Args:
         inner: the evaluator to wrap.
@@ -182,7 +181,7 @@ class EvaluatorWrapper:
 
     @property
     def reference(self) -> int:
-        """The device whose single the others are compared with."""
+        """The device whose single is the reference."""
         return self.inner.reference
 
     @property
@@ -197,12 +196,12 @@ class EvaluatorWrapper:
 
     @property
     def schedule(self) -> str:
-        """The name of how costs become a time."""
+        """The name of the schedule."""
         return self.inner.schedule
 
     @property
     def store_path(self) -> str:
-        """The file that keeps measurements."""
+        """The file in which measurements are stored."""
         return self.inner.store_path
 
     @property
@@ -211,7 +210,7 @@ class EvaluatorWrapper:
         return self.inner.unwrapped
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        """Evaluate one device per group, (num_groups,)."""
+        """Evaluate a placement, (num_groups,) device numbers."""
         return self.inner.evaluate(assignment)
 
     def close(self) -> None:
@@ -220,22 +219,22 @@ class EvaluatorWrapper:
 
 
 def check_evaluator(evaluator: Evaluator) -> None:
-    """Check that an object has all that an evaluator needs.
+    """Check that an object has all attributes of an `Evaluator`.
 
     Raises:
-        DevicePlacementError: when it lacks something.
+        DevicePlacementError: when one is missing.
     """
     needed = [name for name in vars(Evaluator) if not name.startswith("_")]
     lacking = [name for name in needed if not hasattr(evaluator, name)]
     if lacking:
         raise DevicePlacementError(
-            f"Got a {type(evaluator).__name__} as an evaluator, which has no "
-            f"{', '.join(lacking)}; inherit from device_placement.envs.BaseEvaluator, which has "
-            "all but coarse, devices and evaluate."
+            f"Got a {type(evaluator).__name__} as the evaluator, which lacks {', '.join(lacking)}; "
+            "inherit from device_placement.envs.BaseEvaluator and define coarse, devices and "
+            "evaluate."
         )
 
 
 def single_assignments(evaluator: Evaluator) -> dict[str, list[int]]:
-    """The placements on one device each, (num_groups,) device numbers by a name to show."""
+    """Return the placements on one device each, (num_groups,) device numbers by display name."""
     num_groups = evaluator.coarse.num_groups
     return {f"all on {device}": [i] * num_groups for i, device in enumerate(evaluator.devices)}

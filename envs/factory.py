@@ -47,7 +47,7 @@ EVALUATORS = {"openvino": True, "simulator": False}
 
 
 class EvaluatorOptions(MeasureOptions, total=False):
-    """The keyword arguments of `make_evaluator`, which the environments pass on to it."""
+    """Keyword arguments of `make_evaluator`, which the environments pass to it."""
 
     coarsening: str
     max_groups: int | None
@@ -102,25 +102,25 @@ def make_evaluator(
     measuring: MeasureConfig | None = None,
     **options: Unpack[MeasureOptions],
 ) -> OpenVINOEvaluator | SimulatedEvaluator:
-    """Make an evaluator for the placements of one model.
+    """Return an evaluator for the placements of one model.
 
     Args:
         model: what `load_model` takes; for the simulator also a file of `load_workload`, which
-            has groups and costs of its own.
-        devices: what `parse_devices` takes; at least two. For the simulator ``auto`` is what the
-            hardware, profile or workload has.
+            has its own groups and costs.
+        devices: what `parse_devices` takes; at least two. For the simulator, ``auto`` means
+            those of the hardware, profile or workload.
         coarsening: a method of `coarsen`.
-        max_groups: the most groups to make.
+        max_groups: maximum number of groups.
         evaluator: ``openvino`` measures, ``simulator`` predicts.
-        input_shapes: static shapes for a model of dynamic ones.
+        input_shapes: static shapes for a model with dynamic ones.
         hardware: for the simulator, a name of `HARDWARE`; ``desktop`` by default.
-        profile: for the simulator, in place of hardware: a `HardwareProfile`, or its file.
+        profile: for the simulator, instead of hardware: a `HardwareProfile`, or its file.
         schedule: for the simulator, a name of `SCHEDULES`.
-        measuring: how to measure, for ``openvino``; the defaults without.
-        options: fields of `MeasureConfig`, by name, in place of what ``measuring`` has.
+        measuring: how to measure, for ``openvino``; the defaults if None.
+        options: fields of `MeasureConfig`, which override those of ``measuring``.
 
     Raises:
-        DevicePlacementError: or a subclass, when one of them is wrong.
+        DevicePlacementError: or a subclass, when an argument is wrong.
 
     >>> make_evaluator("diamond", "CPU,GPU", evaluator="simulator").devices[1].name
     'GPU'
@@ -130,15 +130,16 @@ def make_evaluator(
     choose("schedule", schedule, SCHEDULES)
     if here and (hardware or profile or schedule != "sequential"):
         raise DevicePlacementError(
-            "hardware, profile and schedule are for the simulator; add evaluator='simulator'."
+            "Got hardware, profile or schedule, which are for the simulator; add "
+            "evaluator='simulator'."
         )
     if hardware and profile:
         raise DevicePlacementError("Got both hardware and a profile; give one of them.")
     if not here and is_workload(model):
         if hardware or profile or max_groups is not None:
             raise DevicePlacementError(
-                "A workload has groups and costs of its own; leave out hardware, profile and "
-                "max_groups."
+                "Got hardware, profile or max_groups with a workload, which has groups and costs "
+                "of its own; leave them out."
             )
         return _workload(model, devices, schedule)
     loaded = load_model(model, input_shapes=input_shapes)
@@ -148,7 +149,7 @@ def make_evaluator(
         )
     parsed = check_several(parse_devices(devices))
     core = make_core(parsed)
-    with machine_lock():  # it compiles
+    with machine_lock():  # read_graph compiles the model
         graph = read_graph(loaded, parsed, core)
     coarse = coarsen(graph, coarsening, max_groups)
     return OpenVINOEvaluator(loaded, coarse, parsed, config, core=core)
@@ -175,7 +176,7 @@ def _simulator(
 
 
 def usual_devices(hardware: str) -> Sequence[str | Device]:
-    """The devices that ``auto`` stands for.
+    """Return the devices that ``auto`` means for a machine.
 
     Args:
         hardware: a name of `HARDWARE`.
@@ -191,14 +192,14 @@ def simulate(
     max_groups: int | None = None,
     schedule: str = "sequential",
 ) -> SimulatedEvaluator:
-    """An evaluator for the placements of a graph that was read or made.
+    """Return an evaluator that simulates placements of a computation graph.
 
     Args:
-        graph: of one model; which device supports which op is taken from the profile.
+        graph: of one model; the profile decides which device supports which op.
         devices: at least two.
         profile: of these devices.
         coarsening: a method of `coarsen`.
-        max_groups: the most groups to make.
+        max_groups: maximum number of groups.
         schedule: a name of `SCHEDULES`.
     """
     graph = replace(graph, supported=profile.supported(graph))
@@ -220,17 +221,17 @@ def make_evaluators(
     evaluator: str | Evaluator | Sequence[Evaluator],
     **options: Unpack[EvaluatorOptions],
 ) -> tuple[Evaluator, ...]:
-    """Make one evaluator a model; evaluators that are ready are taken as they are.
+    """Make one evaluator per model; return evaluators that are passed in unchanged.
 
     Args:
-        model: what `load_model` takes, or a list of such.
+        model: what `load_model` takes, or a list of it.
         devices: what `parse_devices` takes.
         evaluator: a name, an evaluator, or a list of evaluators for the same devices.
         options: the other arguments of `make_evaluator`.
 
     Raises:
         DevicePlacementError: as `make_evaluator`; also when the evaluators' devices differ or
-            one of them lacks something.
+            an attribute of one is missing.
     """
     made: list[Evaluator]
     if isinstance(evaluator, str):
@@ -241,21 +242,24 @@ def make_evaluators(
         for one in made:
             check_evaluator(one)
     if not made or any(one.devices != made[0].devices for one in made):
-        raise DevicePlacementError("Got no model, or evaluators whose devices differ.")
+        raise DevicePlacementError(
+            "Got no model, or evaluators with different devices; give at least one, all with the "
+            "same devices."
+        )
     check_several(made[0].devices)
     return tuple(made)
 
 
 def check_several(devices: tuple[Device, ...]) -> tuple[Device, ...]:
-    """The devices, when there is a choice among them.
+    """Return the devices after checking that there are at least two.
 
     Raises:
         DeviceError: when there is only one.
     """
     if len(devices) < 2:
         raise DeviceError(
-            f"Got one device, {devices[0]}; a placement chooses among at least two. Add "
-            "another one, or a further CPU instance: "
+            f"Got one device, {devices[0]}; a placement needs at least two. Add "
+            "another device, or a further CPU instance: "
             f"{devices[0]},CPU_F32:INFERENCE_PRECISION_HINT=f32."
         )
     return devices
@@ -263,18 +267,18 @@ def check_several(devices: tuple[Device, ...]) -> tuple[Device, ...]:
 
 @dataclass(frozen=True)
 class EnvParts:
-    """What stays as it is from one episode to the next."""
+    """Parts of an environment that no episode changes."""
 
-    evaluators: tuple[Evaluator, ...]  # one a model
+    evaluators: tuple[Evaluator, ...]  # one per model
     layout: Layout
     formulation: Formulation
     reward: Reward
-    static: tuple[Observation, ...]  # of each model, from `graph_arrays`
+    static: tuple[Observation, ...]  # one per model, from `graph_arrays`
     observation_space: spaces.Dict
     action_space: spaces.Space[Any]
 
     def draw_graph(self, generator: np.random.Generator, chosen: Any = None) -> int:
-        """The model of the next episode: the chosen number, or one that is drawn.
+        """Return the model of the next episode: the chosen number, or a random one.
 
         Raises:
             DevicePlacementError: when there is no such model.
@@ -299,10 +303,10 @@ def make_parts(
     features: Sequence[str],
     **options: Unpack[EvaluatorOptions],
 ) -> EnvParts:
-    """Make the parts that the arguments of `DevicePlacementEnv` describe, of the same names.
+    """Return the parts of an environment for the arguments of `DevicePlacementEnv`.
 
     Raises:
-        DevicePlacementError: or a subclass, when one of them is wrong.
+        DevicePlacementError: or a subclass, when an argument is wrong.
     """
     choose("formulation", formulation, dict.fromkeys(FORMULATIONS))
     chosen_reward = choose("reward", reward or DEFAULT_REWARDS[formulation], REWARDS)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A draft beside a file, to be written inside; it takes the file's place at the end.
+    """Yield the path of a draft to write, which replaces the file at the end.
 
-    Whatever is raised inside leaves the file as it was, and no draft.
+    After an exception the file is unchanged, and the draft is removed.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

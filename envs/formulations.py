@@ -21,30 +21,30 @@ from device_placement.envs.observation import UNPLACED, Layout, device_masks
 
 
 class Formulation(Protocol):
-    """How actions become placements. `step` counts the actions of the episode so far."""
+    """Rules by which actions become placements; `step` counts the episode's actions so far."""
 
     starts_placed: bool  # whether an episode starts from a whole placement
-    undoes_invalid: bool  # whether an invalid placement is taken back
+    undoes_invalid: bool  # whether an invalid placement is undone
 
     def act(self, assignment: Assignment, action: Any, step: int) -> Assignment:
-        """The assignment that an action leads to, a new array."""
+        """Return the assignment that an action leads to, as a new array."""
 
     def cursor(self, num_groups: int, step: int) -> int | None:
-        """The group that the next action places, where that is fixed."""
+        """Return the group that the next action places, if that is fixed."""
 
     def masks(self, supported: Bool, step: int) -> Bool:
-        """The actions allowed next; flat, as MaskablePPO takes them."""
+        """Return the flat mask of the actions allowed next, as MaskablePPO expects it."""
 
     def is_due(self, num_groups: int, step: int) -> bool:
-        """Whether the placement is evaluated after this step."""
+        """Return whether the placement is evaluated after this step."""
 
     def ends(self, num_groups: int, step: int) -> tuple[bool, bool]:
-        """Whether the episode terminates, and whether it is truncated, after this step."""
+        """Return whether the episode terminates, and whether it is truncated, after this step."""
 
 
 @dataclass(frozen=True)
 class _WholePlacements(Formulation):
-    """What `assign` and `refine` share: every step leads to a whole placement."""
+    """Base of `assign` and `refine`, in which every step leads to a whole placement."""
 
     layout: Layout
     horizon: int
@@ -64,7 +64,7 @@ class _WholePlacements(Formulation):
 
 @dataclass(frozen=True)
 class Assign(_WholePlacements):
-    """An action is a whole placement; `horizon` proposals are an episode."""
+    """Formulation in which an action is a whole placement; an episode has `horizon` of them."""
 
     starts_placed = False
     undoes_invalid = False
@@ -81,7 +81,7 @@ class Assign(_WholePlacements):
 
 @dataclass(frozen=True)
 class Construct(Formulation):
-    """An action is the device of the next group in topological order."""
+    """Formulation in which an action is the device of the next group in topological order."""
 
     layout: Layout
     horizon: int
@@ -115,7 +115,7 @@ class Construct(Formulation):
 
 @dataclass(frozen=True)
 class Refine(_WholePlacements):
-    """An action moves one group to one device; `horizon` moves are an episode."""
+    """Formulation in which an action moves one group to a device; an episode has `horizon` moves."""
 
     starts_placed = True
     undoes_invalid = True
@@ -141,7 +141,7 @@ _FORMULATIONS: dict[str, Callable[[Layout, int], Formulation]] = {
 
 
 def make_formulation(name: str, layout: Layout, horizon: int) -> Formulation:
-    """Choose a formulation by name.
+    """Return a formulation by name.
 
     Raises:
         DevicePlacementError: on an unknown name, or a horizon below 1.
@@ -152,12 +152,12 @@ def make_formulation(name: str, layout: Layout, horizon: int) -> Formulation:
 
 
 def unplaced(num_groups: int) -> Assignment:
-    """No group has a device yet."""
+    """Return an assignment in which no group has a device yet."""
     return np.full(num_groups, UNPLACED, dtype=np.int64)
 
 
 class VectorFormulation(Protocol):
-    """How actions become placements.
+    """Rules by which the actions of many copies become placements.
 
     `graph_ids` are the models of the copies, `steps` count the actions of their episodes.
     """
@@ -165,26 +165,26 @@ class VectorFormulation(Protocol):
     def act(
         self, assignments: Assignments, actions: NDArray[Any], graph_ids: Int64, steps: Int64
     ) -> Assignments:
-        """The assignments that the actions lead to, a new array; groups of padding unplaced."""
+        """Return the assignments that the actions lead to, as a new array with padding unplaced."""
 
     def cursors(self, graph_ids: Int64, steps: Int64) -> Int64 | None:
-        """The group that each next action places, -1 behind the last; None: it is not fixed."""
+        """Return the group that each next action places, -1 after the last; None: it is not fixed."""
 
     def masks(self, graph_ids: Int64, steps: Int64) -> Bool:
-        """(num_envs, num_actions) the actions allowed next."""
+        """Return the mask of the actions allowed next, (num_envs, num_actions)."""
 
     def is_due(self, graph_ids: Int64, steps: Int64) -> Bool:
-        """Whether the placements are evaluated after this step."""
+        """Return whether the placements are evaluated after this step."""
 
     def ends(self, graph_ids: Int64, steps: Int64) -> tuple[Bool, Bool]:
-        """Whether the episodes terminate, and whether they are truncated, after this step."""
+        """Return whether the episodes terminate, and whether they are truncated, after this step."""
 
 
 @dataclass(frozen=True)
 class _PerModel(VectorFormulation):
-    """What both have: sizes by model."""
+    """Base of both, with the sizes of each model."""
 
-    graphs: Sequence[CoarseGraph]  # one a model
+    graphs: Sequence[CoarseGraph]  # one per model
     layout: Layout
     formulation: Formulation  # of one copy
     horizon: int
@@ -197,7 +197,7 @@ class _PerModel(VectorFormulation):
 
 @dataclass(frozen=True)
 class AssignMany(_PerModel):
-    """An action is a whole placement."""
+    """`Assign` for many copies."""
 
     @override
     def act(
@@ -231,7 +231,7 @@ class AssignMany(_PerModel):
 
 @dataclass(frozen=True)
 class ConstructMany(_PerModel):
-    """An action is the device of the next group in topological order."""
+    """`Construct` for many copies."""
 
     @override
     def act(
@@ -279,13 +279,13 @@ def make_vector_formulation(
     formulation: Formulation,
     horizon: int,
 ) -> VectorFormulation:
-    """Choose a formulation by name.
+    """Return a formulation for many copies by name.
 
     Args:
         name: ``assign`` or ``construct``.
-        graphs: of the models.
+        graphs: one per model.
         layout: the sizes that all of them are padded to.
-        formulation: the same of one copy.
+        formulation: the formulation of one copy.
         horizon: steps of an episode in ``assign``.
     """
     return _MANY[name](graphs, layout, formulation, horizon)

@@ -1,4 +1,4 @@
-"""Compilation of loops with numba on their first call, or once they are called on much."""
+"""Compilation of loops with numba, on the first call or once arrays are large."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PATIENCE = 20  # calls on small arrays that Python itself answers sooner than numba is imported
+PATIENCE = 20  # calls on small arrays that Python finishes before numba would be imported
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function with numba on its first call; kept on disk where there is a place.
+    """Return a function that numba compiles on its first call, with a cache on disk if possible.
 
     >>> @compiled
     ... def double(number):
@@ -33,13 +33,13 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def compiled_above(size: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Compile a function as `compiled` does, but leave its first calls on small arrays to Python.
+    """Return a decorator like `compiled` that leaves the first calls on small arrays to Python.
 
-    Importing numba and loading machine code takes longer than such a call. Both ways give the
-    same numbers.
+    Importing numba and loading machine code takes longer than such a call. The results are
+    the same.
 
     Args:
-        size: the most elements that the arrays of a small call have together.
+        size: a call is small if its arrays have at most this many elements in total.
 
     >>> @compiled_above(100)
     ... def total(numbers):

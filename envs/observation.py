@@ -18,14 +18,14 @@ Observation = dict[str, NDArray[np.generic]]
 
 FORMULATIONS = ("assign", "construct", "refine")
 UNPLACED = -1
-LIMIT = 10.0  # of every float in an observation
+LIMIT = 10.0  # of the absolute value of every float in an observation
 NUM_EDGE_FEATURES = 2
 NUM_DEVICE_FEATURES = 4
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The sizes that every model of one environment is padded to."""
+    """Sizes that every model of one environment is padded to."""
 
     max_groups: int
     max_edges: int
@@ -35,7 +35,7 @@ class Layout:
 
     @classmethod
     def of(cls, graphs: Sequence[CoarseGraph], num_features: int, num_devices: int) -> Layout:
-        """The smallest layout that holds all the given graphs."""
+        """Return the smallest layout that holds all the given graphs."""
         return cls(
             max_groups=max(coarse.num_groups for coarse in graphs),
             max_edges=max(1, *(coarse.num_edges for coarse in graphs)),
@@ -46,7 +46,7 @@ class Layout:
 
 
 def observation_space(layout: Layout) -> spaces.Dict:
-    """The flat Dict of finite Boxes; padding is 0 and masked."""
+    """Return the flat Dict of finite Boxes; padding is 0 and masked."""
     groups, edges, devices = layout.max_groups, layout.max_edges, layout.num_devices
     return spaces.Dict(
         {
@@ -75,7 +75,7 @@ def _flags(*shape: int) -> spaces.Box[Any]:
 
 
 def action_space(layout: Layout, formulation: str) -> spaces.Space[Any]:
-    """The actions of a formulation.
+    """Return the action space of a formulation.
 
     Raises:
         DevicePlacementError: on an unknown formulation.
@@ -90,7 +90,7 @@ def action_space(layout: Layout, formulation: str) -> spaces.Space[Any]:
 
 
 def device_masks(supported: Bool, layout: Layout) -> Bool:
-    """The devices that a group may go to: those that run it, and all where none does.
+    """Return the devices allowed for each group: those that run it, or all if none does.
 
     Args:
         supported: (num_groups, num_devices).
@@ -108,7 +108,7 @@ def device_masks(supported: Bool, layout: Layout) -> Bool:
 def graph_arrays(
     coarse: CoarseGraph, features: Float32, layout: Layout, graph_id: int
 ) -> Observation:
-    """The part of the observations of one graph that never changes, padded.
+    """Return the constant arrays of one graph's observations, padded.
 
     Args:
         coarse: the groups.
@@ -141,7 +141,7 @@ def device_features(
     memory_bytes: Sequence[int | None],
     reference: int,
 ) -> Float32:
-    """What is known of each device.
+    """Return the features of each device.
 
     Args:
         log_single_times: (num_devices,) log(single / reference single); NaN: invalid.
@@ -171,7 +171,7 @@ def observe(
     log_time: float,
     step: int,
 ) -> Observation:
-    """One observation; every array is a copy.
+    """Return one observation; every array is a copy.
 
     Args:
         static: from `graph_arrays`.
@@ -203,7 +203,7 @@ def stack_static(
     devices: Sequence[Float32],
     graph_ids: Int64,
 ) -> Observation:
-    """What stays as it is in the observations of many copies: read-only, a row a copy.
+    """Return the constant arrays of many copies' observations: read-only, one row per copy.
 
     Args:
         static: of each graph, from `graph_arrays`.
@@ -229,10 +229,10 @@ def observe_many(
     log_times: Sequence[float],
     steps: Int64,
 ) -> Observation:
-    """The observations of many copies, a row a copy; see `observe`.
+    """Return the observations of many copies, one row per copy; see `observe`.
 
     Args:
-        static: from `stack_static`; passed on as it is.
+        static: from `stack_static`; returned unchanged.
         layout: the sizes that it was padded to.
         assignments: (num_envs, max_groups) device of each group, `UNPLACED` where it has none.
         cursors: (num_envs,) the group to place next, -1 where there is none.

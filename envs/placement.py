@@ -39,22 +39,22 @@ class Placement:
     devices: tuple[Device, ...]  # (num_devices,)
     op_names: tuple[str, ...]  # (num_ops,) of the normalised model
     op_devices: tuple[int, ...]  # (num_ops,) index into devices
-    claim: Claim | None = None  # what was measured of it, where it was
+    claim: Claim | None = None  # its measured speed-up, if it was measured
 
     @classmethod
     def from_groups(
         cls, coarse: CoarseGraph, devices: Sequence[Device], assignment: Sequence[int]
     ) -> Placement:
-        """Expand one device per group to one per op.
+        """Return the placement of each op from one device per group.
 
         Args:
             coarse: the groups.
-            devices: (num_devices,) the devices the numbers stand for.
+            devices: (num_devices,) the devices that the numbers refer to.
             assignment: (num_groups,) index of each group's device.
 
         Raises:
-            PlacementError: when the length is wrong, a number names no device, or a
-                device does not support an op it is given.
+            PlacementError: when the length is wrong, a number is not that of a device, or a
+                device does not support an op placed on it.
         """
         groups = np.asarray(assignment, dtype=np.int64)
         check_assignment(coarse, groups, len(devices))
@@ -73,10 +73,10 @@ class Placement:
         return "HETERO:" + ",".join(device.name for device in self.devices)
 
     def apply(self, model: Any) -> Any:
-        """A normalised clone of a model on which every op carries its device.
+        """Return a normalised clone of a model in which every op carries its device.
 
         Args:
-            model: an ``openvino.Model``, normalised or as it was loaded; it stays as it is.
+            model: an ``openvino.Model``, normalised or not, which is not changed.
 
         Raises:
             PlacementError: when the placement was made for another model.
@@ -88,12 +88,12 @@ class Placement:
         return result
 
     def set_affinities(self, model: Any) -> None:
-        """Write the devices into a normalised model, in place and without checking it."""
+        """Write the devices into a normalised model, in place and without checks."""
         names = [self.devices[device].name for device in self.op_devices]
         set_affinities(model, self.op_names, names)
 
     def to_groups(self, coarse: CoarseGraph) -> tuple[int, ...]:
-        """The device of each group, (num_groups,).
+        """Return the device of each group, (num_groups,).
 
         Raises:
             PlacementError: when the placement is of another model, or splits a group.
@@ -108,16 +108,16 @@ class Placement:
         if split.size:
             raise PlacementError(
                 f"The placement puts the ops of group {coarse.op_group[split[0]]} on several "
-                f"devices; it was made with other groups than coarsening={coarse.method!r} "
-                f"(num_groups={coarse.num_groups}) makes. Use the coarsening it was made with."
+                f"devices, so it was made with other groups than coarsening={coarse.method!r} "
+                f"(num_groups={coarse.num_groups}). Use the coarsening that it was made with."
             )
         return tuple(int(device) for device in groups)
 
     def with_devices(self, devices: Sequence[Device]) -> Placement:
-        """The same placement with its devices numbered as in another list.
+        """Return the same placement with its devices numbered as in another list.
 
         Raises:
-            PlacementError: when it uses a device that the list lacks.
+            PlacementError: when it uses a device that is not in the list.
         """
         number = {device.name: index for index, device in enumerate(devices)}
         used = [self.devices[device].name for device in self.op_devices]
@@ -165,7 +165,7 @@ class Placement:
             return cls._from_content(content)
         except (AttributeError, KeyError, TypeError, RecursionError, DeviceError) as error:
             raise PlacementError(
-                f"{str(path)!r} is no placement of version {VERSION}: {type(error).__name__} "
+                f"{str(path)!r} is not a placement of version {VERSION}: {type(error).__name__} "
                 f"{error}. Give a file that Placement.save() or `device-placement train` wrote."
             ) from error
 
@@ -192,7 +192,7 @@ class Placement:
             raise PlacementError(
                 f"The placement was made for the model {self.model_name!r} (hash "
                 f"{self.model_hash}), not for {name!r} (hash {found}). Give the model it was "
-                "made for, with the same input shapes, or search anew."
+                "made for, with the same input shapes, or search again."
             )
         differing = sorted(set(op_names) ^ set(self.op_names))
         if differing:
@@ -217,20 +217,20 @@ def set_affinities(model: Any, op_names: Sequence[str], device_names: Sequence[s
 
 
 def check_assignment(coarse: CoarseGraph, assignment: Any, num_devices: int) -> None:
-    """Check one device per group.
+    """Check that an assignment has a supported device for each group.
 
     Args:
         coarse: the groups.
         assignment: (num_groups,) index of each group's device.
-        num_devices: how many devices there are.
+        num_devices: number of devices.
 
     Raises:
-        PlacementError: as `Placement.from_groups` says.
+        PlacementError: as `Placement.from_groups`.
     """
     if assignment.shape != (coarse.num_groups,):
         raise PlacementError(
             f"Got a placement of shape {assignment.shape}; the model has {coarse.num_groups} "
-            "groups, and each takes one device."
+            "groups. Give one device per group."
         )
     wrong = np.flatnonzero((assignment < 0) | (assignment >= num_devices))
     if wrong.size:
@@ -252,23 +252,23 @@ def check_assignment(coarse: CoarseGraph, assignment: Any, num_devices: int) -> 
 
 @dataclass(frozen=True)
 class Claim:
-    """The speed of a placement over the reference's, and how near its outputs are.
+    """Claimed speed-up of a placement over the reference, and the output error allowed.
 
-    Speed-ups are claimed, not times: they hold from day to day and, nearly, from one
-    machine to its like.
+    It is a speed-up, not a time, because speed-ups stay the same from day to day and nearly the
+    same on similar machines.
     """
 
     reference: str  # name of the device whose single it was compared with
-    speedup: float  # over it
+    speedup: float  # over the reference
     max_output_error: float | None = None  # relative L2 error that was allowed
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain data."""
+        """Return the fields as plain data."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Claim:
-        """The inverse of `to_json`.
+        """Return the claim that `to_json` described.
 
         Raises:
             TypeError: when a field is missing, unknown or of the wrong kind.

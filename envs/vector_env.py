@@ -1,4 +1,4 @@
-"""Vector environment: many simulated copies in step, with all placements predicted at once."""
+"""Vector environment: steps many simulated copies at once, and predicts all their placements."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ Step = tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Infos]
 
 
 class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
-    """Copies of a simulated `DevicePlacementEnv`, step for step what `SyncVectorEnv` makes of them.
+    """Vector of simulated `DevicePlacementEnv`s, equal step for step to a `SyncVectorEnv` of them.
 
     Formulations are ``assign`` and ``construct``; spaces, rewards and episodes are those of
-    `DevicePlacementEnv`, with one row a copy. Copy i is seeded with seed + i.
+    `DevicePlacementEnv`, with one row per copy. Copy i is seeded with seed + i.
 
     ## Observations
-    What never changes in a model (``node_features``, ``node_mask``, ``edge_index``,
-    ``edge_features``, ``edge_mask``, ``device_mask``, ``device_features``, ``graph_id``) is
-    read-only and shared from step to step; copy it before you change it. The rest is new in each
+    Arrays that are constant for a model (``node_features``, ``node_mask``, ``edge_index``,
+    ``edge_features``, ``edge_mask``, ``device_mask``, ``device_features``, ``graph_id``) are
+    read-only and shared between steps; copy one before you change it. The others are new in each
     step.
 
     ## Information
     The keys of `DevicePlacementEnv` as arrays over the copies, each with its mask under ``_``
-    and the key; masks and constants are read-only. `SyncVectorEnv` differs in the form only:
+    and the key; masks and constants are read-only. `SyncVectorEnv` differs only in form:
 
     | key | here | there |
     |---|---|---|
-    | times | float64 | object, where the first copy has no time |
+    | times | float64 | object, if the first copy has no time |
     | ``samples_s``, ``interval_s`` | (num_envs, 1), (num_envs, 2), NaN without a time | tuples |
     | ``placement``, ``best_placement`` | (num_envs, max_groups), padded with -1 | lists |
 
@@ -61,20 +61,20 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
     ``final_info``. ``Disabled``: call ``reset`` with ``options={"reset_mask": ...}``.
 
     Args:
-        num_envs: how many copies.
-        model: what `load_model` takes, or a list of such; each copy draws one per episode.
-        devices: what `parse_devices` takes; ``auto`` is every device of the hardware or profile.
+        num_envs: number of copies.
+        model: what `load_model` takes, or a list of it; each copy draws one per episode.
+        devices: what `parse_devices` takes; ``auto`` means all of the hardware or profile.
         formulation: ``assign`` or ``construct``.
         horizon: steps of an episode in ``assign``.
-        reward: a name of `REWARDS`; the formulation's own by default.
+        reward: a name of `REWARDS`; by default that of the formulation.
         features: names of the feature blocks.
-        evaluator: ``simulator``, a `SimulatedEvaluator`, or a list of them, one a model.
+        evaluator: ``simulator``, a `SimulatedEvaluator`, or a list of them, one per model.
         autoreset_mode: a `gymnasium.vector.AutoresetMode`, or its value.
         options: ``coarsening``, ``max_groups``, ``input_shapes``, ``hardware``, ``profile`` and
             ``schedule``, as `DevicePlacementEnv` takes them.
 
     Raises:
-        DevicePlacementError: or a subclass, when one of them is wrong.
+        DevicePlacementError: or a subclass, when an argument is wrong.
 
     >>> import gymnasium as gym
     >>> name = "device_placement.envs:SimulatedDevicePlacement-v0"
@@ -125,8 +125,8 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._graph_ids = np.zeros(num_envs, dtype=np.int64)
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._assignments = np.full((num_envs, self.layout.max_groups), UNPLACED, dtype=np.int64)
-        self._time_s = np.zeros(num_envs)  # what the next reward compares with
-        self._ended = np.zeros(num_envs, dtype=np.bool_)  # waits for its reset
+        self._time_s = np.zeros(num_envs)  # the time before, for the next reward
+        self._ended = np.zeros(num_envs, dtype=np.bool_)  # waiting for a reset
         self._all = np.broadcast_to(True, num_envs)
 
     def reset(
@@ -135,20 +135,24 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, Infos]:
-        """Begin episodes; the singles of a model are evaluated when it is drawn first.
+        """Begin episodes, and return observations and infos.
+
+        The singles of a model are evaluated when it is first drawn.
 
         Args:
-            seed: of the first copy, the others take the next ones; or one for each.
-            options: ``graph_id``, a model for all copies, or one for each (None: drawn);
-                ``reset_mask``, (num_envs,) bool, the copies that begin.
+            seed: of the first copy, the others use the next integers; or one per copy.
+            options: ``graph_id``, a model for all copies, or one per copy (None: drawn);
+                ``reset_mask``, (num_envs,) bool, the copies to reset.
 
         Raises:
-            DevicePlacementError: when one of them is wrong.
+            DevicePlacementError: when an argument is wrong.
         """
         options = options or {}
         mask = check_mask(options.get("reset_mask", self._all), self.num_envs)
         if not (self._static or mask.all()):
-            raise ResetNeeded("The first reset() is of all copies; leave out the reset_mask.")
+            raise ResetNeeded(
+                "Got a reset_mask in the first reset(), which is of all copies; leave it out."
+            )
         if isinstance(seed, int | np.integer):
             seed = [int(seed) + row for row in range(self.num_envs)]
         seeds = one_each("seed", seed, self.num_envs)
@@ -161,12 +165,12 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         return self._observe(), self._describe(Outcomes.none(self.num_envs), mask)
 
     def step(self, actions: Any) -> Step:
-        """Change the placements; evaluate those that are due, all at once.
+        """Apply the actions, evaluate all due placements at once, and return Gymnasium's five values.
 
         Raises:
-            PlacementError: when an action names no device; nothing changes then. (A masked one
-                is taken, and its placement invalid, as in a single environment.)
-            ResetNeeded: before the first reset, or in ``Disabled`` behind an episode's end.
+            PlacementError: when an action is not a device number; then nothing changes. (A masked
+                action is applied, and its placement is invalid, as in a single environment.)
+            ResetNeeded: before the first reset, or in ``Disabled`` after an episode's end.
         """
         if not self._static:
             raise ResetNeeded("Call reset() before step().")
@@ -193,11 +197,11 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         return self._observe(), rewards, terminated, truncated, infos
 
     def action_masks(self) -> Bool:
-        """(num_envs, num_actions) the actions allowed next."""
+        """Return the mask of the actions allowed next, (num_envs, num_actions)."""
         return self._formulation.masks(self._graph_ids, self._steps)
 
     def _begin(self, rows: Int64, chosen: Sequence[Any] | None = None) -> None:
-        """Begin an episode in some copies, in the chosen models or in drawn ones."""
+        """Begin an episode in some copies, with chosen or randomly drawn models."""
         graph_ids = self._graph_ids.copy()
         for row in rows.tolist():
             choice = chosen[row] if chosen is not None else None
@@ -213,7 +217,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._time_s[rows] = self._incumbents.reference_s[graph_ids[rows]]
 
     def _evaluate(self, due: Int64) -> Outcomes:
-        """Evaluate the placements of some copies, a model at a time."""
+        """Evaluate the placements of some copies, one model at a time, and return the outcomes."""
         outcomes, graph_ids = Outcomes.none(self.num_envs), self._graph_ids[due]
         for graph_id in np.unique(graph_ids).tolist():
             rows, evaluator = due[graph_ids == graph_id], self.evaluators[graph_id]
@@ -223,7 +227,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         return outcomes
 
     def _reward(self, due: Int64, outcomes: Outcomes) -> Float64:
-        """(num_envs,) rewards of the copies whose placement was due, 0 for the others."""
+        """Return the rewards, (num_envs,): 0 for copies whose placement was not due."""
         rewards, graph_ids = np.zeros(self.num_envs), self._graph_ids[due]
         penalty_s, reference_s = self._incumbents.penalty_s[graph_ids], self._incumbents.reference_s
         time_s = np.where(outcomes.valid[due], outcomes.time_s[due], penalty_s)
@@ -255,10 +259,10 @@ _ADVICE = "use gym.vector.SyncVectorEnv, or gym.make_vec(..., vectorization_mode
 def check_native(
     num_envs: int, formulation: str, evaluator: Any, options: Mapping[str, Any]
 ) -> None:
-    """Check that the arguments are of copies that can be stepped natively.
+    """Check that the native vector env supports the arguments.
 
     Raises:
-        DevicePlacementError: when they are not.
+        DevicePlacementError: when it does not.
     """
     if num_envs < 1:
         raise DevicePlacementError(f"Got num_envs={num_envs}; there must be 1 copy or more.")
@@ -269,11 +273,13 @@ def check_native(
     }
     for what, given in refused.items():
         if given:
-            raise DevicePlacementError(f"The native vector env does not take {what}; {_ADVICE}")
+            raise DevicePlacementError(
+                f"Got {what}, which the native vector env does not support; {_ADVICE}"
+            )
 
 
 def parse_autoreset(mode: AutoresetMode | str) -> AutoresetMode:
-    """The mode of a name.
+    """Return the autoreset mode with a name.
 
     >>> parse_autoreset("SameStep")
     <AutoresetMode.SAME_STEP: 'SameStep'>
@@ -283,31 +289,31 @@ def parse_autoreset(mode: AutoresetMode | str) -> AutoresetMode:
 
 
 def check_mask(mask: Any, num_envs: int) -> Bool:
-    """The copies to reset, (num_envs,), as an array of its own.
+    """Check the mask of the copies to reset, (num_envs,), and return a copy of it.
 
     Raises:
-        DevicePlacementError: when it is none of bools, one a copy, one of them True.
+        DevicePlacementError: when it is not one bool per copy, with at least one True.
     """
     result = np.array(mask)
     if result.shape != (num_envs,) or result.dtype != np.bool_ or not result.any():
         raise DevicePlacementError(
-            f"Got a reset_mask of shape {result.shape} and type {result.dtype}; it takes a bool "
+            f"Got a reset_mask of shape {result.shape} and type {result.dtype}; give one bool "
             f"for each of the {num_envs} copies, at least one of them True."
         )
     return result
 
 
 def one_each(name: str, values: Any, num_envs: int) -> list[Any]:
-    """A value for each copy: the given one for all, or the given ones.
+    """Return one value per copy; a single value is repeated.
 
     Raises:
-        DevicePlacementError: when there are more or less of them than copies.
+        DevicePlacementError: when their number is not that of the copies.
     """
     if values is None or isinstance(values, int | np.integer):
         return [values] * num_envs
     if len(values) != num_envs:
         raise DevicePlacementError(
-            f"Got {len(values)} values of {name} for {num_envs} copies; give one each."
+            f"Got {len(values)} values of {name} for {num_envs} copies; give one per copy."
         )
     return list(values)
 
@@ -315,20 +321,20 @@ def one_each(name: str, values: Any, num_envs: int) -> list[Any]:
 def check_actions(
     actions: Any, shape: tuple[int, ...] | None, num_devices: int, acting: Bool
 ) -> Int64:
-    """The actions of many copies as an array.
+    """Check the actions of many copies, and return them as an array.
 
     Args:
         actions: device numbers.
-        shape: what they must have, (num_envs, ...).
-        num_devices: how many devices there are.
+        shape: the required shape, (num_envs, ...).
+        num_devices: number of devices.
         acting: (num_envs,) the copies whose action counts.
 
     Raises:
-        PlacementError: when the shape is another one, or a number names no device.
+        PlacementError: when the shape is wrong, or a number is not that of a device.
     """
     chosen = np.asarray(actions, dtype=np.int64)
     if chosen.shape != shape:
-        raise PlacementError(f"Got actions of shape {chosen.shape}; these take {shape}.")
+        raise PlacementError(f"Got actions of shape {chosen.shape}; give them in shape {shape}.")
     wrong = (chosen < 0) | (chosen >= num_devices)
     if wrong.any() and wrong[acting].any():
         raise PlacementError(

@@ -21,7 +21,7 @@ Infos = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The evaluations of some placements; where there is none, no time and no error."""
+    """Evaluations of some placements; those that were not evaluated have no time and no error."""
 
     time_s: Float64  # (num_envs,) NaN: invalid, or not evaluated
     num_subgraphs: Int64  # (num_envs,)
@@ -29,7 +29,7 @@ class Outcomes:
 
     @classmethod
     def none(cls, number: int) -> Outcomes:
-        """Nothing was evaluated."""
+        """Return outcomes of placements that were not evaluated."""
         error = np.full(number, "", dtype=np.object_)
         return cls(np.full(number, NAN), np.zeros(number, dtype=np.int64), error)
 
@@ -45,7 +45,7 @@ class Outcomes:
         self.error[rows] = others.error
 
     def without(self, rows: Bool) -> Outcomes:
-        """The same but for some rows, (num_envs,), where nothing was evaluated."""
+        """Return a copy in which some rows, (num_envs,), were not evaluated."""
         return Outcomes(
             np.where(rows, NAN, self.time_s),
             np.where(rows, 0, self.num_subgraphs),
@@ -54,7 +54,7 @@ class Outcomes:
 
 
 def evaluate_placements(evaluator: SimulatedEvaluator, placements: NDArray[np.integer]) -> Outcomes:
-    """Evaluate many placements of one model at once, each as `SimulatedEvaluator.evaluate` would.
+    """Return the outcomes of many placements of one model, as `SimulatedEvaluator.evaluate` would.
 
     Args:
         evaluator: of the model.
@@ -80,7 +80,7 @@ def describe(
     best: Int64,
     given: Bool,
 ) -> Infos:
-    """The infos of all copies: one array a key, with a mask under ``_`` and the key.
+    """Return the infos of all copies: one array per key, and its mask under ``_`` plus the key.
 
     Args:
         outcomes: of this step.
@@ -88,7 +88,7 @@ def describe(
         placements: (num_envs, max_groups) the current ones.
         best_s: (num_envs,) the best time so far.
         best: (num_envs, max_groups) the placement that took it.
-        given: (num_envs,) the copies that the infos are of.
+        given: (num_envs,) the copies that have infos.
     """
     number = len(given)
     nothing, no, zero = (np.broadcast_to(value, number) for value in (NAN, False, 0.0))
@@ -113,7 +113,7 @@ def describe(
 
 
 def final_infos(observations: Observation, infos: Infos, ended: Bool) -> Infos:
-    """What Gymnasium's ``SameStep`` adds to the infos of a step that ends episodes.
+    """Return what Gymnasium's ``SameStep`` adds to the infos of a step that ends episodes.
 
     Args:
         observations: of all copies before their reset.
@@ -127,12 +127,12 @@ def final_infos(observations: Observation, infos: Infos, ended: Bool) -> Infos:
 
 
 class Incumbents:
-    """Baselines and best placements; of a model only once it was opened.
+    """Baselines and best placements of many copies, for the models opened so far.
 
     Args:
-        evaluators: one a model; deterministic, as every copy gets the same singles.
+        evaluators: one per model; deterministic, because all copies share the singles.
         layout: the sizes that the models are padded to.
-        num_envs: how many copies there are.
+        num_envs: number of copies.
     """
 
     def __init__(self, evaluators: Sequence[Evaluator], layout: Layout, num_envs: int) -> None:
@@ -146,7 +146,7 @@ class Incumbents:
         self._best = np.full((graphs, num_envs, layout.max_groups), UNPLACED, dtype=np.int64)
 
     def open(self, graph_id: int) -> None:
-        """Evaluate the singles of a model, the first best for every copy; once.
+        """Evaluate a model's singles, once; the best becomes the best placement of every copy.
 
         Raises:
             DeviceError: when no single is valid.
@@ -171,7 +171,7 @@ class Incumbents:
         time_s: Float64,
         placements: Int64,
     ) -> None:
-        """Keep what is better than all before.
+        """Keep the placements that are faster than all before.
 
         Args:
             graph_ids: (number,) the models.
@@ -185,6 +185,6 @@ class Incumbents:
         self._best[graph_ids, rows] = placements[better]
 
     def best(self, graph_ids: Int64) -> tuple[Float64, Int64]:
-        """(num_envs,) each copy's best time in its model; (num_envs, max_groups) the placement."""
+        """Return each copy's best time, (num_envs,), and placement, (num_envs, max_groups)."""
         rows = np.arange(len(graph_ids))
         return self._best_s[graph_ids, rows], self._best[graph_ids, rows]

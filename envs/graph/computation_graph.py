@@ -14,6 +14,7 @@ from device_placement.envs.devices import Device, make_core, parse_devices, supp
 from device_placement.envs.errors import DeviceError, ModelError
 from device_placement.envs.graph.flops import op_flops
 from device_placement.envs.models.loading import model_hash
+from device_placement.envs.models.normalisation import bodies_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -36,7 +37,7 @@ class ComputationGraph:
     flops: Float64  # (num_ops,) floating-point operations of one inference
     bytes_in: Float64  # (num_ops,) of the inputs that are not constant
     bytes_out: Float64  # (num_ops,) of all outputs
-    weight_bytes: Float64  # (num_ops,) of a Constant; 0 elsewhere
+    weight_bytes: Float64  # (num_ops,) of a Constant, or of those in the bodies of a loop
     edge_index: Int32  # (2, num_edges) producer, consumer
     edge_port: Int32  # (num_edges,) output port of the producer
     edge_bytes: Float64  # (num_edges,) size of the tensor
@@ -166,7 +167,10 @@ def _bytes_out(op: Any) -> float:
 
 
 def _weight_bytes(op: Any) -> float:
-    return float(_tensor_bytes(op.output(0))) if op.get_type_name() == "Constant" else 0.0
+    """Return the bytes of a Constant, or of the Constants in an op's bodies."""
+    if op.get_type_name() == "Constant":
+        return float(_tensor_bytes(op.output(0)))
+    return sum(_weight_bytes(inner) for body in bodies_of(op) for inner in body.get_ops())
 
 
 def _read_support(

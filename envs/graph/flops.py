@@ -10,6 +10,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from device_placement.envs.models.normalisation import bodies_of
+
 # Operations per element of the output. What is not named anywhere here counts as 1.
 PER_OUTPUT_ELEMENT: dict[str, float] = {
     "Elu": 4.0,
@@ -143,8 +147,82 @@ def _recurrent_weights(op: Any) -> tuple[int, int]:
     return (4, 5) if op.get_type_name() == "LSTMSequence" else (3, 4)
 
 
+def _cell(op: Any) -> float:
+    # W (gates * hidden, input), R (gates * hidden, hidden); an LSTM also has a cell state before
+    first = 3 if op.get_type_name() == "LSTMCell" else 2
+    weights = sum(_size(op.get_input_shape(port)) for port in (first, first + 1))
+    return 2.0 * float(op.get_input_shape(0)[0]) * weights
+
+
+def _einsum(op: Any) -> float:
+    # every combination of the labels is one product, whichever order they are summed in
+    sizes: dict[str, int] = {}
+    terms = op.get_attributes()["equation"].replace(" ", "").split("->")[0].split(",")
+    for port, term in enumerate(terms):
+        labels, shape = list(term.replace("...", ".")), list(op.get_input_shape(port))
+        if "." in labels:
+            at, more = labels.index("."), len(shape) - len(labels) + 1
+            # the dimensions of an ellipsis are aligned at their ends
+            labels[at : at + 1] = [f".{place}" for place in range(more, 0, -1)]
+        for label, size in zip(labels, shape, strict=True):
+            sizes[label] = max(size, sizes.get(label, 1))
+    return float(len(terms)) * _size(sizes.values())
+
+
+def _deformable(op: Any) -> float:
+    # data, offsets, weights (out, in / groups, *kernel); a sample is interpolated from 4 numbers
+    kernel = _size(list(op.get_input_shape(2))[1:])
+    return (2.0 + 7.0 / float(op.get_output_shape(0)[1])) * _size(op.get_output_shape(0)) * kernel
+
+
+def _fourier(op: Any) -> float:
+    # 5 n log2(n) for n complex numbers, as in Cooley and Tukey 1965, and half for real ones
+    kind = op.get_type_name()
+    real = kind in ("RDFT", "IRDFT")
+    shape = list(op.get_output_shape(0) if kind == "IRDFT" else op.get_input_shape(0))
+    signal = shape if real else shape[:-1]  # the last axis holds real and imaginary part
+    axes = op.input_value(1).get_node()
+    if axes.get_type_name() != "Constant":
+        return 5.0 * _size(signal)
+    length = _size([signal[axis] for axis in np.asarray(axes.data).ravel().tolist()])
+    return (2.5 if real else 5.0) * _size(signal) * math.log2(max(length, 2.0))
+
+
+def _top(op: Any) -> float:
+    largest = list(op.get_output_shape(0))[op.get_attributes()["axis"]]
+    return _size(op.get_input_shape(0)) * math.log2(largest + 1.0)
+
+
+def _branch(op: Any) -> float:
+    return max(model_flops(body) for body in bodies_of(op))
+
+
+def _loop(op: Any) -> float:
+    # where the number of trips depends on the data, one trip is counted
+    trips = max(1, op.get_num_iterations())
+    return float(trips) * sum(model_flops(body) for body in bodies_of(op))
+
+
+def model_flops(model: Any) -> float:
+    """Add up the operations of all ops of a model, as of the body of a loop."""
+    return sum(op_flops(op) for op in model.get_ops())
+
+
 _FORMULAS: dict[str, Callable[[Any], float]] = {
     "AvgPool": _pool,
+    "DFT": _fourier,
+    "DeformableConvolution": _deformable,
+    "Einsum": _einsum,
+    "GRUCell": _cell,
+    "IDFT": _fourier,
+    "IRDFT": _fourier,
+    "If": _branch,
+    "LSTMCell": _cell,
+    "Loop": _loop,
+    "RDFT": _fourier,
+    "RNNCell": _cell,
+    "TensorIterator": _loop,
+    "TopK": _top,
     "Convolution": _convolution,
     "ConvolutionBackpropData": _backprop,
     "GRUSequence": _recurrent,

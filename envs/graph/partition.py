@@ -129,9 +129,19 @@ def join(graph: ComputationGraph, edge_index: Int64, links: Sequence[OpPair]) ->
     Returns:
         (num_ops,) labels of the groups.
     """
-    wanted = np.array(_compatible(links, support_masks(graph)), np.int64).reshape(-1, 2).T
+    accepted, op_group = _compatible(links, support_masks(graph))
+    if _is_acyclic(op_group[edge_index]):
+        return op_group
+    wanted = np.array(accepted, np.int64).reshape(-1, 2).T
     kept = _settle(graph.num_ops, edge_index, wanted[:, :0], wanted, MAX_HALVINGS)
     return components(graph.num_ops, kept, "weak")
+
+
+def _is_acyclic(edge_index: Int64) -> bool:
+    """Whether edges, (2, num_edges), make no cycle, apart from those within a node."""
+    cross = edge_index[:, edge_index[0] != edge_index[1]]
+    num_nodes = int(cross.max(initial=-1)) + 1
+    return len(topological_order(cross, [0] * num_nodes)) == num_nodes
 
 
 def _settle(num_ops: int, edge_index: Int64, kept: Int64, links: Int64, halvings: int) -> Int64:
@@ -153,8 +163,12 @@ def _settle(num_ops: int, edge_index: Int64, kept: Int64, links: Int64, halvings
     return _settle(num_ops, edge_index, kept, links[:, second], halvings - 1)
 
 
-def _compatible(links: Sequence[OpPair], masks: Sequence[int]) -> list[OpPair]:
-    """The links, taken in turn, that leave each group a device in common."""
+def _compatible(links: Sequence[OpPair], masks: Sequence[int]) -> tuple[list[OpPair], Int64]:
+    """Return the links, taken in turn, that leave each group a device in common, and the groups.
+
+    Returns:
+        The links, and (num_ops,) labels of the groups that they make.
+    """
     parent = list(range(len(masks)))
     common = list(masks)
 
@@ -170,7 +184,7 @@ def _compatible(links: Sequence[OpPair], masks: Sequence[int]) -> list[OpPair]:
             accepted.append(link)
             common[one] &= common[other]
             parent[other] = one
-    return accepted
+    return accepted, np.array([root(node) for node in range(len(masks))], np.int64)
 
 
 def contract(graph: ComputationGraph, op_group: Int64, max_groups: int) -> Int64:

@@ -90,6 +90,17 @@ def test_two_readings_are_equal() -> None:
         (lambda: op.reduce_mean(_tensor(2, 8), op.constant([1])), 16),
         (lambda: op.transpose(_tensor(2, 8), op.constant([1, 0])), 0),
         (lambda: op.add(_tensor(2, 8), _tensor(2, 8)), 16),
+        (lambda: op.einsum([_tensor(2, 3), _tensor(3, 5)], "ij,jk->ik"), 2 * 2 * 3 * 5),
+        (
+            lambda: op.einsum([_tensor(4, 2, 3), _tensor(3, 5)], "...ij,jk->...ik"),
+            2 * 4 * 2 * 3 * 5,
+        ),
+        (lambda: op.lstm_cell(*_states(2), _tensor(16, 3), _tensor(16, 4), _tensor(16), 4), 448),
+        (lambda: op.gru_cell(*_states(1), _tensor(12, 3), _tensor(12, 4), _tensor(12), 4), 336),
+        (lambda: op.dft(_tensor(3, 8, 2), op.constant(np.array([-1]))), 5 * 24 * 3),
+        (lambda: op.rdft(_tensor(3, 8), op.constant(np.array([1]))), 5 * 24 * 3 / 2),
+        (lambda: op.topk(_tensor(2, 8), op.constant(np.int64(3)), 1, "max", "value"), 16 * 2),
+        (lambda: _repeated(5), 5 * 2 * 3 * 3),
     ],
 )
 def test_flops_of_single_ops(node: object, flops: float) -> None:
@@ -98,3 +109,28 @@ def test_flops_of_single_ops(node: object, flops: float) -> None:
 
 def _tensor(*shape: int) -> ov.Node:
     return op.parameter(list(shape), np.float32)
+
+
+def _states(number: int) -> list[ov.Node]:
+    """A batch of two inputs of three numbers, and states of four."""
+    return [_tensor(2, 3), *(_tensor(2, 4) for _ in range(number))]
+
+
+def _repeated(steps: int) -> ov.Node:
+    """A matrix product for each of some rows."""
+    row = _tensor(1, 3)
+    weights = op.constant(np.ones((3, 3), np.float32))
+    body = ov.Model([op.result(op.matmul(row, weights, False, False))], [row], "body")
+    loop = op.tensor_iterator()
+    loop.set_body(body)
+    loop.set_sliced_input(row, _tensor(steps, 3).output(0), 0, 1, 1, -1, 0)
+    out = loop.get_concatenated_slices(body.get_results()[0].output(0), 0, 1, 1, -1, 0)
+    return out.get_node()
+
+
+def test_weights_in_a_body_count() -> None:
+    loop = _repeated(5)
+    rows = loop.input_value(0).get_node()
+    graph = read_graph(load_model(ov.Model([op.result(loop.output(0))], [rows], "loop")), "CPU")
+    assert graph.weight_bytes.sum() == 4 * 9
+    assert graph.flops.sum() == 5 * 2 * 9
