@@ -1,4 +1,5 @@
 # make demo: install into .venv and run the main job. make test: lint, types, all tests.
+# make docs: run the notebooks where they have changed, and build the site into docs/_build/html.
 # A user needs nothing but Python 3.11 to 3.13; PYTHON=python3.12 chooses one.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,11 +7,11 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c c
 EDITABLE := --config-settings editable_mode=strict --editable
 SOURCES := setup.cfg pyproject.toml constraints.txt $(shell find envs agents benchmarks -name '*.py')
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types docs clean
 
 demo: .venv/installed
 	$(BIN)/device-placement devices
-	$(BIN)/device-placement train --preset ppo --model resnet50 --budget 60
+	$(BIN)/device-placement train resnet50 --preset ppo --budget 60
 
 test: .venv/tested lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -21,6 +22,14 @@ lint: .venv/tested
 
 types: .venv/tested
 	$(BIN)/mypy
+
+docs: .venv/tested build/notebooks/done
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+# The test of the notebooks leaves the executed copies there.
+build/notebooks/done: $(wildcard notebooks/*.ipynb) | .venv/tested
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/project/test_notebooks.py
+	touch $@
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -38,4 +47,4 @@ types: .venv/tested
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build docs/_build docs/*/generated *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

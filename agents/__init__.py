@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from device_placement.agents.commands.train import TrainConfig, train
+    from device_placement.agents.commands.config import TrainConfig
+    from device_placement.agents.commands.train import train
     from device_placement.agents.placers import make_placer
     from device_placement.agents.policies.extractors import GraphFeaturesExtractor
     from device_placement.agents.policies.policies import (
@@ -51,7 +52,7 @@ _HOMES = {
     "RnnPolicy": "policies.rnn",
     "SB3VecEnv": "training.sb3_vec_env",
     "SearchCallback": "training.callbacks",
-    "TrainConfig": "commands.train",
+    "TrainConfig": "commands.config",
     "going_on": "runs.config",
     "greedy_assignment": "training.algorithms",
     "load_algorithm": "training.algorithms",

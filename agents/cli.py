@@ -1,4 +1,4 @@
-"""Entry point of `device-placement`: a table of subcommands, each imported when it is called."""
+"""Entry point of `device-placement`: a table of commands, each imported when it is called."""
 
 from __future__ import annotations
 
@@ -12,103 +12,88 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command lives and what it is for."""
+    """A command: its options, its function and a line of help."""
 
-    module: str
-    config: str  # the dataclass that the command line becomes
-    function: str  # takes it, returns the exit status
+    config: str  # MODULE:NAME of the dataclass of its options, light to import
+    function: str  # MODULE:NAME; takes an instance and returns the exit status
     summary: str
 
 
 COMMANDS = {
     "devices": Command(
-        "device_placement.agents.commands.inspect",
-        "DevicesConfig",
-        "show_devices",
+        "agents.commands.config:DevicesConfig",
+        "agents.commands.inspect:show_devices",
         "list the devices of this machine",
     ),
     "inspect": Command(
-        "device_placement.agents.commands.inspect",
-        "InspectConfig",
-        "inspect_model",
+        "agents.commands.config:InspectConfig",
+        "agents.commands.inspect:inspect_model",
         "show a model's ops, groups and sizes",
     ),
     "doctor": Command(
-        "device_placement.agents.commands.doctor",
-        "DoctorConfig",
-        "run_doctor",
-        "tell whether this machine can be trusted to measure",
+        "agents.commands.config:DoctorConfig",
+        "agents.commands.doctor:run_doctor",
+        "check whether this machine measures reliably",
     ),
     "profile": Command(
-        "device_placement.agents.commands.profile",
-        "ProfileConfig",
-        "profile_model",
-        "measure what a model's ops and transfers cost here",
+        "agents.commands.config:ProfileConfig",
+        "agents.commands.profile:profile_model",
+        "measure the costs of a model's ops and transfers",
     ),
     "validate": Command(
-        "device_placement.agents.commands.validate",
-        "ValidateConfig",
-        "validate_file",
-        "measure a saved placement again and check its outputs",
+        "agents.commands.config:ValidateConfig",
+        "agents.commands.validate:validate_file",
+        "check the time and the outputs of a saved placement",
     ),
     "train": Command(
-        "device_placement.agents.commands.train",
-        "TrainConfig",
-        "train",
+        "agents.commands.config:TrainConfig",
+        "agents.commands.train:train",
         "train an agent and keep the best placement it finds",
     ),
     "place": Command(
-        "device_placement.agents.commands.place",
-        "PlaceConfig",
-        "place",
-        "place a model with a trained policy, at once or fine-tuned",
+        "agents.commands.config:PlaceConfig",
+        "agents.commands.place:place",
+        "place a model with a trained policy, as it is or fine-tuned",
     ),
     "search": Command(
-        "device_placement.agents.commands.search",
-        "SearchCommand",
-        "search",
+        "agents.commands.config:SearchCommand",
+        "agents.commands.search:search",
         "search with a classical or exact placer and keep the best placement",
     ),
     "random": Command(
-        "device_placement.agents.commands.search",
-        "RandomConfig",
-        "search_randomly",
+        "agents.commands.config:RandomConfig",
+        "agents.commands.search:search_randomly",
         "evaluate random placements and keep the best",
     ),
     "benchmark": Command(
-        "device_placement.benchmarks.runner",
-        "BenchmarkConfig",
-        "benchmark",
+        "benchmarks.config:BenchmarkConfig",
+        "benchmarks.runner:benchmark",
         "compare placers, presets and your own algorithm on suites of problems",
     ),
     "replay": Command(
-        "device_placement.benchmarks.suite.replay",
-        "ReplayConfig",
-        "replay",
-        "measure the winning placements of a benchmark again",
+        "benchmarks.config:ReplayConfig",
+        "benchmarks.suite.replay:replay",
+        "measure the best placements of a benchmark again",
     ),
     "report": Command(
-        "device_placement.benchmarks.report.html",
-        "ReportConfig",
-        "report",
+        "benchmarks.config:ReportConfig",
+        "benchmarks.report.html:report",
         "write a benchmark as one HTML file with figures",
     ),
     "paper-tables": Command(
-        "device_placement.benchmarks.report.paper_tables",
-        "PaperTablesConfig",
-        "paper_tables",
-        "show the tables of HSDAG's paper beside ours",
+        "benchmarks.config:PaperTablesConfig",
+        "benchmarks.report.paper_tables:paper_tables",
+        "compare a benchmark with the tables of the HSDAG paper",
     ),
     "scores": Command(
-        "device_placement.benchmarks.report.tables",
-        "ScoresConfig",
-        "show_scores",
-        "show the tables of benchmarks that were run",
+        "benchmarks.config:ScoresConfig",
+        "benchmarks.report.tables:show_scores",
+        "show the score tables of benchmarks",
     ),
 }
 
 
-READER_GONE = 141  # what a shell calls the end by SIGPIPE
+READER_GONE = 141  # the status that shells report for SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,11 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def exit_status(program: str, command: Callable[[], int]) -> int:
-    """Run a command of a program, and print its errors as one line each.
+    """Run a command of a program and print an error as one line.
 
     Returns:
-        The exit status: that of the command, 2 for a wrong input, 130 after Ctrl-C, 141 when who
-        reads the output has gone, as ``head`` does.
+        The exit status: the command's own, 2 for a wrong input, 130 after Ctrl-C, 141 when the
+        reader of the output, such as ``head``, has closed it.
     """
     try:
         try:
@@ -137,10 +122,10 @@ def exit_status(program: str, command: Callable[[], int]) -> int:
             print(f"{program}: interrupted.", file=sys.stderr)
             return 130
         finally:
-            if sys.stdout:  # there is none where it was closed
+            if sys.stdout:  # None where it was closed
                 sys.stdout.flush()
-    except BrokenPipeError:  # those of the workers are seen to where they are
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
+    except BrokenPipeError:  # of this process; workers handle their own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest of the output
         return READER_GONE
 
 
@@ -155,46 +140,43 @@ def _main(arguments: Sequence[str] | None) -> int:
     from device_placement.agents.training.malloc import keep_freed_memory
     from device_placement.envs.errors import choose
 
-    if arguments is None:  # the process is this command's alone
+    if arguments is None:  # the process runs nothing else
         keep_freed_memory()
     return _run(choose("command", words[0], COMMANDS), words[0], words[1:])
 
 
 def _run(command: Command, name: str, words: Sequence[str]) -> int:
-    import tyro
+    from device_placement.agents.options import parse
 
-    module = importlib.import_module(command.module)
-    kind = getattr(module, command.config)
-
-    def parse(**default: Any) -> Any:
-        return tyro.cli(
-            kind,
-            args=list(words),
-            prog=f"device-placement {name}",
-            description=command.summary.capitalize() + ".",
-            **default,
-        )
-
-    config = parse()
-    if getattr(config, "resume", None) and name != "benchmark":
+    config_class = _load(command.config)
+    program, description = f"device-placement {name}", f"{command.summary.capitalize()}."
+    config = parse(config_class, words, program, description)
+    if getattr(config, "resume", False):
         from device_placement.agents.runs.config import resume_config
 
-        config = parse(default=resume_config(kind, config.out))  # what is not given stays as it was
-    return int(getattr(module, command.function)(config))
+        saved = resume_config(config_class, config.out)  # options that are not given stay
+        config = parse(config_class, words, program, description, default=saved)
+    return int(_load(command.function)(config))
+
+
+def _load(place: str) -> Any:
+    """Import ``MODULE:NAME``."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"device_placement.{module}"), name)
 
 
 def _help() -> str:
     rows = [f"  {name:<13}{command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: device-placement COMMAND [OPTION ...]",
+            "usage: device-placement COMMAND [OPTIONS]",
             "",
             "Which device should run which part of a neural network, so that it finishes soonest?",
             "",
             "commands:",
             *rows,
             "",
-            "device-placement COMMAND --help tells the options of one; --version the version.",
+            "device-placement COMMAND --help lists options; --version prints the version.",
         ]
     )
 

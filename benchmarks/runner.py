@@ -7,12 +7,12 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from device_placement.agents.placers import PLACERS
+from device_placement.benchmarks.config import ALL, BenchmarkConfig
 from device_placement.benchmarks.report.scores import check_rliable
 from device_placement.benchmarks.report.tables import report
 from device_placement.benchmarks.suite.algorithms import (
@@ -35,37 +35,8 @@ from device_placement.benchmarks.suite.results import (
 from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem
 from device_placement.benchmarks.suite.task import Task, run_task, trace_path
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.measuring.config import MeasureConfig, make_measure_config
+from device_placement.envs.measuring.config import make_measure_config
 from device_placement.envs.rendering.text import count
-
-ALL = "all"
-
-
-@dataclass(frozen=True)
-class BenchmarkConfig(MeasureConfig):
-    """What is compared, and how it is measured where it is."""
-
-    suite: str = "quick"
-    """Suites, comma-separated: paper, hard, local, local_accuracy, workloads, scale, quick."""
-    placers: str = ALL
-    """Placers, presets and MODULE:FUNCTION of your own, comma-separated; all: every one of ours
-    that applies."""
-    seeds: int = 5
-    """Runs of each on each problem, with the seeds 0, 1, ...; one where nothing is random."""
-    jobs: int = 1
-    """Runs at the same time, each on one core (cp_sat on all); those that measure take turns."""
-    budget: int | None = None
-    """Distinct placements of each run, singles included; the suite's by default."""
-    devices: str = ""
-    """For the suite local, the devices to place on; by default whatever this machine has."""
-    data: str = ""
-    """For the suite workloads, the folder with its files."""
-    run_limit_s: float | None = None
-    """Seconds after which one run is ended and has failed; by default none is."""
-    retry_failed: bool = False
-    """Repeat the runs in --out that failed."""
-    out: str = ""
-    """Folder to write to; one that was begun is gone on with. By default a new one under runs/."""
 
 
 def benchmark(config: BenchmarkConfig) -> int:

@@ -115,7 +115,7 @@ def without_times(costs: Costs) -> Costs:
 
 
 def _tensors(coarse: CoarseGraph) -> tuple[Int32, Float64, Int32, Int32]:
-    """Return producer and size of each tensor that leaves its group, and its readers, row by row."""
+    """Return producer and size of each tensor that leaves its group; its readers, row by row."""
     graph = coarse.graph
     producer, consumer = coarse.op_group[graph.edge_index]
     leaves = (producer != consumer) & ~graph.is_constant[graph.edge_index[0]]

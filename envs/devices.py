@@ -60,7 +60,7 @@ class Device:
 
 
 def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Device, ...]:
-    """Return the devices of a list; a string is split at commas, ``auto`` finds this machine's.
+    """Return the devices of a list; a string is split at commas, ``auto`` is this machine's.
 
     Raises:
         DeviceError: when the list is empty, or a name occurs twice or can't be read.
@@ -90,7 +90,7 @@ def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Devic
 
 
 def discover_devices() -> tuple[Device, ...]:
-    """Return all devices of this machine, the CPU first; a single one gets a further CPU instance."""
+    """Return all devices of this machine, the CPU first; a single one gets a further CPU."""
     core = ov.Core()
     names = sorted(core.available_devices, key=lambda name: (not name.startswith("CPU"), name))
     found = tuple(Device(name, memory_bytes=_memory_bytes(core, name)) for name in names)

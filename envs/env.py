@@ -1,4 +1,4 @@
-"""Gymnasium environment: an agent proposes a placement, and its time gives the reward.
+"""Gymnasium environment: an agent proposes a placement, and its time determines the reward.
 
 The class docstring, which `help(DevicePlacementEnv)` shows, specifies the environment; episodes,
 formulations and observations are in their own files.
@@ -195,14 +195,14 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             evaluation = self._incumbent.evaluate(self._episode.graph_id, start)
             if not evaluation.valid:
                 raise PlacementError(
-                    f"The start placement is invalid: {evaluation.error} Give a valid one as start."
+                    f"Got an invalid start placement: {evaluation.error} Give a valid one as start."
                 )
             self._episode.assignment, self._episode.evaluation = start, evaluation
             self._episode.time_s = evaluation.time_s
         return self._observe(), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Apply an action, evaluate the placement if it is due, and return Gymnasium's five values."""
+        """Apply an action, evaluate the placement if it is due, and return the usual values."""
         episode, num_groups = self._episode, self.coarse.num_groups
         episode.step += 1
         proposal = self._formulation.act(episode.assignment, action, episode.step)
@@ -222,7 +222,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         return self._observe(), reward, terminated, truncated, self._info()
 
     def action_masks(self) -> Bool:
-        """Return the flat mask of the actions allowed next, as sb3-contrib's MaskablePPO expects it."""
+        """Return the flat mask of the actions allowed next, as sb3-contrib's MaskablePPO needs."""
         return self._formulation.masks(self.coarse.supported, self._episode.step)
 
     def snapshot(self) -> dict[str, Any]:

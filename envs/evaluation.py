@@ -97,7 +97,7 @@ def _to_json(value: Any) -> Any:
 
 
 class Evaluator(Protocol):
-    """Protocol of an evaluator, which evaluates placements of one model's groups on some devices.
+    """Protocol of an evaluator of placements of one model's groups on some devices.
 
     To write your own, inherit from `BaseEvaluator` and define `coarse`, `devices` and `evaluate`.
     """
@@ -135,7 +135,7 @@ class Evaluator(Protocol):
         """The evaluator without its wrappers."""
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        """Evaluate a placement, (num_groups,) device numbers; a wrong one is invalid, not an error."""
+        """Evaluate a placement, (num_groups,) device numbers; a wrong one is invalid, no error."""
 
     def close(self) -> None:
         """Release resources such as a measuring process; the evaluator can still be used."""

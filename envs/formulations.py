@@ -64,7 +64,7 @@ class _WholePlacements(Formulation):
 
 @dataclass(frozen=True)
 class Assign(_WholePlacements):
-    """Formulation in which an action is a whole placement; an episode has `horizon` of them."""
+    """Formulation in which an action is a whole placement, for `horizon` proposals."""
 
     starts_placed = False
     undoes_invalid = False
@@ -115,7 +115,7 @@ class Construct(Formulation):
 
 @dataclass(frozen=True)
 class Refine(_WholePlacements):
-    """Formulation in which an action moves one group to a device; an episode has `horizon` moves."""
+    """Formulation in which an action moves one group to a device, for `horizon` moves."""
 
     starts_placed = True
     undoes_invalid = True
@@ -168,7 +168,7 @@ class VectorFormulation(Protocol):
         """Return the assignments that the actions lead to, as a new array with padding unplaced."""
 
     def cursors(self, graph_ids: Int64, steps: Int64) -> Int64 | None:
-        """Return the group that each next action places, -1 after the last; None: it is not fixed."""
+        """Return the group that each next action places, -1 after the last; None: it is not set."""
 
     def masks(self, graph_ids: Int64, steps: Int64) -> Bool:
         """Return the mask of the actions allowed next, (num_envs, num_actions)."""
@@ -177,7 +177,7 @@ class VectorFormulation(Protocol):
         """Return whether the placements are evaluated after this step."""
 
     def ends(self, graph_ids: Int64, steps: Int64) -> tuple[Bool, Bool]:
-        """Return whether the episodes terminate, and whether they are truncated, after this step."""
+        """Return whether the episodes terminate, and whether they are truncated, after the step."""
 
 
 @dataclass(frozen=True)

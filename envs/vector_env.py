@@ -165,7 +165,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         return self._observe(), self._describe(Outcomes.none(self.num_envs), mask)
 
     def step(self, actions: Any) -> Step:
-        """Apply the actions, evaluate all due placements at once, and return Gymnasium's five values.
+        """Apply the actions, evaluate all due placements at once, and return the usual five values.
 
         Raises:
             PlacementError: when an action is not a device number; then nothing changes. (A masked

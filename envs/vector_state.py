@@ -39,7 +39,7 @@ class Outcomes:
         return ~np.isnan(self.time_s)
 
     def put(self, rows: Int64, others: Outcomes) -> None:
-        """Replace some rows."""
+        """Replace some rows by other outcomes."""
         self.time_s[rows] = others.time_s
         self.num_subgraphs[rows] = others.num_subgraphs
         self.error[rows] = others.error

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 from filelock import FileLock, Timeout
 
+from device_placement.agents.commands.config import DoctorConfig
 from device_placement.envs.arrays import Float64
 from device_placement.envs.devices import (
     UNLOADABLE,
@@ -38,25 +39,13 @@ from device_placement.envs.rendering.text import align
 CHUNK = 6  # samples in one measurement, whose medians are compared
 WATCH_S = 1.0  # how long other processes are watched
 GOVERNORS = "devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"  # under /sys
-NOT_TOLD = "not told"
+UNKNOWN = "unknown"
 BATTERY = "battery"
 
 
 @dataclass(frozen=True)
-class DoctorConfig:
-    """What to examine."""
-
-    devices: str = "auto"
-    """Devices whose noise is measured; the first two take part."""
-    model: str = "resnet50"
-    """The model that is run for it."""
-    seconds: float = 10.0
-    """How long to measure the noise."""
-
-
-@dataclass(frozen=True)
 class TimingNoise:
-    """How much measurements of a few samples each differ."""
+    """Variation between measurements of a few samples each."""
 
     pairs: Float64  # (num_samples, 2) seconds: candidate, reference
 
@@ -77,7 +66,7 @@ class TimingNoise:
 
 
 def run_doctor(config: DoctorConfig) -> int:
-    """Print what is known of devices, versions, machine and noise, and what to do about it.
+    """Print devices, versions, the state of the machine, its timing noise, and advice.
 
     Raises:
         DevicePlacementError: when a device, the model or the time is wrong.
@@ -94,7 +83,7 @@ def run_doctor(config: DoctorConfig) -> int:
     noise = measure_noise(config)
     candidate_ms, reference_ms = 1e3 * np.median(noise.pairs, axis=0)
     rows = [
-        ("samples", f"{len(noise.pairs)} pairs, {CHUNK} to a measurement"),
+        ("samples", f"{len(noise.pairs)} pairs, {CHUNK} per measurement"),
         ("median time", f"{candidate_ms:.3f} ms, reference {reference_ms:.3f} ms"),
         ("longest sample", f"{noise.outlier:.2f} times the median"),
         ("variation, plain", _percent(noise.plain)),
@@ -103,13 +92,13 @@ def run_doctor(config: DoctorConfig) -> int:
     print("\n".join(f"  {line}" for line in align(rows)))
     advice = advise(replace(facts, noise=noise.paired))
     print("\nAdvice")
-    for sentence in advice or ["Nothing speaks against measuring here."]:
+    for sentence in advice or ["This machine is fit to measure."]:
         print(f"  {sentence}")
     return 0
 
 
 def gather_facts() -> Facts:
-    """Look at the machine, and for a second at what others do on it."""
+    """Examine the machine, and watch the load of other processes for a second."""
     busy = psutil.cpu_times_percent(interval=WATCH_S)
     idle = busy.idle + getattr(busy, "iowait", 0.0) + getattr(busy, "steal", 0.0)
     names = device_names(make_core(["CPU"]))
@@ -130,7 +119,7 @@ def gather_facts() -> Facts:
 
 
 def measure_noise(config: DoctorConfig) -> TimingNoise:
-    """Run the second device's single in turns with the first one's.
+    """Time all on the second device, alternating with all on the first.
 
     Raises:
         DevicePlacementError: when a device or the model is wrong, or one can't run it.
@@ -165,36 +154,36 @@ def _variation(samples: Float64) -> float:
 
 def _percent(variation: float) -> str:
     if math.isnan(variation):
-        return f"too few samples (it takes {CHUNK * 3}); give more --seconds"
+        return f"too few samples ({CHUNK * 3} are needed); raise --seconds"
     return f"{variation:.2%}"
 
 
 def _governors() -> tuple[str, ...]:
-    """The frequency governor of each core, where the system tells."""
+    """Return the frequency governor of each core, where it is known."""
     found = []
     for path in sorted(Path("/sys").glob(GOVERNORS)):
-        with contextlib.suppress(OSError):  # a core that is off does not tell
+        with contextlib.suppress(OSError):  # a core that is off has none
             found.append(path.read_text().strip())
     return tuple(found)
 
 
 def _frequency() -> str:
-    """The processor's frequency now, and its limits where they are known."""
+    """Return the processor's current frequency, and its limits where they are known."""
     try:
         frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     except (OSError, NotImplementedError):  # some kernels hide the files that psutil reads
         frequency = None
     if frequency is None:
-        return NOT_TOLD
-    limits = f"{frequency.min:.0f} to {frequency.max:.0f} MHz" if frequency.max else NOT_TOLD
+        return UNKNOWN
+    limits = f"{frequency.min:.0f} to {frequency.max:.0f} MHz" if frequency.max else UNKNOWN
     return f"{frequency.current:.0f} MHz now; limits {limits}"
 
 
 def _power() -> str:
-    """What the machine runs on."""
+    """Return the power source: mains, battery or unknown."""
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
     if battery is None or battery.power_plugged is None:
-        return NOT_TOLD
+        return UNKNOWN
     return "mains" if battery.power_plugged else BATTERY
 
 
@@ -205,22 +194,25 @@ def _is_measuring() -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # machine_lock() tells of it
+    except OSError:  # machine_lock() reports it
         return False
 
 
 def _state(facts: Facts) -> list[tuple[str, str]]:
     store = default_path()
-    size = f"{store.stat().st_size / 1e6:.1f} MB" if store.exists() else "not begun yet"
-    physical = psutil.cpu_count(logical=False) or NOT_TOLD
+    size = f"{store.stat().st_size / 1e6:.1f} MB" if store.exists() else "does not exist yet"
+    physical = psutil.cpu_count(logical=False) or UNKNOWN
     cores = f"{facts.usable_cores} usable of {facts.logical_cores} logical, {physical} physical"
     return [
         ("cores", cores),
-        ("governor", ", ".join(sorted(set(facts.governors))) or NOT_TOLD),
+        ("governor", ", ".join(sorted(set(facts.governors))) or UNKNOWN),
         ("frequency", _frequency()),
         ("power", _power()),
-        ("load", f"{facts.load_per_core:.2f} a core; others use {facts.busy:.0%} of it now"),
-        ("stolen time", NOT_TOLD if math.isnan(facts.steal) else f"{facts.steal:.1%}"),
+        (
+            "load",
+            f"{facts.load_per_core:.2f} per core; {facts.busy:.0%} in use now",
+        ),
+        ("stolen time", UNKNOWN if math.isnan(facts.steal) else f"{facts.steal:.1%}"),
         ("free memory", f"{facts.free_memory / 1e9:.1f} GB"),
         ("free temporary disk", f"{psutil.disk_usage(tempfile.gettempdir()).free / 1e9:.1f} GB"),
         ("lock", f"{lock_path()}{', held by another process' if facts.measuring else ''}"),
@@ -244,7 +236,7 @@ MIN_MEMORY = 2e9  # bytes: a large model, compiled a few times
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found out about a machine; None or NaN where it is not told."""
+    """State of a machine; NaN where a value is unknown."""
 
     usable_cores: int  # that this process may use
     logical_cores: int
@@ -265,13 +257,13 @@ Rule = tuple[Callable[[Facts], bool], Callable[[Facts], str]]
 RULES: tuple[Rule, ...] = (
     (
         lambda facts: facts.measuring,
-        lambda facts: "Another process is measuring right now; this one takes turns with it.",
+        lambda facts: "Another process is measuring now; measurements of both will take turns.",
     ),
     (
         lambda facts: facts.load_per_core > MAX_LOAD or facts.busy > MAX_BUSY,
         lambda facts: (
-            f"Others keep the processor busy (load {facts.load_per_core:.2f} a core, "
-            f"{facts.busy:.0%} in use now); end them, or wait until they are done."
+            f"Other processes keep the processor busy (load {facts.load_per_core:.2f} per core, "
+            f"{facts.busy:.0%} in use now); stop them, or wait until they finish."
         ),
     ),
     (
@@ -285,18 +277,18 @@ RULES: tuple[Rule, ...] = (
         lambda facts: bool(set(facts.governors) - {"performance"}),
         lambda facts: (
             f"The frequency governor is {', '.join(sorted(set(facts.governors)))}, which changes "
-            "speed with load; set it by: sudo cpupower frequency-set -g performance"
+            "speed with load; run: sudo cpupower frequency-set -g performance"
         ),
     ),
     (
         lambda facts: facts.on_battery,
-        lambda facts: "The machine runs on its battery, and slower for it; plug it in.",
+        lambda facts: "The machine runs on battery power, which slows it down; plug it in.",
     ),
     (
         lambda facts: facts.usable_cores < facts.logical_cores,
         lambda facts: (
             f"This process may use {facts.usable_cores} of {facts.logical_cores} cores; times hold "
-            "for these only, and are stored as such."
+            "for these cores only and are stored separately."
         ),
     ),
     (
@@ -309,7 +301,7 @@ RULES: tuple[Rule, ...] = (
     (
         lambda facts: len(facts.devices) == 1,
         lambda facts: (
-            f"There is one device, {facts.devices[0]}; a further CPU instance makes a second one: "
+            f"There is one device, {facts.devices[0]}; add a second CPU instance: "
             "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
         ),
     ),
@@ -324,13 +316,13 @@ RULES: tuple[Rule, ...] = (
     (
         lambda facts: facts.noise > MAX_NOISE,
         lambda facts: (
-            f"Even paired measurements vary by {facts.noise:.1%}; make the machine quieter, or ask "
-            "for more samples (--max-samples 100 --max-seconds 20)."
+            f"Even paired measurements vary by {facts.noise:.1%}; make the machine quieter, or "
+            "take more samples (--max-samples 100 --max-seconds 20)."
         ),
     ),
 )
 
 
 def advise(facts: Facts) -> list[str]:
-    """What to do before measuring here, the most disturbing first; empty when all is well."""
+    """Return advice on measuring here, the most important first; empty when all is well."""
     return [text(facts) for applies, text in RULES if applies(facts)]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import tyro
 
+from device_placement.agents.commands.config import DevicesConfig, InspectConfig
 from device_placement.envs.devices import device_names, discover_devices, make_core, parse_devices
 from device_placement.envs.graph.coarsening import COARSENING_METHODS, CoarseGraph, coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
@@ -20,27 +19,6 @@ from device_placement.envs.rendering.text import align, computed_ops, count, flo
 
 MAX_TYPES = 12  # op types listed
 MAX_LARGEST = 8  # groups listed
-
-
-@dataclass(frozen=True)
-class DevicesConfig:
-    """List the devices that OpenVINO finds on this machine."""
-
-
-@dataclass(frozen=True)
-class InspectConfig:
-    """Show what a model is made of, how it coarsens and which device runs what."""
-
-    model: tyro.conf.Positional[str]
-    """A bundled model (resnet50, inception_v3, bert_base, diamond) or a file OpenVINO reads."""
-    devices: str = "auto"
-    """Devices separated by commas, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: all there are."""
-    coarsening: str = "fusion"
-    """How ops become groups: none, colocation or fusion."""
-    max_groups: int | None = None
-    """Merge groups until at most so many are left."""
-    input_shapes: str = ""
-    """Static shapes in place of dynamic ones, as in input_ids=1,128;mask=1,128."""
 
 
 def show_devices(config: DevicesConfig) -> int:
@@ -54,7 +32,7 @@ def show_devices(config: DevicesConfig) -> int:
 
 
 def inspect_model(config: InspectConfig) -> int:
-    """Print what a model is made of, its groups, and what each device supports of it.
+    """Print a model's ops, its groups, and how many ops each device supports.
 
     Raises:
         DevicePlacementError: when the model, a device, a shape or the coarsening is wrong.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass
 
-import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from device_placement.agents.runs.config import SearchConfig
+from device_placement.agents.commands.config import PlaceConfig
 from device_placement.agents.runs.run import ModelRun, Run
 from device_placement.agents.runs.summary import finish
 from device_placement.agents.training.algorithms import check_torch_device, greedy_assignment
@@ -19,29 +17,8 @@ from device_placement.agents.training.policy_file import PolicyCard, load_policy
 from device_placement.agents.training.sampling import best_of_samples, check_counts, last_horizon
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlaceConfig(SearchConfig):
-    """What to place, and by which policy."""
-
-    model: tyro.conf.Positional[str]
-    """A bundled model, or the path of a model file."""
-    policy: str
-    """The policy.zip of a training."""
-    devices: str = ""
-    """As for a training; those of the policy's by default."""
-    samples: int = 16
-    """Placements to draw from the policy besides its greedy one."""
-    finetune: int = 0
-    """Further placements to train on."""
-    torch_device: str = "cpu"
-    """Where the policy's network runs: cpu, cuda, ..."""
-    budget: tyro.conf.Suppress[int] = 0
-    patience: tyro.conf.Suppress[int | None] = None
-    resume: tyro.conf.Suppress[bool] = False
-
-
 def place(config: PlaceConfig) -> int:
-    """Place a model with a trained policy, then print the table; Ctrl-C ends it early.
+    """Place a model with a trained policy, then print the table; Ctrl-C stops it early.
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C.
@@ -66,7 +43,7 @@ def place(config: PlaceConfig) -> int:
                 found[f"best of {config.samples} samples"] = drawn
             if config.finetune:
                 run.budget.limit = run.budget.num_distinct + config.finetune
-                run.budget.num_requests = 0  # draws may have been asked for again and again
+                run.budget.num_requests = 0  # samples may repeat
                 _finetune(algorithm, card, model, config.finetune)
                 found["fine-tuned, greedy"] = _greedy(algorithm, card, model)
             done = True
@@ -79,19 +56,19 @@ def place(config: PlaceConfig) -> int:
 
 
 def _completed(config: PlaceConfig, card: PolicyCard) -> PlaceConfig:
-    """The settings with the policy's devices."""
+    """Return the settings with the policy's devices, if none are given."""
     check_torch_device(config.torch_device)
     check_counts(samples=config.samples, finetune=config.finetune)
     return dataclasses.replace(config, devices=config.devices or ",".join(card.devices))
 
 
 def _greedy(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun) -> list[int]:
-    """What the policy proposes greedily; the evaluations on the way are not in the budget."""
+    """Return the policy's greedy placement; its evaluations are outside the budget."""
     return greedy_assignment(algorithm, card.make_env(model.evaluator, horizon=last_horizon(card)))
 
 
 def _finetune(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun, number: int) -> None:
-    """Train on as many further placements."""
+    """Train the policy on further placements."""
     checkpoints = Checkpoints(model.folder / "policy.zip", card)
     limit = card.max_steps(model.evaluator.coarse.num_groups, number)
     algorithm.tensorboard_log = str(model.folder / "tensorboard")

@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
 from tqdm import tqdm
 
+from device_placement.agents.commands.config import ProfileConfig
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.models.loading import parse_input_shapes
 from device_placement.envs.profiling.measured_profile import measure_profile
 from device_placement.envs.rendering.text import align
 from device_placement.envs.simulation.profile import HardwareProfile
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProfileConfig(MeasureConfig):
-    """What to profile, and how to measure; give_up_factor and confirmations are not used."""
-
-    model: tyro.conf.Positional[str]
-    """A bundled model (resnet50, inception_v3, bert_base, diamond) or a file OpenVINO reads."""
-    devices: str = "auto"
-    """Devices, comma-separated, as NAME or NAME:KEY=VALUE;KEY=VALUE; the first is the reference."""
-    out: str
-    """File to write the profile to; one that exists is replaced."""
-    placements: int = 60
-    """Random placements to measure; one in four is held out to tell the error."""
-    coarsening: str = "fusion"
-    """How ops become the groups that are placed: fusion, colocation or none."""
-    max_groups: int | None = None
-    """The most groups to make."""
-    input_shapes: str = ""
-    """Static shapes for a model of dynamic ones: NAME=1,3,224,224;NAME2=..."""
-    seed: int = 0
-    """Seed of the placements."""
-
-
 def profile_model(config: ProfileConfig) -> int:
-    """Measure a profile, write it to a file and print what it says.
+    """Measure a profile, write it to a file and print it.
 
-    Ctrl-C leaves no file; placements that were measured by then are in the store.
+    Ctrl-C leaves no file; the placements measured so far are in the store.
 
     Raises:
         DevicePlacementError: when the model, a device or a setting is wrong, or the file
@@ -67,7 +43,7 @@ def profile_model(config: ProfileConfig) -> int:
 
 
 def describe_profile(profile: HardwareProfile) -> str:
-    """A measured profile as text: singles, fitted costs, and how well they predict."""
+    """Return a measured profile as text: devices, fitted costs and prediction errors."""
     found: Any = profile.provenance
     names = [device.name for device in profile.devices]
     devices = [("device", "single", "predicted", "factor on op times", "a subgraph")]
@@ -112,7 +88,7 @@ def _milliseconds(time_s: float | None) -> str:
 
 
 def _check_target(out: str) -> None:
-    """See before a long measurement that its result has a place to go to."""
+    """Check before a long measurement that its result can be written."""
     path = Path(out)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise DevicePlacementError(

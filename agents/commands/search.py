@@ -5,31 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from dataclasses import dataclass
 
+from device_placement.agents.commands.config import RandomConfig, SearchCommand
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.base import Placer, PlacerResult
 from device_placement.agents.runs.config import SearchConfig, check_going_on
 from device_placement.agents.runs.run import Run
 from device_placement.agents.runs.summary import finish
 from device_placement.envs.errors import DevicePlacementError, choose
-
-
-@dataclass(frozen=True)
-class RandomConfig(SearchConfig):
-    """What a random search is told."""
-
-
-@dataclass(frozen=True)
-class SearchCommand(SearchConfig):
-    """What a search is told."""
-
-    placer: str = "local_search"
-    """With any evaluator: single, automatic, random, local_search, annealing, cross_entropy,
-    genetic or posterior_sampling. With the simulator, from its costs: heft, m_etf, stages, and the
-    exact contiguous, min_cut and cp_sat."""
-    time_limit: float | None = None
-    """Seconds for a placer that takes a limit, as the exact ones do; its own by default."""
 
 
 def search(config: SearchCommand) -> int:
@@ -59,37 +42,35 @@ def search_randomly(config: RandomConfig) -> int:
 
 
 def placer_of(config: SearchCommand) -> Placer:
-    """The placer that a search was told to use.
+    """Return the placer that the options name.
 
     Raises:
-        DevicePlacementError: when there is none of the name, it does not work with the evaluator,
-            or it takes no time limit and one was given.
+        DevicePlacementError: when its name is unknown, it does not work with the evaluator, or
+            it has no time limit and one was given.
     """
     entry = choose("placer", config.placer, PLACERS)
     if entry.needs_costs and config.evaluator == "openvino":
         searching = [name for name, other in PLACERS.items() if not other.needs_costs]
         raise DevicePlacementError(
-            f"The placer {config.placer!r} plans from costs; add --evaluator simulator, or use "
-            f"one that searches: {', '.join(searching)}."
+            f"The placer {config.placer!r} needs simulated costs; add --evaluator simulator, or "
+            f"use one of: {', '.join(searching)}."
         )
     if config.time_limit is None:
         return make_placer(config.placer)
     if "time_limit_s" not in {field.name for field in dataclasses.fields(entry.load())}:
-        raise DevicePlacementError(
-            f"The placer {config.placer!r} takes no time limit; limit it by --budget."
-        )
+        raise DevicePlacementError(f"The placer {config.placer!r} has no time limit; use --budget.")
     return make_placer(config.placer, time_limit_s=config.time_limit)
 
 
 def run_placer(config: SearchConfig, name: str, placer: Placer) -> int:
-    """Let a placer search in a run of its own, then print the table.
+    """Run a placer, record what it evaluates and print the table.
 
-    Placements made before, in a run that is resumed, are asked for again and cost nothing.
+    In a resumed run, placements that were evaluated before cost nothing.
 
     Args:
         config: the settings.
-        name: of the placer.
-        placer: who searches.
+        name: name of the placer.
+        placer: the placer.
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C.
@@ -118,7 +99,7 @@ def run_placer(config: SearchConfig, name: str, placer: Placer) -> int:
 
 
 def describe_proof(found: PlacerResult) -> str:
-    """What was proven of a result, in words; empty when nothing was.
+    """Return a sentence about the bound of a result; empty when it has none.
 
     >>> describe_proof(PlacerResult((0, 1), 0.002, (), wall_s=1.0, bound_s=0.001))
     'No placement takes less than 1.000 ms; the one found takes 100.00 % more.'

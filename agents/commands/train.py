@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from device_placement.agents.commands.config import TrainConfig
 from device_placement.agents.presets import preset
-from device_placement.agents.runs.config import SearchConfig, check_going_on
+from device_placement.agents.runs.config import check_going_on
 from device_placement.agents.runs.run import Run
 from device_placement.agents.runs.summary import finish
 from device_placement.agents.training.algorithms import (
@@ -33,42 +33,8 @@ from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.rewards import REWARDS
 
 
-@dataclass(frozen=True)
-class TrainConfig(SearchConfig):
-    """What a training is told."""
-
-    model: str = "resnet50"
-    """A bundled model (resnet50, inception_v3, bert_base, diamond) or the path of a model file; of
-    several, separated by commas, one is drawn for each episode, and they share the budget."""
-    preset: str = "ppo"
-    """ppo, a2c, maskable_ppo, nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto, gdp or rnn."""
-    override: str = ""
-    """Settings that differ from the preset: learning_rate=1e-3;extractor.hidden=128;..."""
-    formulation: str | None = None
-    """How an episode builds a placement: assign, construct or refine; the preset's by default."""
-    horizon: int | None = None
-    """Steps of an episode in assign and refine; the preset's by default."""
-    reward: str | None = None
-    """Name of the reward; the preset's by default."""
-    samples: int = 0
-    """Placements to draw from the trained policy, besides its greedy one, for the comparison at the
-    end; they are not part of the budget."""
-    checkpoint_s: float = 10.0
-    """Seconds from one checkpoint to the next, at least; they are written between two updates."""
-    torch_device: str = "cpu"
-    """Where the policy's network runs: cpu, cuda, ..."""
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The models to train on; a path that has a comma in it is one model."""
-        if Path(self.model).exists():
-            return (self.model,)
-        names = tuple(filter(None, (part.strip() for part in self.model.split(","))))
-        return names or (self.model,)
-
-
 def train(config: TrainConfig) -> int:
-    """Run a training to its table; Ctrl-C ends the search early and keeps what it found.
+    """Train an agent and print the table; Ctrl-C stops early and keeps the results.
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C.
@@ -90,7 +56,7 @@ def train(config: TrainConfig) -> int:
 
 
 def _check(config: TrainConfig) -> None:
-    """Refuse what is wrong before anything is begun."""
+    """Check the options before anything is written."""
     preset(config.preset, config.formulation)
     check_overrides(config.preset, parse_overrides(config.override))
     if config.reward is not None:
@@ -101,7 +67,7 @@ def _check(config: TrainConfig) -> None:
 
 
 def _search(config: TrainConfig, run: Run) -> tuple[BaseAlgorithm, bool]:
-    """Learn until the budget is spent; the algorithm, and whether Ctrl-C ended it."""
+    """Learn until the budget is spent; return the algorithm, and whether Ctrl-C stopped it."""
     recorders = [one.recorder for one in run.models]
     path = run.folder / "policy.zip"
     resumes = config.resume and path.exists()
@@ -138,7 +104,7 @@ def _make(config: TrainConfig, run: Run, env: Env) -> BaseAlgorithm:
 
 
 def _load(config: TrainConfig, run: Run, env: Env, path: Path) -> BaseAlgorithm:
-    """The algorithm and the run at the moment of the last checkpoint."""
+    """Load the algorithm, and rewind the run, to the last checkpoint."""
     progress = read_progress(path)
     algorithm = load_algorithm(config.preset, path, env, config.torch_device)
     algorithm.tensorboard_log = str(run.folder / "tensorboard")
@@ -148,7 +114,7 @@ def _load(config: TrainConfig, run: Run, env: Env, path: Path) -> BaseAlgorithm:
 
 
 def _card_of(config: TrainConfig, run: Run) -> PolicyCard:
-    """What the file of the policy says of it."""
+    """Return the card that is saved with the policy."""
     overrides = parse_overrides(config.override)
     evaluators = [one.evaluator for one in run.models]
     return PolicyCard.of(config.preset, config.formulation, evaluators, **overrides)
@@ -157,7 +123,7 @@ def _card_of(config: TrainConfig, run: Run) -> PolicyCard:
 def _found(
     config: TrainConfig, algorithm: BaseAlgorithm, run: Run, graph_id: int
 ) -> dict[str, list[int]]:
-    """What is compared at the end, of one model; the policy's episodes are not in the budget."""
+    """Return the placements of the final comparison; the policy's are outside the budget."""
     card = _card_of(config, run)
     evaluators = [one.evaluator for one in run.models]
     env = card.make_env(evaluators, config.horizon, config.reward)
@@ -171,10 +137,10 @@ def _found(
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
-    """Settings by name, of NAME=VALUE;NAME=VALUE.
+    """Parse NAME=VALUE;NAME=VALUE into settings by name.
 
     Raises:
-        DevicePlacementError: when it is not written so.
+        DevicePlacementError: when the text has another form.
 
     >>> parse_overrides("learning_rate=1e-3;extractor.conv=gat")
     {'learning_rate': 0.001, 'extractor.conv': 'gat'}

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import tyro
-
+from device_placement.agents.commands.config import ValidateConfig
 from device_placement.envs.devices import make_core
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import read_graph
-from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.validation import validate_placement
 from device_placement.envs.models.loading import load_model, parse_input_shapes
 from device_placement.envs.placement import Placement
 
 
-@dataclass(frozen=True, kw_only=True)
-class ValidateConfig(MeasureConfig):
-    """What to validate, and how to measure."""
-
-    placement: tyro.conf.Positional[str]
-    """A file that Placement.save() or a search wrote."""
-    model: tyro.conf.Positional[str]
-    """The model it is of: a bundled one or a file OpenVINO reads."""
-    input_shapes: str = ""
-    """Static shapes for a model of dynamic ones: NAME=1,3,224,224;NAME2=..."""
-
-
 def validate_file(config: ValidateConfig) -> int:
-    """Measure a saved placement and the singles anew, check the outputs, print a report.
+    """Measure a saved placement again, check its outputs and print a report.
 
     Returns:
         The exit status: 0 when time and outputs hold, 1 when one does not.

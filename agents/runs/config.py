@@ -6,46 +6,56 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from device_placement.agents.options import POSITIONAL, OptionGroups
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.measuring.config import MeasureConfig
 
 
 @dataclass(frozen=True)
 class SearchConfig(MeasureConfig):
-    """What every search for a placement is told."""
+    """Options shared by all searches."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {
+        POSITIONAL: ("model",),
+        "comparison": ("rounds",),
+        "grouping": ("coarsening", "max_groups", "input_shapes"),
+        "simulator": ("hardware", "profile", "schedule"),
+    }
 
     model: str = "resnet50"
-    """A bundled model (resnet50, inception_v3, bert_base, diamond) or the path of a model file."""
+    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
     devices: str = "auto"
-    """Devices, comma-separated, as NAME or NAME:KEY=VALUE;KEY=VALUE; the first is the reference."""
+    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: all that exist. The
+    first is the reference."""
     coarsening: str = "fusion"
-    """How ops become groups: fusion, colocation or none."""
+    """How to group ops: fusion, colocation or none."""
     max_groups: int | None = None
-    """The most groups to make."""
+    """Merge groups until at most this many remain."""
     evaluator: str = "openvino"
-    """openvino measures; simulator predicts, for devices that need not be here."""
+    """openvino (measure on this machine) or simulator (predict, also for absent devices)."""
     hardware: str = ""
-    """For the simulator: desktop (the default), small_gpu, laptop, server or paper."""
+    """Simulated machine: desktop (the default), small_gpu, laptop, server or paper."""
     profile: str | None = None
-    """For the simulator, in place of hardware: a file of `device-placement profile`."""
+    """Simulate the machine described in a file by `device-placement profile`, in place of
+    --hardware."""
     schedule: str = "sequential"
-    """For the simulator: sequential, concurrent, pipelined or max_load."""
+    """Simulated execution: sequential, concurrent, pipelined or max_load."""
     input_shapes: str = ""
-    """Static shapes for a model of dynamic ones: NAME=1,3,224,224;NAME2=..."""
+    """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
     budget: int = 300
-    """Distinct placements to evaluate, singles included."""
+    """Distinct placements to evaluate, including those on a single device."""
     patience: int | None = None
-    """Stop when so many distinct placements in a row brought no new best; by default never."""
+    """Stop after this many distinct placements without improvement; default: never."""
     seed: int = 0
-    """Seed of everything random."""
+    """Random seed."""
     rounds: int = 30
-    """Samples of each contender in the comparison at the end; 0 leaves it out."""
+    """Samples of each placement in the final comparison; 0 skips it."""
     out: str = ""
-    """Folder to write to; it must not exist yet. By default a new one under runs/."""
+    """Output folder, which must not exist yet; default: a new one under runs/."""
     resume: bool = False
-    """Go on with the run in --out, with its settings; --budget and --patience may be raised."""
+    """Resume the run in --out with its settings; --budget and --patience may be raised."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -54,25 +64,25 @@ class SearchConfig(MeasureConfig):
 
 
 Config = TypeVar("Config", bound=SearchConfig)
-FREE = ("out", "resume", "budget", "patience", "rounds")  # may differ when a run is gone on with
+FREE = ("out", "resume", "budget", "patience", "rounds")  # may differ when a run is resumed
 
 
 def resume_config(kind: type[Config], out: str, **changes: Any) -> Config:
     """Load an earlier run's settings to resume it.
 
     Args:
-        kind: of the command that made it.
-        out: its folder.
-        changes: of budget, patience and rounds.
+        kind: class of the settings, by command.
+        out: folder of the run.
+        changes: new values of budget, patience and rounds.
 
     Raises:
-        DevicePlacementError: when there is no such run, or it was made by another command.
+        DevicePlacementError: when the folder holds no run, or one of another command.
     """
     saved = read_config(out)["settings"]
     if saved.keys() != {field.name for field in dataclasses.fields(kind)}:
         raise DevicePlacementError(
             f"The run in {out!r} was made by another command or version; resume it with "
-            "that, or begin a new run with another --out."
+            "that, or start a new run with another --out."
         )
     return kind(**{**saved, "out": out, "resume": True, **changes})
 
@@ -81,10 +91,10 @@ going_on = resume_config  # its name until 0.1
 
 
 def check_going_on(config: SearchConfig) -> None:
-    """Check that a run that is to be gone on with has these settings; a new one may have any.
+    """Check that a run to resume has these settings; a new run may have any.
 
     Raises:
-        DevicePlacementError: when it has others, or as `resume_config`.
+        DevicePlacementError: when they differ, or as `resume_config`.
     """
     if not config.resume:
         return
@@ -94,16 +104,16 @@ def check_going_on(config: SearchConfig) -> None:
             raise DevicePlacementError(
                 f"The run in {config.out!r} has {name}={saved[name]!r}, not {given!r}; leave the "
                 "setting out (in Python: "
-                f"resume_config({type(config).__name__}, {config.out!r})), or begin a new run with "
+                f"resume_config({type(config).__name__}, {config.out!r})), or start a new run with "
                 "another --out."
             )
 
 
 def read_config(out: str) -> dict[str, Any]:
-    """The settings and the model's hash of an earlier run.
+    """Return the settings and the model's hash of an earlier run.
 
     Raises:
-        DevicePlacementError: when its folder holds none that can be read.
+        DevicePlacementError: when the folder holds none that can be read.
     """
     path = Path(out) / "config.json"
     if not out or not path.is_file():
@@ -116,6 +126,6 @@ def read_config(out: str) -> dict[str, Any]:
         return {"settings": dict(content["settings"]), "model_hash": str(content["model_hash"])}
     except (ValueError, KeyError, TypeError) as error:
         raise DevicePlacementError(
-            f"Can't read {str(path)!r}: {type(error).__name__} {error}. Begin a new run with "
+            f"Can't read {str(path)!r}: {type(error).__name__} {error}. Start a new run with "
             "another --out."
         ) from error

@@ -6,12 +6,10 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from device_placement.benchmarks.config import ReportConfig
 from device_placement.benchmarks.report.figures import (
     draw_curves,
     draw_placement,
@@ -46,16 +44,6 @@ img { height: auto; max-width: 100%; }
 caption { text-align: left; }
 pre { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
 """
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """What to report."""
-
-    folder: tyro.conf.Positional[str]
-    """Folder of a benchmark."""
-    out: str = ""
-    """HTML file to write; by default report.html in the folder."""
 
 
 def report(config: ReportConfig) -> int:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from device_placement.benchmarks.config import PaperTablesConfig
 from device_placement.benchmarks.report.scores import (
     Scores,
     check_rliable,
@@ -71,17 +69,6 @@ COSTS: Mapping[str, Mapping[str, float | None]] = {
     "Placeto": {"inception_v3": 2808, "resnet50": 1162, "bert_base": 4512},
     "RNN-based": {"inception_v3": 3706, "resnet50": 1212, "bert_base": None},
 }
-
-
-@dataclass(frozen=True)
-class PaperTablesConfig:
-    """What to show."""
-
-    folders: tyro.conf.Positional[tuple[str, ...]]
-    """Folders of benchmarks with runs of the suite paper, the variants of hsdag included; they must
-    have been replayed."""
-    out: str = ""
-    """Folder to write Markdown and CSV files to; by default they are only printed."""
 
 
 def paper_tables(config: PaperTablesConfig) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
+from device_placement.benchmarks.config import ScoresConfig
 from device_placement.benchmarks.report.scores import (
     Scores,
     check_rliable,
@@ -140,17 +140,6 @@ def _evaluations(scores: Scores, problems: Sequence[ProblemKey], placer: str, ga
     each = [scores.evaluations_within(problem, placer, gap) for problem in problems]
     near = sum(math.isfinite(one) for one in each)
     return f"{number_cell(median(each), '.0f')} ({near} of {len(each)})"
-
-
-@dataclass(frozen=True)
-class ScoresConfig:
-    """What to show."""
-
-    folders: tyro.conf.Positional[tuple[str, ...]]
-    """Folders of benchmarks."""
-    readme: str = ""
-    """Markdown file to write a small table of the simulated suites into, between its marks; only of
-    what was replayed."""
 
 
 def show_scores(config: ScoresConfig) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from tqdm import tqdm
 
+from device_placement.benchmarks.config import ReplayConfig
 from device_placement.benchmarks.suite.folder import (
     REPLAYS,
     read_measuring,
@@ -41,16 +41,6 @@ FIELDS = (
     *("suite", "problem", "placer", "seed", "reproduces", "claimed", "claimed_low"),
     *("claimed_high", "speedup", "speedup_low", "speedup_high", "failure"),
 )
-
-
-@dataclass(frozen=True)
-class ReplayConfig:
-    """What is measured again."""
-
-    folder: tyro.conf.Positional[str]
-    """Folder of a benchmark."""
-    rounds: int = 30
-    """Samples of the placement and of the single, in turns."""
 
 
 @dataclass(frozen=True)

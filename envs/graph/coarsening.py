@@ -22,7 +22,7 @@ from device_placement.envs.graph.partition import (
 
 @dataclass(frozen=True)
 class CoarseGraph:
-    """An exact partition of the ops into groups whose quotient graph is a DAG.
+    """Exact partition of the ops into groups whose quotient graph is a DAG.
 
     Groups are numbered in a topological order of the quotient graph.
     """
@@ -45,21 +45,21 @@ class CoarseGraph:
 def coarsen(
     graph: ComputationGraph, method: str = "fusion", max_groups: int | None = None
 ) -> CoarseGraph:
-    """Group the ops of a graph.
+    """Group the ops of a graph, and return the coarse graph.
 
-    Ops that no device runs together never share a group. Constants always go with the first
-    of their consumers' groups. The same graph always gives the same groups: they are numbered
-    in topological order, of several that could come next the one with the smallest op first.
+    Ops that have no device in common never share a group. A Constant always joins the first of
+    its consumers' groups. The same graph always has the same groups: they are numbered in
+    topological order, and of several possible next groups, the one with the smallest op is first.
 
     Args:
         graph: what to group.
-        method: `none` leaves every op that is not constant alone. `colocation` joins an op
-            with its only consumer where it is the only producer of that (HSDAG, arXiv
+        method: `none` makes each op that is not constant its own group. `colocation` joins an op
+            with its only consumer if it is that consumer's only producer (HSDAG, arXiv
             2405.14185, section 2.2). `fusion` joins what the first device runs as one node.
-            The last two also join Parameters with their first consumer, Results with
+            The last two also join Parameters with their first consumer, and Results with
             their producer.
-        max_groups: merge groups until at most so many are left: rounds along the edges with
-            the most bytes, then neighbours in a topological order, fewest FLOPs first.
+        max_groups: maximum number of groups. Groups are merged in rounds along the edges with
+            the most bytes, then with neighbours in a topological order, fewest FLOPs first.
 
     Raises:
         DevicePlacementError: for an unknown method, and for a `max_groups` that is below 1 or
@@ -68,7 +68,7 @@ def coarsen(
     group_by = choose("coarsening method", method, COARSENING_METHODS)
     if max_groups is not None and max_groups < 1:
         raise DevicePlacementError(
-            f"max_groups={max_groups} is too small; use 1 or more, or None for no limit."
+            f"Got max_groups={max_groups}; give 1 or more, or None for no limit."
         )
     op_group = number_topologically(graph, group_by(graph))
     if max_groups is not None:
@@ -104,7 +104,7 @@ def _colocated(graph: ComputationGraph) -> Int64:
 def _fused(graph: ComputationGraph) -> Int64:
     computed = [[op for op in sorted(s) if not graph.is_constant[op]] for s in graph.fusion_sets]
     links: list[OpPair] = []
-    for gap in (1, 2):  # an op that must leave its set does not part its neighbours
+    for gap in (1, 2):  # an op that must leave its set does not separate its neighbours
         for ops in computed:
             links += zip(ops, ops[gap:], strict=False)
     return _attach(graph, join(graph, _computed_edges(graph), links), ends=True)
@@ -119,15 +119,15 @@ COARSENING_METHODS: Mapping[str, Callable[[ComputationGraph], Int64]] = {
 
 
 def _computed_edges(graph: ComputationGraph) -> Int64:
-    """The edges whose producer is not constant, (2, num_edges)."""
+    """Return the edges whose producer is not constant, (2, num_edges)."""
     return graph.edge_index[:, ~graph.is_constant[graph.edge_index[0]]].astype(np.int64)
 
 
 def _attach(graph: ComputationGraph, op_group: Int64, ends: bool) -> Int64:
-    """Constants, and with `ends` Parameters, join their first consumer; Results their producer.
+    """Join Constants to their first consumer; with `ends` also Parameters, and Results.
 
-    None of this makes a cycle: what has no producers of its own may join the first of its
-    consumers in a topological order, because no other consumer leads there, and what has no
+    A Result joins its producer. This makes no cycle: an op without producers may join the first of
+    its consumers in a topological order, because no other consumer leads there, and an op without
     consumers may join the last of its producers. Dead ends come last in that order.
     """
     op_group = number_topologically(graph, op_group)
@@ -152,10 +152,10 @@ def _attach(graph: ComputationGraph, op_group: Int64, ends: bool) -> Int64:
 def _follow(
     graph: ComputationGraph, op_group: Int64, movers: Bool, edge_index: Int64 | Int32, rank: Int64
 ) -> Int64:
-    """Let each mover, the last first, join the end of its edges with the smallest group rank.
+    """Join each mover, the last first, to the neighbouring group with the lowest rank.
 
     Args:
-        graph: its `supported` says which ops may share a group.
+        graph: its `supported` decides which ops may share a group.
         op_group: (num_ops,) labels.
         movers: (num_ops,) ops that are alone in their group.
         edge_index: (2, num_edges) mover, op that it may join; other edges are ignored.

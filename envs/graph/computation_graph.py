@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ComputationGraph:
     """The DAG of ops of one model; ops are numbered in topological order.
 
-    One edge stands for one input of an op, so two ops may be joined by several.
+    There is one edge per input of an op, so two ops may be joined by several.
     Edges with the same producer and the same ``edge_port`` carry the same tensor.
     """
 
@@ -56,7 +56,7 @@ class ComputationGraph:
         return int(self.edge_index.shape[1])
 
     def to_networkx(self) -> nx.MultiDiGraph[int]:
-        """The graph for NetworkX: op numbers as nodes, what is known of them as attributes.
+        """Return the graph for NetworkX: op numbers as nodes, properties of ops as attributes.
 
         >>> from device_placement.envs import load_model, read_graph
         >>> graph = read_graph(load_model("diamond"), "CPU").to_networkx()
@@ -81,18 +81,18 @@ def read_graph(
     core: ov.Core | None = None,
     simulated: bool = False,
 ) -> ComputationGraph:
-    """Read the computation graph of a normalised model.
+    """Read the computation graph of a normalised model, and return it.
 
     Args:
         model: from `load_model`.
         devices: as `parse_devices` takes them. Fusion sets come from compiling the model
-            on the first of them, support from each one's own answer.
-        core: one made by `make_core` for these devices; made anew without.
+            on the first of them, supported ops from a query to each.
+        core: made by `make_core` for these devices; a new one if None.
         simulated: the devices need not be on this machine. Then every op counts as
             supported by every device, and the fusion sets are the CPU's.
 
     Raises:
-        DeviceError: when a device is not here or can't be loaded.
+        DeviceError: when a device is missing or can't be loaded.
         ModelError: when the first device can't compile the model.
     """
     parsed = parse_devices(devices)
@@ -126,7 +126,7 @@ def read_graph(
 
 
 def _read_edges(ops: Sequence[Any], number: Mapping[str, int]) -> Int64:
-    """Rows producer, consumer, output port, bytes; a column per input."""
+    """Return rows of producer, consumer, output port and bytes, with one column per input."""
     rows = [
         (
             number[value.get_node().get_friendly_name()],
@@ -200,17 +200,17 @@ def _read_fusion_sets(
     edges: Int64,
     constant: Bool,
 ) -> tuple[tuple[int, ...], ...]:
-    """Ops that the device runs as one node, from the runtime model's original names.
+    """Return the ops that the device runs as one node, from the runtime model's original names.
 
     See OpenVINO's "Runtime model" page: ``originalLayersNames`` is comma-separated. An op
-    that no node names (the MatMul of a MatMul with bias, say) went into its only consumer.
+    that no node lists (the MatMul of a MatMul with bias, say) was fused into its only consumer.
     """
     try:
         runtime = core.compile_model(model, device).get_runtime_model()
     except RuntimeError as error:
         raise ModelError(
             f"The first device, {device!r}, can't compile {model.get_friendly_name()!r}: "
-            f"{error} Put a device that can in its place."
+            f"{error} Put a device that can first."
         ) from error
     node_of = np.full(len(number), -1)
     for node, op in enumerate(runtime.get_ordered_ops()):

@@ -1,4 +1,4 @@
-"""Features of groups: named blocks of numbers of order 1, the fractal dimension among them."""
+"""Features of groups: named blocks of numbers of order 1, including the fractal dimension."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SpaceToDepth Split Sqrt SquaredDifference Squeeze StridedSlice Subtract Swish Ta
 TensorIterator Tile TopK Transpose Unique Unsqueeze VariadicSplit
 """
 OP_TYPES: tuple[str, ...] = tuple(_TYPES.split())
-"""The OpenVINO op types that have a column; every other one counts as `other`."""
+"""The OpenVINO op types that have a column; all others count as `other`."""
 
 MAX_RANK = 6
 MAX_DEGREE = 8
@@ -45,15 +45,15 @@ _LOG_COST = 10.0  # log1p of FLOPs or bytes: up to 28 or so
 
 
 class FeatureBlock(NamedTuple):
-    """A named block of features: how many columns, and the function that fills them."""
+    """Block of features: its number of columns, and the function that computes them."""
 
     width: int
     function: Callable[[CoarseGraph], Float64]  # -> (num_groups, width)
-    columns: tuple[str, ...] = ()  # what the columns stand for, where their number is not enough
+    columns: tuple[str, ...] = ()  # names of the columns; numbered if empty
 
 
 def _op_type(coarse: CoarseGraph) -> Float64:
-    """Mean of the one-hots of the ops that are not constant; of all ops if none is left."""
+    """Return the mean one-hot of the ops that are not constant; of all ops if none is left."""
     number = {name: column for column, name in enumerate(OP_TYPES)}
     column = np.array([number.get(name, len(OP_TYPES)) for name in coarse.graph.op_types], int)
     counted = ~coarse.graph.is_constant
@@ -65,10 +65,10 @@ def _op_type(coarse: CoarseGraph) -> Float64:
 
 
 def _output_shape(coarse: CoarseGraph) -> Float64:
-    """Log of the dimensions of the last op's first output, right-aligned; 0 is no dimension.
+    """Return the log of the last op's first output shape, right-aligned; 0 is no dimension.
 
-    Constants and Results count only where a group has nothing else. Of more than `MAX_RANK`
-    dimensions the last ones are shown.
+    Constants and Results count only in groups that have nothing else. Of more than `MAX_RANK`
+    dimensions, the last ones are used.
     """
     result = np.zeros((coarse.num_groups, MAX_RANK))
     graph = coarse.graph
@@ -82,12 +82,12 @@ def _output_shape(coarse: CoarseGraph) -> Float64:
 
 
 def _in_degree(coarse: CoarseGraph) -> Float64:
-    """One-hot of the number of groups that feed this one; the last column is 8 or more."""
+    """Return the one-hot number of groups that feed this one; the last column is 8 or more."""
     return _one_hot_degree(coarse, 1)
 
 
 def _out_degree(coarse: CoarseGraph) -> Float64:
-    """One-hot of the number of groups that this one feeds; the last column is 8 or more."""
+    """Return the one-hot number of groups that this one feeds; the last column is 8 or more."""
     return _one_hot_degree(coarse, 0)
 
 
@@ -97,17 +97,17 @@ def _one_hot_degree(coarse: CoarseGraph, end: int) -> Float64:
 
 
 def _fractal_dimension(coarse: CoarseGraph) -> Float64:
-    """See `fractal.py`: 1 on a path, 2 on a grid, up to 12 around a hub."""
+    """Return `fractal_dimension` as a column: 1 on a path, 2 on a grid, up to 12 around a hub."""
     return fractal_dimension(coarse.num_groups, coarse.edge_index)[:, None]
 
 
 def _position(coarse: CoarseGraph) -> Float64:
-    """Log of the topological rank."""
+    """Return the log of the topological rank."""
     return np.log1p(np.arange(coarse.num_groups))[:, None] / _LOG_DIM
 
 
 def _position_sinusoid(coarse: CoarseGraph) -> Float64:
-    """Sine and cosine of the topological rank (arXiv 1706.03762, section 3.5)."""
+    """Return sine and cosine of the topological rank (arXiv 1706.03762, section 3.5)."""
     period = SINUSOID_BASE ** (np.arange(0, SINUSOID_WIDTH, 2) / SINUSOID_WIDTH)
     angle = np.arange(coarse.num_groups)[:, None] / period
     waves = np.stack([np.sin(angle), np.cos(angle)], axis=2)
@@ -115,19 +115,19 @@ def _position_sinusoid(coarse: CoarseGraph) -> Float64:
 
 
 def _flops(coarse: CoarseGraph) -> Float64:
-    """Log of the floating-point operations of one inference."""
+    """Return the log of the floating-point operations of one inference."""
     return _log_cost(_sum(coarse, coarse.graph.flops))
 
 
 def _bytes_in(coarse: CoarseGraph) -> Float64:
-    """Log of the bytes of the tensors that other groups feed, and of the model inputs here."""
+    """Return the log of the bytes of tensors from other groups and of model inputs in the group."""
     entering = np.bincount(coarse.edge_index[1], coarse.edge_bytes, coarse.num_groups)
     inputs = np.array(coarse.graph.op_types, np.str_) == "Parameter"
     return _log_cost(entering + _sum(coarse, coarse.graph.bytes_out * inputs))
 
 
 def _bytes_out(coarse: CoarseGraph) -> Float64:
-    """Log of the bytes of the tensors that other groups read, and of the model outputs here.
+    """Return the log of the bytes of tensors for other groups and of model outputs in the group.
 
     A tensor counts once, however many groups read it.
     """
@@ -142,12 +142,12 @@ def _bytes_out(coarse: CoarseGraph) -> Float64:
 
 
 def _weight_bytes(coarse: CoarseGraph) -> Float64:
-    """Log of the bytes of the Constants."""
+    """Return the log of the bytes of the Constants."""
     return _log_cost(_sum(coarse, coarse.graph.weight_bytes))
 
 
 def _supported_devices(coarse: CoarseGraph) -> Float64:
-    """1 where a device exists and runs every op; devices after the eighth are not shown."""
+    """Return 1 where a device exists and runs every op; devices after the eighth are left out."""
     result = np.zeros((coarse.num_groups, MAX_DEVICES))
     shown = coarse.supported[:, :MAX_DEVICES]
     result[:, : shown.shape[1]] = shown
@@ -155,7 +155,7 @@ def _supported_devices(coarse: CoarseGraph) -> Float64:
 
 
 def _sum(coarse: CoarseGraph, values: NDArray[np.generic]) -> Float64:
-    """The sum of an op's value (num_ops,) over each group."""
+    """Return the sum of the ops' values, (num_ops,), over each group."""
     return np.bincount(coarse.op_group, values, coarse.num_groups).astype(float)
 
 
@@ -188,27 +188,27 @@ DEFAULT_BLOCKS: tuple[str, ...] = tuple(
 
 
 def group_features(coarse: CoarseGraph, blocks: Sequence[str] = DEFAULT_BLOCKS) -> Float32:
-    """The features of each group.
+    """Return the features of each group.
 
     Args:
         coarse: groups to describe.
         blocks: names of `FEATURE_BLOCKS`, in the order of the columns.
 
     Returns:
-        (num_groups, num_features(blocks)) in [-10, 10]; without unit, of order 1.
+        (num_groups, num_features(blocks)) in [-10, 10]; dimensionless, of order 1.
 
     Raises:
-        DevicePlacementError: if blocks are unknown, repeated or none.
+        DevicePlacementError: if a block is unknown or repeated, or there is none.
     """
     columns = [block.function(coarse) for block in _chosen(blocks).values()]
     return np.concatenate(columns, axis=1).clip(-LIMIT, LIMIT).astype(np.float32)
 
 
 def num_features(blocks: Sequence[str] = DEFAULT_BLOCKS) -> int:
-    """The number of columns that `group_features` gives for these blocks.
+    """Return the number of columns that `group_features` returns for these blocks.
 
     Raises:
-        DevicePlacementError: if blocks are unknown, repeated or none.
+        DevicePlacementError: if a block is unknown or repeated, or there is none.
 
     >>> num_features(["position", "in_degree"])
     10
@@ -217,10 +217,10 @@ def num_features(blocks: Sequence[str] = DEFAULT_BLOCKS) -> int:
 
 
 def feature_names(blocks: Sequence[str] = DEFAULT_BLOCKS) -> tuple[str, ...]:
-    """What each column stands for, to label plots.
+    """Return a label for each column, for plots.
 
     Raises:
-        DevicePlacementError: if blocks are unknown, repeated or none.
+        DevicePlacementError: if a block is unknown or repeated, or there is none.
 
     >>> feature_names(["flops", "output_shape"])[:3]
     ('flops', 'output_shape[0]', 'output_shape[1]')
@@ -233,41 +233,40 @@ def feature_names(blocks: Sequence[str] = DEFAULT_BLOCKS) -> tuple[str, ...]:
 
 
 def _chosen(blocks: Sequence[str]) -> dict[str, FeatureBlock]:
-    """The blocks with these names.
+    """Return the blocks with these names.
 
     Raises:
-        DevicePlacementError: if blocks are unknown, repeated or none.
+        DevicePlacementError: if a block is unknown or repeated, or there is none.
     """
     names = (blocks,) if isinstance(blocks, str) else tuple(blocks)
     chosen = {name: choose("feature block", name, FEATURE_BLOCKS) for name in names}
     if not names or len(chosen) < len(names):
         raise DevicePlacementError(
-            f"Feature blocks {list(names)}: name at least one, and each once; "
-            f"allowed: {', '.join(FEATURE_BLOCKS)}."
+            f"Got the feature blocks {list(names)}; allowed: {', '.join(FEATURE_BLOCKS)}. "
+            "Give at least one, each once."
         )
     return chosen
 
 
 LARGEST_BALL = 10_000
-"""Nodes at which a neighbourhood stops growing, so that large graphs stay quick."""
+"""Number of nodes at which a neighbourhood stops growing, to keep large graphs fast."""
 
 
 def fractal_dimension(num_nodes: int, edge_index: NDArray[np.integer]) -> Float64:
-    """The fractal dimension of each node of a graph, without regard to direction.
+    """Return the fractal dimension of each node of a graph, ignoring directions.
 
     D(v) is the slope of the least-squares line through log N(v, r) over log r, where r runs
     over the distances from v to other nodes and N(v, r) counts the nodes within r, v included
-    (HSDAG, arXiv 2405.14185, section 2.2). It is 0 where there are fewer than two
-    distances: nothing grows there. N stops at `LARGEST_BALL`, and r where N gets there, so D is
-    exact in graphs of up to so many nodes.
+    (HSDAG, arXiv 2405.14185, section 2.2). It is 0 if there are fewer than two distances.
+    N stops at `LARGEST_BALL`, and so does r, so D is exact in graphs of up to that many nodes.
 
     Finite graphs stay below the ideal, because balls end at the border and N(v, r) = 2r + 1 is
-    not 2r: D is 0.81 to 0.98 (mean 0.89) on a path of 1,000 nodes, in the median 1.54 on a
+    not 2r: D is 0.81 to 0.98 (mean 0.89) on a path of 1,000 nodes. Its median is 1.54 on a
     grid of 100 x 100 and 1.84 on one of 223 x 223, where the balls are the same size.
 
     Args:
         num_nodes: number of nodes.
-        edge_index: (2, num_edges) pairs of nodes; repeats and loops do not matter.
+        edge_index: (2, num_edges) pairs of nodes; repeats and loops are ignored.
 
     Returns:
         (num_nodes,) dimensions, 0 or more.
@@ -291,7 +290,7 @@ def _slopes(start: Int64, neighbour: Int32, log: Float64) -> Float64:
     num_nodes = len(start) - 1
     result = np.zeros(num_nodes)
     queue = np.empty(num_nodes, np.int32)  # the ball, nearest first; its last ring: begin to end
-    # The last source whose ball a node was in: no array has to be cleared for each source.
+    # Last source whose ball contained the node, so that no array is cleared for each source.
     seen = np.full(num_nodes, -1, np.int32)
     for source in range(num_nodes):
         queue[0] = source

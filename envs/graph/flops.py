@@ -14,7 +14,7 @@ import numpy as np
 
 from device_placement.envs.models.normalisation import bodies_of
 
-# Operations per element of the output. What is not named anywhere here counts as 1.
+# Operations per element of the output. Types that are listed nowhere count as 1.
 PER_OUTPUT_ELEMENT: dict[str, float] = {
     "Elu": 4.0,
     "Erf": 8.0,
@@ -83,7 +83,7 @@ MOVES_DATA = frozenset(
 
 
 def op_flops(op: Any) -> float:
-    """Operations of one inference of an op of static shape.
+    """Return the floating-point operations of one inference of an op of static shape.
 
     Args:
         op: an ``openvino.Node``.
@@ -103,7 +103,7 @@ def _size(shape: Any) -> float:
 
 
 def _convolution(op: Any) -> float:
-    # weights are (out, in, *kernel), so everything behind the first axis is one output's work
+    # weights are (out, in, *kernel), so the axes after the first are the work of one output
     return 2.0 * _size(op.get_output_shape(0)) * _size(list(op.get_input_shape(1))[1:])
 
 
@@ -204,7 +204,7 @@ def _loop(op: Any) -> float:
 
 
 def model_flops(model: Any) -> float:
-    """Add up the operations of all ops of a model, as of the body of a loop."""
+    """Return the operations of all ops of a model, such as the body of a loop."""
     return sum(op_flops(op) for op in model.get_ops())
 
 

@@ -25,7 +25,7 @@ class Quotient(NamedTuple):
 
 
 def quotient(graph: ComputationGraph, op_group: Int64) -> Quotient:
-    """The quotient graph of a partition whose labels are below ``num_ops``."""
+    """Return the quotient graph of a partition whose labels are below ``num_ops``."""
     producer, consumer = op_group[graph.edge_index]
     cross = producer != consumer
     num_ports = int(graph.edge_port.max(initial=0)) + 1
@@ -40,7 +40,7 @@ def quotient(graph: ComputationGraph, op_group: Int64) -> Quotient:
 
 
 def support_masks(graph: ComputationGraph) -> list[int]:
-    """The devices that run each op as the bits of a number; without devices all ops agree."""
+    """Return the devices that run each op as a bit mask; without devices, all masks are equal."""
     if not graph.devices:
         return [1] * graph.num_ops
     bits = np.array([1 << device for device in range(len(graph.devices))], object)
@@ -48,7 +48,7 @@ def support_masks(graph: ComputationGraph) -> list[int]:
 
 
 def group_masks(graph: ComputationGraph, op_group: Int64) -> list[int]:
-    """The devices that run every op of a group, as bits, for labels 0 to num_groups - 1."""
+    """Return the devices that run every op of a group as a bit mask, for labels from 0."""
     masks = [-1] * (int(op_group.max(initial=-1)) + 1)
     for group, mask in zip(op_group.tolist(), support_masks(graph), strict=True):
         masks[group] &= mask
@@ -56,7 +56,7 @@ def group_masks(graph: ComputationGraph, op_group: Int64) -> list[int]:
 
 
 def topological_order(edge_index: Int64, kinds: Sequence[int]) -> list[int]:
-    """The nodes so that producers come first: the same kind as long as it goes, then the smallest.
+    """Return the nodes in topological order, one kind as long as possible, smallest first.
 
     Args:
         edge_index: (2, num_edges) edges of a DAG.
@@ -83,7 +83,7 @@ def topological_order(edge_index: Int64, kinds: Sequence[int]) -> list[int]:
 
 
 def number_topologically(graph: ComputationGraph, op_group: Int64) -> Int64:
-    """The partition with groups numbered so that producers come first, then by smallest op."""
+    """Return the partition with groups numbered topologically, then by smallest op."""
     _, first, inverse = np.unique(op_group, return_index=True, return_inverse=True)
     number = np.argsort(np.argsort(first))[inverse]
     order = topological_order(quotient(graph, number).edge_index, [0] * len(first))
@@ -92,7 +92,7 @@ def number_topologically(graph: ComputationGraph, op_group: Int64) -> Int64:
 
 
 def components(num_nodes: int, edge_index: Int64, connection: Literal["weak", "strong"]) -> Int64:
-    """Label of the weakly or strongly connected component of each node, (num_nodes,)."""
+    """Return each node's weakly or strongly connected component, (num_nodes,) labels."""
     from scipy.sparse import csr_array  # here, as importing takes longer than running
     from scipy.sparse.csgraph import connected_components
 
@@ -105,26 +105,26 @@ def components(num_nodes: int, edge_index: Int64, connection: Literal["weak", "s
 OpPair = tuple[int, int]  # two ops that should share a group
 
 MAX_HALVINGS = 8
-"""How often `join` halves the links of a cycle before it gives up the rest."""
+"""How often `join` halves the links of a cycle before it drops the rest."""
 
 WORTHWHILE = 8
-"""A round of edge merging should do one part in so many of what is left to do.
+"""A round of edge merging should do at least this fraction, 1 / 8, of the remaining merges.
 
-Less, as at a hub that every group hangs on, and one group would swallow all others.
+With less, as at a hub that all groups connect to, one group would swallow all others.
 """
 
 
 def join(graph: ComputationGraph, edge_index: Int64, links: Sequence[OpPair]) -> Int64:
-    """Let linked ops share a group wherever the quotient graph stays acyclic.
+    """Join linked ops into groups as long as the quotient graph stays acyclic, and return labels.
 
-    A cycle lies in one strongly connected component of the quotient, so the links outside
-    such components are kept together. Of the others each component's first half is tried
-    before the second.
+    A cycle lies in one strongly connected component of the quotient, so all links outside
+    such components are kept. Of the others, each component's first half is tried before the
+    second.
 
     Args:
-        graph: its `supported` says which ops may share a group.
+        graph: its `supported` decides which ops may share a group.
         edge_index: (2, num_edges) the edges that count.
-        links: pairs of ops, the most wanted first.
+        links: pairs of ops, in order of preference.
 
     Returns:
         (num_ops,) labels of the groups.
@@ -138,14 +138,14 @@ def join(graph: ComputationGraph, edge_index: Int64, links: Sequence[OpPair]) ->
 
 
 def _is_acyclic(edge_index: Int64) -> bool:
-    """Whether edges, (2, num_edges), make no cycle, apart from those within a node."""
+    """Return whether edges, (2, num_edges), make no cycle, apart from those within a node."""
     cross = edge_index[:, edge_index[0] != edge_index[1]]
     num_nodes = int(cross.max(initial=-1)) + 1
     return len(topological_order(cross, [0] * num_nodes)) == num_nodes
 
 
 def _settle(num_ops: int, edge_index: Int64, kept: Int64, links: Int64, halvings: int) -> Int64:
-    """`kept` and those of `links`, (2, num_links), that make no cycle with it."""
+    """Return `kept` and those of `links`, (2, num_links), that make no cycle with it."""
     op_group = components(num_ops, np.concatenate([kept, links], axis=1), "weak")
     num_groups = int(op_group.max(initial=-1)) + 1
     component = components(num_groups, op_group[edge_index], "strong")
@@ -164,7 +164,7 @@ def _settle(num_ops: int, edge_index: Int64, kept: Int64, links: Int64, halvings
 
 
 def _compatible(links: Sequence[OpPair], masks: Sequence[int]) -> tuple[list[OpPair], Int64]:
-    """Return the links, taken in turn, that leave each group a device in common, and the groups.
+    """Return the links, tried in order, that leave each group a common device, and the groups.
 
     Returns:
         The links, and (num_ops,) labels of the groups that they make.
@@ -188,18 +188,18 @@ def _compatible(links: Sequence[OpPair], masks: Sequence[int]) -> tuple[list[OpP
 
 
 def contract(graph: ComputationGraph, op_group: Int64, max_groups: int) -> Int64:
-    """Merge groups until at most `max_groups` are left.
+    """Merge groups until at most `max_groups` are left, and return the partition.
 
-    Rounds of merging along the heaviest edges come first, each group at most once a round so
-    that groups grow alike; where edges bring little, topological neighbours merge.
+    Each round merges along the heaviest edges, each group at most once so that groups grow
+    evenly. If edges allow few merges, topological neighbours merge.
 
     Args:
-        graph: gives bytes, FLOPs and supported devices.
+        graph: has bytes, FLOPs and supported devices.
         op_group: (num_ops,) partition with groups numbered topologically.
         max_groups: number of groups to reach.
 
     Raises:
-        DevicePlacementError: if the devices that the ops need keep more groups apart.
+        DevicePlacementError: if groups that have no device in common can't be merged that far.
     """
     while (excess := int(op_group.max(initial=-1)) + 1 - max_groups) > 0:
         pairs = heavy_pairs(graph, op_group, excess)
@@ -207,8 +207,8 @@ def contract(graph: ComputationGraph, op_group: Int64, max_groups: int) -> Int64
             pairs = neighbour_pairs(graph, op_group, excess) or pairs
         if not pairs:
             raise DevicePlacementError(
-                f"max_groups={max_groups} is too small: groups that no device runs together stay "
-                f"apart, which leaves {max_groups + excess} groups. Use max_groups="
+                f"Got max_groups={max_groups} for a graph in which groups without a common device "
+                f"stay separate, which leaves {max_groups + excess} groups. Use max_groups="
                 f"{max_groups + excess} or more, or devices that support more ops."
             )
         merged = components(max_groups + excess, np.array(pairs).T, "weak")
@@ -217,13 +217,13 @@ def contract(graph: ComputationGraph, op_group: Int64, max_groups: int) -> Int64
 
 
 def heavy_pairs(graph: ComputationGraph, op_group: Int64, limit: int) -> list[OpPair]:
-    """Disjoint pairs of groups to merge along the heaviest edges, without making a cycle.
+    """Return disjoint pairs of groups to merge along the heaviest edges, without making a cycle.
 
-    An edge (u, v) is safe alone where the longest path from a source to v is one longer than
-    that to u, or where v is all that u feeds or u all that feeds v. When several such pairs
-    merge, a cycle can only enter each of its pairs at v and leave it at u: that is a step back
-    by one level, and every edge is a step forward. So all pairs of a cycle have their u at one
-    level, and it is broken where no pair is fed by a heavier one of the same component.
+    An edge (u, v) alone is safe if the longest path from a source to v is one longer than
+    that to u, if u feeds only v, or if only u feeds v. When several such pairs merge, a cycle
+    can only enter each of its pairs at v and leave it at u: that is a step back by one level,
+    and every edge is a step forward. So all pairs of a cycle have their u at one level, and the
+    cycle is broken if no pair is fed by a heavier one of the same component.
     """
     edges = quotient(graph, op_group)
     producer, consumer = edges.edge_index
@@ -249,7 +249,7 @@ def heavy_pairs(graph: ComputationGraph, op_group: Int64, limit: int) -> list[Op
 
 
 def _levels(num_groups: int, edge_index: Int64) -> Int64:
-    """Length of the longest path to each group; edges sorted, groups numbered topologically."""
+    """Return the longest path to each group; edges are sorted, groups topologically numbered."""
     level = [0] * num_groups
     for u, v in edge_index.T.tolist():
         if level[v] <= level[u]:
@@ -258,7 +258,7 @@ def _levels(num_groups: int, edge_index: Int64) -> Int64:
 
 
 def _later_in_cycle(num_pairs: int, arcs: Int64) -> Bool:
-    """Nodes with an arc from a smaller node of their strongly connected component."""
+    """Return the nodes with an arc from a smaller node of their strongly connected component."""
     component = components(num_pairs, arcs, "strong")
     drop = np.zeros(num_pairs, np.bool_)
     drop[arcs[1, (component[arcs[0]] == component[arcs[1]]) & (arcs[0] < arcs[1])]] = True
@@ -266,7 +266,7 @@ def _later_in_cycle(num_pairs: int, arcs: Int64) -> Bool:
 
 
 def neighbour_pairs(graph: ComputationGraph, op_group: Int64, limit: int) -> list[OpPair]:
-    """Up to `limit` merges of groups next to each other in one topological order.
+    """Return up to `limit` merges of groups next to each other in one topological order.
 
     The pair with the fewest FLOPs merges first, then the one with the fewest ops.
     """

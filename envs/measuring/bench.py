@@ -27,10 +27,10 @@ from device_placement.envs.placement import set_affinities
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """What a bench must know besides the model; plain data."""
+    """Settings of a bench, as plain data."""
 
     devices: tuple[Device, ...]
-    op_names: tuple[str, ...]  # (num_ops,) the order in which `op_devices` tells the devices
+    op_names: tuple[str, ...]  # (num_ops,) in the order of `op_devices`
     timing: Timing
     objective: str = "latency"
     requests: int = 0
@@ -49,35 +49,35 @@ class Job:
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing to compare: a placement, or a device name that OpenVINO fills in itself."""
+    """Program to compare: a placement, or a device name for which OpenVINO chooses one."""
 
     device_name: str  # what compile_model takes
     op_devices: bytes | None = None  # (num_ops,); None: OpenVINO decides
 
 
 class Bench(Protocol):
-    """Measures placements, in this process or in another one.
+    """Protocol of a bench, which measures placements in this process or in another one.
 
-    Whatever OpenVINO refuses is an error in the measurement; a shortage of memory is a
+    If OpenVINO refuses a placement, the measurement has the error; a shortage of memory is a
     MemoryError. A bench in another process raises `WorkerError` when that process is lost.
     """
 
     def time_reference(self, op_devices: bytes) -> Measurement:
-        """Time a placement thoroughly, alone."""
+        """Time a placement thoroughly, alone, and return the measurement."""
 
     def measure(self, job: Job) -> Measurement:
-        """Compile a placement, check its outputs if asked, and time it."""
+        """Compile a placement, check its outputs if asked, time it, and return the measurement."""
 
     def compare(
         self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
     ) -> list[Measurement]:
-        """Compile all, then time one run of each in turn, round after round."""
+        """Compile all, time one run of each in turn, round after round, and return measurements."""
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release all resources."""
 
 
-# How OpenVINO and its plugins say that memory, or room for one more thread, ran out.
+# Messages of OpenVINO and its plugins when memory, or room for another thread, runs out.
 SHORTAGE = re.compile(
     "bad_alloc|out of (host |device )?memory|out_of_|alloc.* fail|fail.* alloc|cannot allocate"
     "|temporarily unavailable",
@@ -88,7 +88,7 @@ REFERENCE = Timing("plain", warmup=3, min_samples=15, max_samples=60, tolerance=
 
 @dataclass(frozen=True)
 class ReferenceProgram:
-    """The reference, compiled and warm, that candidates are compared with."""
+    """Compiled and warmed-up reference that candidates are compared with."""
 
     op_devices: bytes  # (num_ops,)
     program: Program
@@ -96,13 +96,13 @@ class ReferenceProgram:
 
 
 class LocalBench:
-    """The bench in this process.
+    """Bench in this process.
 
     Args:
         model: the normalised model.
         core: made by `make_core` for the devices.
         config: devices, ops and protocol.
-        report: is told what is being done, for a message should it never end.
+        report: is called with each stage, for the error message of a time-out.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class LocalBench:
         self._reference: ReferenceProgram | None = None
 
     def time_reference(self, op_devices: bytes) -> Measurement:
-        """Time a placement thoroughly, alone; the program stays, to run along with others."""
+        """Time a placement thoroughly, alone; keep its program, to run in turns with others."""
         try:
             reference = self._compile_reference(op_devices)
             self._report("timing the reference")
@@ -243,10 +243,10 @@ def _refused(error: Exception) -> Measurement:
 
 
 def _text(error: Exception) -> str:
-    """What OpenVINO said.
+    """Return OpenVINO's error message.
 
     Raises:
-        MemoryError: when it is about this moment, not about the placement.
+        MemoryError: when memory ran out, which is not the placement's fault.
     """
     if SHORTAGE.search(str(error)):
         raise MemoryError(str(error).strip().splitlines()[-1])

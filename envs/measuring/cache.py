@@ -1,4 +1,4 @@
-"""A measurement cache that logs store errors and continues without it."""
+"""Measurement cache that logs store errors and continues without the store."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _log = logging.getLogger("device_placement")
 
 
 class MeasurementCache:
-    """What is known of the placements of one problem.
+    """Cache of measurements, on top of a store.
 
     Args:
-        path: of the store; ``auto`` is the user's; None or ``none`` is no store.
-        max_age_s: what is older is not recalled; None: nothing is too old.
+        path: of the store; ``auto``: the user's; None or ``none``: no store.
+        max_age_s: older measurements are not returned; None: no limit.
     """
 
     def __init__(self, path: str | None, max_age_s: float | None = None) -> None:
@@ -42,23 +42,23 @@ class MeasurementCache:
 
     @property
     def path(self) -> str:
-        """Where the store lies; empty when there is none, or none that works."""
+        """The path of the store; empty if there is none, or none that works."""
         return str(self._store.path) if self._store else ""
 
     def get(self, problem: Mapping[str, Any], op_devices: bytes) -> tuple[Measurement, ...]:
-        """Earlier measurements of a placement, oldest first."""
+        """Return earlier measurements of a placement, oldest first."""
         if (store := self._store) is None:
             return ()
         return self._try("read", lambda: store.get(problem, op_devices), ())
 
     def add(self, problem: Mapping[str, Any], op_devices: bytes, found: Measurement) -> None:
-        """Keep a measurement, if it will hold: no crash, no time-out."""
+        """Store a measurement, unless it is a crash or a time-out."""
         lasting = found.failed_to_compile or not found.error
         if lasting and (store := self._store) is not None:
             self._try("write", lambda: store.add(problem, op_devices, found), None)
 
     def get_reference(self, reference: Mapping[str, Any]) -> tuple[float, ...] | None:
-        """The samples in s that a reference time was fixed by."""
+        """Return the samples in s that fix a reference time, or None."""
         if (store := self._store) is None:
             return None
         return self._try("read", lambda: store.get_reference(reference), None)
@@ -66,14 +66,14 @@ class MeasurementCache:
     def fix_reference(
         self, reference: Mapping[str, Any], samples_s: Sequence[float]
     ) -> tuple[float, ...]:
-        """Fix a reference time; the samples in s that stand, the first writer's."""
+        """Fix a reference time; return the samples in s that count, those of the first writer."""
         mine = tuple(samples_s)
         if (store := self._store) is None:
             return mine
         return self._try("write", lambda: store.fix_reference(reference, mine), mine)
 
     def _try(self, what: str, action: Callable[[], T], otherwise: T) -> T:
-        """Do it; on failure say so once, and when it was reading stop using the store."""
+        """Return an action's result; log its first failure, and stop using an unreadable store."""
         try:
             return action()
         except StoreError as error:
@@ -81,18 +81,18 @@ class MeasurementCache:
                 self._store = None
             if what not in self._complained:
                 self._complained.add(what)
-                _log.warning("Going on without remembering evaluations: %s", error)
+                _log.warning("Continuing without stored evaluations: %s", error)
             return otherwise
 
 
-# Raised when what a sample means changes, so that older ones are not mixed in.
+# Increased when the meaning of a sample changes, so that older ones are not mixed in.
 PROTOCOL_VERSION = 1
 
 
 def describe_reference(
     core: ov.Core, model_hash: str, device: Device, config: MeasureConfig
 ) -> dict[str, Any]:
-    """What the time of a single on one device depends on."""
+    """Return what the time of a single on one device depends on."""
     return {
         "model_hash": model_hash,
         "device": _describe_device(core, device),
@@ -111,7 +111,7 @@ def describe_problem(
     reference: int,
     config: MeasureConfig,
 ) -> dict[str, Any]:
-    """What the time of a placement depends on, besides the placement."""
+    """Return what the time of a placement depends on, except for the placement."""
     return describe_reference(core, model_hash, devices[reference], config) | {
         "devices": [_describe_device(core, device) for device in devices],
         "timing": dataclasses.asdict(config.protocol),
@@ -119,7 +119,7 @@ def describe_problem(
 
 
 def _describe_device(core: ov.Core, device: Device) -> dict[str, str]:
-    """Name, properties, and what OpenVINO tells of the hardware and its driver."""
+    """Return name, properties, and OpenVINO's description of the hardware and its driver."""
     known = {"device": str(device)}
     try:
         told = core.get_property(device.name, "SUPPORTED_PROPERTIES")

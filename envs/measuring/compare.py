@@ -25,7 +25,7 @@ from device_placement.envs.placement import Placement
 
 @dataclass(frozen=True)
 class Contender:
-    """A name and what it stands for; with an error, why it can't be measured."""
+    """Program to compare and its name, or the reason why it can't be measured."""
 
     name: str
     entry: Entry | None = None
@@ -35,10 +35,10 @@ class Contender:
 def contenders(
     evaluator: OpenVINOEvaluator, assignments: Mapping[str, Sequence[int]]
 ) -> list[Contender]:
-    """Each single, OpenVINO's automatic choices, and the named placements.
+    """Return each single, OpenVINO's automatic choices, and the named placements.
 
     Args:
-        evaluator: knows the model and the devices.
+        evaluator: has the model and the devices.
         assignments: (num_groups,) device numbers of each further placement, by name.
     """
     names = ",".join(device.name for device in evaluator.devices)
@@ -55,11 +55,11 @@ def contenders(
 
 
 def placed(evaluator: OpenVINOEvaluator, name: str, assignment: Sequence[int]) -> Contender:
-    """A placement that can be measured, or why it can't.
+    """Return a placement that can be measured, or the reason why it can't.
 
     Args:
-        evaluator: knows the groups and the devices.
-        name: to show.
+        evaluator: has the groups and the devices.
+        name: for display.
         assignment: (num_groups,) device numbers.
     """
     try:
@@ -76,17 +76,17 @@ def compare(
     warmup: int = 3,
     max_seconds: float = 60.0,
 ) -> dict[str, Evaluation]:
-    """Compile every contender, then time them one run each in turn, round after round.
+    """Compile all contenders, time one run of each in turn, and return their evaluations.
 
     Args:
-        evaluator: knows the model, the devices and the objective.
-        entries: what to compare; the names differ. What is the same program is run once.
+        evaluator: has the model, the devices and the objective.
+        entries: what to compare, with distinct names. Equal programs are run once.
         rounds: samples of each.
         warmup: runs of each before the first sample.
-        max_seconds: no further round is begun after this long.
+        max_seconds: no round begins after this long.
 
     Returns:
-        An evaluation by name; invalid where OpenVINO refused or a plugin crashed.
+        The evaluations by name; invalid if OpenVINO refused or a plugin crashed.
     """
     programs = list(dict.fromkeys(one.entry for one in entries if one.entry is not None))
     measured = _measure(evaluator, programs, rounds, warmup, max_seconds)
@@ -99,7 +99,7 @@ def compare(
 
 
 def paired_ratio(one: Evaluation, other: Evaluation) -> tuple[float, tuple[float, float]]:
-    """Median ratio one / other over the rounds both were in, and its 95 % interval."""
+    """Return the median ratio one / other over their common rounds, and its 95 % interval."""
     if not (one.valid and other.valid):
         return NAN, (NAN, NAN)
     ratios = np.array(one.samples_s) / np.array(other.samples_s)
@@ -115,7 +115,7 @@ def _measure(
         if len(programs) == 1:
             return {programs[0]: Measurement(error=str(error))}
         together = str(error)
-    # One of them brought the process down: each alone tells which, then the others together.
+    # One of them crashed the process: run each alone to find it, then the others together.
     alone = {one: _measure(evaluator, [one], 1, 1, 0.0)[one] for one in programs}
     lost = {one: found for one, found in alone.items() if found.error}
     if not lost:  # it was none of them alone

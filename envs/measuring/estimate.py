@@ -15,20 +15,20 @@ from device_placement.envs.measuring.timing import Pairs, median_interval, relat
 def evaluate_measurements(
     measurements: Sequence[Measurement], reference_s: float, config: MeasureConfig
 ) -> Evaluation | None:
-    """The evaluation that measurements of one placement give together.
+    """Return the combined evaluation of several measurements of one placement.
 
     The time is the median ratio of candidate and reference times the reference's time,
-    over the sample pairs of all measurements; or the candidate's median where it ran alone.
+    over the sample pairs of all measurements; or the candidate's median if it ran alone.
 
     Args:
         measurements: of one placement under one protocol, oldest first.
-        reference_s: the time that the reference was fixed at.
-        config: whether outputs have to be checked, and what they may be off by.
+        reference_s: the fixed time of the reference.
+        config: whether outputs must be checked, and the error that is allowed.
 
     Returns:
-        None when they don't tell enough: no samples, or no output error where it is asked for.
-        Marked as cut short when every timing was; whether it should be again depends on the
-        best so far.
+        None if they are not enough: no samples, or no output error although one is needed.
+        Marked as cut short if every timing was; whether to time it again depends on the best so
+        far.
     """
     if not measurements:
         return None
@@ -39,7 +39,7 @@ def evaluate_measurements(
     if config.verifies and not checked:
         return None
     error, cosine = (checked[-1].output_error, checked[-1].output_cosine) if checked else (NAN, NAN)
-    # A timing that was cut short is no result beside one that was not.
+    # A timing that was cut short does not count if another one was not.
     timed = [one for one in measurements if one.pairs]
     whole = [one for one in timed if not one.cut_short]
     pairs = [pair for one in whole or timed for pair in one.pairs]
@@ -73,5 +73,5 @@ def _timed(pairs: Pairs, reference_s: float) -> Evaluation:
 def _too_far(error: float, config: MeasureConfig) -> str:
     return (
         f"The outputs differ from the reference's by {error:.3g} in relative L2 norm; "
-        f"max_output_error={config.max_output_error:g} allows no more."
+        f"max_output_error={config.max_output_error:g} is allowed."
     )

@@ -25,19 +25,19 @@ from device_placement.envs.evaluation import Measurement
 from device_placement.envs.measuring.bench import BenchConfig, Entry, Job
 from device_placement.envs.measuring.worker import MODEL_FILE
 
-# -P: the current folder is not searched for modules unless it was here too.
+# -P: the current folder is not searched for modules, unless this process searches it.
 COMMAND = (sys.executable, "-P", "-m", "device_placement.envs.measuring.worker")
 START_S = 300.0  # for loading OpenVINO, the devices and the model
 _log = logging.getLogger("device_placement")
 
 
 class IsolatedBench:
-    """The bench in a process of its own, which is replaced when lost or used up.
+    """Bench in a worker process, which is replaced when it is lost or used up.
 
     Args:
-        model: the normalised model; it is handed to each new worker.
+        model: the normalised model, which each new worker loads.
         config: devices, ops and protocol.
-        timeout_s: limit of one measurement, its model being ready.
+        timeout_s: limit of one measurement, without loading the model.
         max_evaluations: measurements after which the worker is replaced.
     """
 
@@ -91,7 +91,7 @@ class IsolatedBench:
                 return worker.call(method, *arguments, limit_s=limit_s)
             except WorkerError:
                 if worker.stage != WAITING:
-                    raise  # else it died before it began, which is not the placement's doing
+                    raise  # else it died before it began, which the placement did not cause
         self._worker, self._owner, self._done = self._start(), os.getpid(), 1
         return self._worker.call(method, *arguments, limit_s=limit_s)
 
@@ -107,7 +107,7 @@ class IsolatedBench:
         return worker
 
     def _hand_over(self, worker: Worker) -> None:
-        """Give a new worker the model, through a folder that is gone afterwards."""
+        """Pass the model to a new worker, through a temporary folder."""
         folder = Path(worker.call("make_folder", limit_s=START_S))
         try:
             ov.serialize(self._model, folder / MODEL_FILE)
@@ -116,32 +116,32 @@ class IsolatedBench:
             raise
         except RuntimeError as error:
             raise WorkerError(
-                f"The model can't be handed to the measuring process through {str(folder)!r}: "
-                f"{error} Make room there, set TMPDIR to another folder, or use "
+                f"Can't pass the model to the measuring process through {str(folder)!r}: "
+                f"{error} Free space there, set TMPDIR to another folder, or use "
                 "isolation='none'."
             ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-GOODBYE_S = 5.0  # a worker whose input ends has so long to follow
-LAST_WORDS = 2000  # bytes of a worker's error output that are looked at
-WAITING = "starting"  # until a worker tells what it is doing
+GOODBYE_S = 5.0  # how long a worker may take to exit when its input ends
+LAST_WORDS = 2000  # bytes of a worker's error output that are read
+WAITING = "starting"  # until a worker reports its first stage
 
 
 class WorkerError(RuntimeError):
-    """A worker was lost, or could not do what it was asked: the message says what happened."""
+    """Error of a worker that was lost or failed; the message has the reason."""
 
 
 class WorkerTimeoutError(WorkerError):
-    """A worker took too long and was killed."""
+    """Error of a worker that took too long and was killed."""
 
 
 class Worker:
-    """One measuring process and the pipes to it.
+    """Measuring process, and the pipes to it.
 
     Args:
-        command: starts it.
+        command: starts the process.
 
     Raises:
         WorkerError: when it can't be started.
@@ -150,7 +150,7 @@ class Worker:
     def __init__(self, command: Sequence[str]) -> None:
         with contextlib.ExitStack() as stack:
             try:
-                # A file without a name: it is gone with the last process that has it open.
+                # A file without a name: it is deleted when the last process closes it.
                 self._errors: Any = stack.enter_context(tempfile.TemporaryFile())
                 self._process = _start(command, self._errors)
             except OSError as error:
@@ -167,15 +167,15 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it was neither closed nor lost, and is a child of this very process."""
+        """Whether it was neither closed nor lost, and is a child of this process."""
         return self._end.alive and self._process.poll() is None
 
     def call(self, method: str, *arguments: Any, limit_s: float) -> Any:
-        """Have a method carried out.
+        """Call a method in the worker, and return its result.
 
         Raises:
-            WorkerError: when it failed, or the worker crashed or took too long; the worker
-                is gone then, as after any other exception (Ctrl-C, say).
+            WorkerError: when it failed, or the worker crashed or took too long. The worker is
+                then killed, as after any other exception (Ctrl-C, say).
         """
         self.stage = WAITING
         try:
@@ -186,11 +186,11 @@ class Worker:
             raise
 
     def close(self) -> None:
-        """End it the quiet way: its input ends, and it follows."""
+        """End the worker by closing its input."""
         self._end()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the worker at once."""
         if self._end.alive:
             self._process.kill()
             self._end()
@@ -223,7 +223,7 @@ class Worker:
             self.stage = content
 
     def _obituary(self) -> str:
-        """What ended the process."""
+        """Return how the process ended."""
         try:
             status = self._process.wait(GOODBYE_S)
         except subprocess.TimeoutExpired:
@@ -237,7 +237,7 @@ class Worker:
         return f"The measuring process {cause} while {self.stage}.{words and f' It said: {words}'}"
 
     def _last_words(self) -> str:
-        """The last line it wrote to its error output, without Python's own dump."""
+        """Return the last line of its error output, without Python's own dump."""
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - LAST_WORDS))
         text = self._errors.read().decode(errors="replace").partition("Fatal Python error")[0]
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -251,14 +251,14 @@ def _start(command: Sequence[str], errors: Any) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=errors,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
-        # Ctrl-C is for the process in front, which then ends this one.
+        # Ctrl-C goes to the foreground process, which then ends this one.
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
 
 
 def _receive(answers: BinaryIO, inbox: queue.SimpleQueue[tuple[str, Any] | None]) -> None:
-    """Hand answers over; None when there will be no more."""
+    """Put answers into the inbox; None when there will be no more."""
     with contextlib.suppress(EOFError, pickle.UnpicklingError, OSError, ValueError):
         while True:
             inbox.put(pickle.load(answers))
@@ -273,7 +273,7 @@ def _end(
         return
     assert process.stdin is not None
     assert process.stdout is not None
-    with contextlib.suppress(OSError):  # what was not yet written has no reader any more
+    with contextlib.suppress(OSError):  # unwritten data has no reader any more
         process.stdin.close()
     try:
         process.wait(GOODBYE_S)

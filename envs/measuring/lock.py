@@ -21,9 +21,9 @@ _log = logging.getLogger("device_placement")
 
 
 def lock_path() -> Path:
-    """The lock file: one for all users of this machine, unless the environment names another.
+    """Return the lock file: one for all users of this machine, unless the environment names one.
 
-    The variable is ``DEVICE_PLACEMENT_LOCK``. Containers with a ``/tmp`` of their own do not
+    The variable is ``DEVICE_PLACEMENT_LOCK``. Containers with separate ``/tmp`` folders do not
     see each other; give them a common file.
     """
     if named := os.environ.get(PATH_VARIABLE):
@@ -34,10 +34,10 @@ def lock_path() -> Path:
 
 @contextlib.contextmanager
 def machine_lock() -> Iterator[None]:
-    """Hold the clock of this machine; a process that has it may take it again.
+    """Hold the measuring lock of this machine; a process that holds it may take it again.
 
     A wait of more than two seconds is logged. The operating system frees the lock of a
-    process that dies. Where the file can't be used, this is logged and nothing is held.
+    process that dies. If the file can't be used, this is logged and no lock is held.
     """
     lock = _lock(str(lock_path()), os.getpid())
     held = _acquire(lock)
@@ -50,7 +50,7 @@ def machine_lock() -> Iterator[None]:
 
 @functools.cache
 def _lock(path: str, _pid: int) -> BaseFileLock:
-    """One lock a file and process, so that holding it twice is no deadlock."""
+    """Return one lock per file and process, so that taking it twice does not deadlock."""
     return FileLock(path, mode=0o666)
 
 
@@ -73,8 +73,8 @@ def _acquire(lock: BaseFileLock) -> bool:
 @functools.cache
 def _complain(path: str, reason: str) -> None:
     _log.warning(
-        "Can't use the lock %s (%s), so nothing keeps others from measuring at the same time; "
-        "name another file in %s.",
+        "Can't use the lock %s (%s), so other processes may measure at the same time; set the "
+        "path of another file in %s.",
         path,
         reason,
         PATH_VARIABLE,

@@ -1,4 +1,4 @@
-"""Description of the machine and versions, which is kept with every measurement."""
+"""Description of the machine and of versions, which is stored with every measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("device-placement", "openvino", "gymnasium", "stable-baselines3", "t
 
 
 def describe_machine() -> dict[str, str]:
-    """Processor, cores, operating system and the versions of the packages that matter.
+    """Return processor, cores, operating system and versions of the packages that matter.
 
     >>> sorted(describe_machine())[:3]
     ['cores', 'device-placement', 'gymnasium']
@@ -31,7 +31,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def describe_host() -> dict[str, str]:
-    """What tells this machine from others: its name, its processor and all of its cores."""
+    """Return what identifies this machine: its name, its processor and its number of cores."""
     return {
         "name": platform.node(),
         "processor": _processor(),
@@ -40,7 +40,7 @@ def describe_host() -> dict[str, str]:
 
 
 def cpu_affinity() -> list[int]:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

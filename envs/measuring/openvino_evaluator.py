@@ -34,23 +34,23 @@ from device_placement.envs.placement import Placement
 
 
 class OpenVINOEvaluator:
-    """Measures placements of one model with OpenVINO's HETERO plugin.
+    """Evaluator that measures placements of one model with OpenVINO's HETERO plugin.
 
-    Measuring happens in a process of its own, one at a time on this machine, in turns with
-    the reference; what was measured before, here or in an earlier run, comes back with
-    ``cached=True``. Whatever goes wrong (a placement that does not compile, a plugin that
-    crashes or hangs) is an invalid evaluation that says what happened.
+    A separate process measures one placement at a time on this machine, in turns with the
+    reference. Placements that were measured before, here or in an earlier run, are returned with
+    ``cached=True``. If anything goes wrong (a placement does not compile, a plugin crashes or
+    hangs), the evaluation is invalid and has the error.
 
     Args:
         model: the normalised model.
         coarse: its groups, for the same devices.
         devices: as `parse_devices` takes them.
-        config: how to measure; the defaults without.
-        core: one made by `make_core` for these devices; a new one without.
-        options: fields of the configuration, by name, in place of what it has.
+        config: how to measure; the defaults if None.
+        core: made by `make_core` for these devices; a new one if None.
+        options: fields of `MeasureConfig`, which override those of ``config``.
 
     Raises:
-        DeviceError: when a device is not here or can't be loaded.
+        DeviceError: when a device is missing or can't be loaded.
         DevicePlacementError: on an unknown option or a wrong value.
 
     >>> from device_placement.envs import coarsen, load_model, read_graph
@@ -99,7 +99,7 @@ class OpenVINOEvaluator:
 
     @property
     def reference(self) -> int:
-        """The device whose single the others are compared with."""
+        """The device whose single is the reference."""
         return self._fixed.device if self._fixed else self._candidates()[0]
 
     @property
@@ -109,11 +109,11 @@ class OpenVINOEvaluator:
 
     @property
     def store_path(self) -> str:
-        """The file that remembers the evaluations; empty when nothing is kept."""
+        """The file in which measurements are stored; empty if they are not."""
         return self._cache.path
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        """Compile and time one device per group, (num_groups,), or cache its evaluation."""
+        """Return the cached evaluation of a placement, (num_groups,), or compile and time it."""
         key = np.asarray(assignment, dtype=np.int16).tobytes()
         if key in self._known and not self.config.remeasure:
             return dataclasses.replace(self._known[key], cached=True)
@@ -132,7 +132,7 @@ class OpenVINOEvaluator:
     def compare(
         self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
     ) -> list[Measurement]:
-        """Measure several programs anew, in turns; nothing is recalled or kept.
+        """Measure several programs in turns; the cache is neither read nor written.
 
         Raises:
             WorkerError: when the measuring process was lost.
@@ -161,16 +161,16 @@ class OpenVINOEvaluator:
         return self._cache.get(self._describe(), op_devices)
 
     def _recalled(self, known: Sequence[Measurement]) -> Evaluation | None:
-        """What is known of a placement, if that is enough."""
+        """Return the evaluation of a placement from what is known, if that is enough."""
         evaluation = evaluate_measurements(known, self._reference_s, self.config)
         if evaluation is None or self._is_unconfirmed(evaluation, known):
             return None
         if evaluation.cut_short and not is_hopeless(evaluation.samples_s, self._give_up_s):
-            return None  # it is of interest now
+            return None  # no longer clearly too slow: measure it again
         return dataclasses.replace(evaluation, cached=True)
 
     def _measured(self, op_devices: bytes, known: Sequence[Measurement]) -> Evaluation:
-        """Measure a placement; again, compiled anew, as long as it would be the best."""
+        """Measure a placement; recompile and repeat while it would be an unconfirmed best."""
         reference_s = self._reference_s
         unit_s = 1.0 if math.isnan(reference_s) else reference_s
         job = Job(
@@ -191,7 +191,7 @@ class OpenVINOEvaluator:
             job = dataclasses.replace(job, verify=False, give_up=math.inf)
 
     def _is_unconfirmed(self, evaluation: Evaluation, known: Sequence[Measurement]) -> bool:
-        """Whether it would become the best on too few compiles: it may just be the luckiest."""
+        """Return whether it would become the best with too few compiles, perhaps by luck."""
         if not evaluation.valid or evaluation.cut_short or evaluation.time_s >= self._best_s:
             return False
         compiles = sum(bool(one.pairs) and not one.cut_short for one in known)
@@ -206,7 +206,7 @@ class OpenVINOEvaluator:
         return self._fixed.time_s if self._fixed and self.config.protocol.paired else math.nan
 
     def _candidates(self) -> list[int]:
-        """The devices that may be the reference, in the order they are tried in."""
+        """Return the devices that may be the reference, in the order in which they are tried."""
         if not self.config.reference:
             return list(range(len(self.devices)))
         return [[device.name for device in self.devices].index(self.config.reference)]
@@ -231,7 +231,7 @@ class OpenVINOEvaluator:
         return self._fixed
 
     def _describe(self) -> dict[str, Any]:
-        """What the times of all placements here depend on; asked for once."""
+        """Return what the times of all placements here depend on; computed once."""
         if not self._problem:
             self._problem = describe_problem(
                 self.core, self.coarse.graph.model_hash, self.devices, self.reference, self.config

@@ -25,20 +25,20 @@ SUBGRAPHS = "HETERO_NUMBER_OF_SUBMODELS"  # a property of models that HETERO com
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled model with its inputs, ready to be run again and again."""
+    """Compiled model with its inputs, ready to run."""
 
     compiled: ov.CompiledModel
     inputs: list[ov.Tensor]
-    run: Callable[[int], float]  # so many timed runs in a row: seconds per inference
+    run: Callable[[int], float]  # number of runs in a row -> seconds per inference
     compile_s: float
 
     def sample(self, runs: int = 1) -> float:
-        """Time a run, or several in a row; in seconds per inference."""
+        """Time one run, or several in a row, and return seconds per inference."""
         return self.run(runs)
 
     @functools.cached_property
     def outputs(self) -> list[NDArray[Any]]:
-        """What the model's outputs hold after a run, each in its own type."""
+        """The model's outputs after a run, each in its own type."""
         request = self.compiled.create_infer_request()
         for index, tensor in enumerate(self.inputs):
             request.set_input_tensor(index, tensor)
@@ -53,10 +53,10 @@ def build_program(
     objective: str = "latency",
     requests: int = 0,
 ) -> Program:
-    """Compile a model for an objective and give it seeded inputs.
+    """Compile a model for an objective, and return it with seeded inputs.
 
     Args:
-        core: knows the devices.
+        core: has the devices.
         model: of static shapes; with affinities when `device_name` is a HETERO one.
         device_name: what ``compile_model`` takes.
         objective: ``latency`` times one request at a time, ``throughput`` keeps several in
@@ -64,7 +64,7 @@ def build_program(
         requests: how many in flight; 0 leaves it to OpenVINO.
 
     Raises:
-        RuntimeError: whatever OpenVINO says when it can't compile the model.
+        RuntimeError: when OpenVINO can't compile the model.
         DevicePlacementError: on an unknown objective.
     """
     hint = choose("objective", objective, HINTS)
@@ -78,7 +78,7 @@ def build_program(
 
 
 def warm_up(program: Program, runs: int) -> int:
-    """Run a few times; how many runs make one sample long enough for the clock."""
+    """Run a few times, and return how many runs make a sample long enough for the clock."""
     times = [program.sample() for _ in range(runs)] or [BLOCK_S]
     return max(1, math.ceil(BLOCK_S / max(times[-1], 1e-9)))
 
@@ -95,18 +95,18 @@ def take_pairs(
     Every second pair begins with the reference, so that a steady drift cancels out.
 
     Args:
-        candidate: what is measured, warmed up.
-        reference: runs along, warmed up; without it the reference's times are NaN.
-        timing: when it is enough.
+        candidate: the program to time, warmed up.
+        reference: warmed up; if None, the reference's times are NaN.
+        timing: decides when there are enough samples.
         give_up: stop as soon as the candidate is clearly slower, in units of the reference
             (in seconds without one).
         runs: of candidate and reference in one sample.
 
     Returns:
-        (num_samples, 2) seconds per inference, and whether it was given up.
+        (num_samples, 2) seconds per inference, and whether it was stopped early.
 
     Raises:
-        RuntimeError: whatever OpenVINO says when a run fails.
+        RuntimeError: when a run fails.
     """
     pairs: list[tuple[float, float]] = []
     start = time.perf_counter()
@@ -144,17 +144,17 @@ def _values(tensor: ov.Tensor) -> NDArray[Any]:
 
 
 def seeded_inputs(model: Any, seed: int = 0) -> list[ov.Tensor]:
-    """Make an input for each port of a model or compiled model, the same for the same seed.
+    """Return an input for each port of a model or compiled model, equal for equal seeds.
 
-    Standard normal where the type is a floating-point one; 0 or 1 elsewhere, which is a
-    legal index, mask or flag of almost every model.
+    Floating-point inputs are standard normal; others are 0 or 1, which is a legal index,
+    mask or flag of almost every model.
     """
     generator = np.random.default_rng(seed)
     return [_seeded_input(port, generator) for port in model.inputs]
 
 
 def count_subgraphs(compiled: ov.CompiledModel) -> int:
-    """How many pieces HETERO cut a compiled model into; 1 for a model that it did not see."""
+    """Return the number of pieces that HETERO cut a model into; 1 if it was not used."""
     if SUBGRAPHS not in compiled.get_property("SUPPORTED_PROPERTIES"):
         return 1
     return int(compiled.get_property(SUBGRAPHS))

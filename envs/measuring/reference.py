@@ -19,12 +19,12 @@ from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.timing import median_interval
 from device_placement.envs.placement import check_assignment
 
-ATTEMPTS = 3  # all else hangs on the reference, so one lost worker is not its end
+ATTEMPTS = 3  # everything depends on the reference, so a lost worker is tried again
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A single with the time it is fixed at."""
+    """Single whose time is fixed."""
 
     device: int
     op_devices: bytes  # (num_ops,)
@@ -39,7 +39,7 @@ class Reference:
         return statistics.median(self.samples_s)
 
     def evaluation(self, verified: bool) -> Evaluation:
-        """Its evaluation: it agrees with itself."""
+        """Return its evaluation; if outputs are verified, its own error is 0."""
         evaluation = Evaluation(
             time_s=self.time_s,
             samples_s=self.samples_s,
@@ -60,14 +60,14 @@ def fix_reference(
     bench: Bench,
     cache: MeasurementCache,
 ) -> Reference:
-    """The single of the first device that runs the whole model, its time recalled or measured.
+    """Return the first device's single that runs the model, with its time cached or measured.
 
     Args:
         coarse: the groups.
         candidates: numbers of the devices to try, in this order.
-        descriptions: what the time of each one's single depends on.
-        bench: measures.
-        cache: remembers.
+        descriptions: what the time of each device's single depends on.
+        bench: measures the single.
+        cache: keeps its time.
 
     Raises:
         DeviceError: when none of them runs the model; with the reasons.
@@ -88,7 +88,7 @@ def fix_reference(
 
 
 class _RefusedError(RuntimeError):
-    """OpenVINO can't compile or run the single."""
+    """Error of a single that OpenVINO can't compile or run."""
 
 
 def _fix(

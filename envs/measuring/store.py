@@ -23,7 +23,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
 
 
 def to_row(measurement: Measurement) -> dict[str, Any]:
-    """The columns of a measurement: NaN is null, a bool 0 or 1, pairs are JSON."""
+    """Return the columns of a measurement: NaN is null, a bool 0 or 1, pairs are JSON."""
     row = {name: _null(getattr(measurement, name)) for name in COLUMNS}
     flags = {name: int(value) for name, value in row.items() if isinstance(value, bool)}
     pairs = [(time_s, _null(other)) for time_s, other in measurement.pairs]
@@ -31,7 +31,7 @@ def to_row(measurement: Measurement) -> dict[str, Any]:
 
 
 def from_row(key: str, op_devices: bytes, values: Sequence[Any]) -> tuple[float, Measurement]:
-    """When it was taken, and the measurement; an error when it is not what was added."""
+    """Return a row's time stamp and measurement, after verifying its checksum."""
     taken_at, checksum, *columns = values
     row = dict(zip(COLUMNS, columns, strict=True))
     verify(checksum == checksum_of(key, op_devices.hex(), row))
@@ -44,13 +44,13 @@ def from_row(key: str, op_devices: bytes, values: Sequence[Any]) -> tuple[float,
 
 
 def verify(holds: bool) -> None:
-    """ValueError when something about a row does not hold."""
+    """Raise ValueError if a condition on a row does not hold."""
     if not holds:
         raise ValueError("a row is not what was written")
 
 
 def is_storable(one: Measurement) -> bool:
-    """Whether it tells something that makes sense and holds for good."""
+    """Return whether a measurement is plausible and permanent."""
     times = [time_s for time_s, _ in one.pairs]
     times += [other for _, other in one.pairs if not math.isnan(other)]
     return (
@@ -67,7 +67,7 @@ def is_storable(one: Measurement) -> bool:
 
 
 def are_times(seconds: Sequence[float]) -> bool:
-    """Whether there are some, all above 0 and finite."""
+    """Return whether there are times, all above 0 and finite."""
     return bool(seconds) and all(0 < time_s < math.inf for time_s in seconds)
 
 
@@ -80,23 +80,23 @@ def _nan(value: Any) -> Any:
 
 
 def describe(content: Mapping[str, Any]) -> tuple[str, str]:
-    """Key and text of a problem or reference: equal ones have the same."""
+    """Return key and text of a problem or reference, the same for equal ones."""
     text = canonical(dict(content))
     return hashlib.sha256(text.encode()).hexdigest(), text
 
 
 def checksum_of(*content: Any) -> str:
-    """The same for the same content, of numbers and texts."""
+    """Return the checksum of some numbers and texts."""
     return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def canonical(content: Any) -> str:
-    """JSON that is the same for the same content."""
+    """Return JSON that is the same for the same content."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 PATH_VARIABLE = "DEVICE_PLACEMENT_STORE"
-APPLICATION_ID = int.from_bytes(b"DPEV", "big")  # tells our files from others
+APPLICATION_ID = int.from_bytes(b"DPEV", "big")  # identifies our files
 SCHEMA_VERSION = 1
 BUSY_S = 30.0  # how long to wait for another process that writes
 
@@ -128,31 +128,31 @@ GET_REFERENCE = "SELECT samples, checksum FROM reference_times WHERE key = ?"
 
 
 def default_path() -> Path:
-    """The file in the user's cache folder, or the one named in ``DEVICE_PLACEMENT_STORE``."""
+    """Return the file in the user's cache folder, or the one in ``DEVICE_PLACEMENT_STORE``."""
     if named := os.environ.get(PATH_VARIABLE):
         return Path(named)
     return platformdirs.user_cache_path("device-placement", appauthor=False) / "evaluations.sqlite"
 
 
 class EvaluationStore:
-    """Remembers measurements of placements, and the samples that fix a reference's time.
+    """Store of measurements of placements, and of the samples that fix a reference's time.
 
-    Threads, forks and other processes may use one file at the same time: nothing is held
-    open between two calls, and a write succeeds or leaves the file as it was. A row carries
-    a checksum of what it gives, so that a damaged one is an error and never another number.
-    A file that was deleted is begun anew.
+    Threads, forks and other processes may use one file at the same time: no connection stays
+    open between two calls, and a write succeeds or leaves the file unchanged. Each row has a
+    checksum, so that damage is an error and never a wrong number. A deleted file is created
+    again.
 
-    A problem, or a reference, is plain data for JSON that says what a time depends on; the
-    file keeps it readable, for the ``sqlite3`` shell.
+    A problem, or a reference, is plain JSON data on which a time depends; the file keeps it
+    readable for the ``sqlite3`` shell.
 
     Args:
-        path: the file, made with its folder where it is missing; `default_path` by default.
-        max_age_s: older measurements are not given; reference times always are.
+        path: the file, created with its folder if missing; `default_path` by default.
+        max_age_s: older measurements are not returned; reference times always are.
 
     Raises:
-        StoreError: here and in every method, when the file can't be used: not readable (to
+        StoreError: here and in every method, when the file can't be used: not readable (for
             `add` and `fix_reference`: not writable), damaged, or of another application or
-            version. It is then as it was.
+            version. The file is then unchanged.
 
     Example:
         >>> import tempfile
@@ -175,10 +175,10 @@ class EvaluationStore:
             _check(connection)
 
     def get(self, problem: Mapping[str, Any], op_devices: bytes) -> tuple[Measurement, ...]:
-        """The measurements of a placement, in the order in which they were added.
+        """Return the measurements of a placement, in the order in which they were added.
 
         Args:
-            problem: what the time depends on besides the placement.
+            problem: what the time depends on, except for the placement.
             op_devices: (num_ops,) number of each op's device.
         """
         key, _ = describe(problem)
@@ -193,10 +193,10 @@ class EvaluationStore:
         """Append a measurement of a placement.
 
         Args:
-            problem: what the time depends on besides the placement.
+            problem: what the time depends on, except for the placement.
             op_devices: (num_ops,) number of each op's device.
-            measurement: one that holds for good: of samples, an output error, or a refusal
-                to compile; no crash or time-out.
+            measurement: a permanent one: samples, an output error, or a failed compile; no
+                crash or time-out.
         """
         assert is_storable(measurement), measurement
         key, description = describe(problem)
@@ -208,7 +208,7 @@ class EvaluationStore:
             connection.execute(ADD, row)
 
     def get_reference(self, reference: Mapping[str, Any]) -> tuple[float, ...] | None:
-        """The samples that fix a reference's time, (num_samples,) seconds; None: not fixed yet."""
+        """Return the samples that fix a reference's time, (num_samples,) seconds, or None."""
         key, _ = describe(reference)
         with self._open() as connection:
             return _standing(connection, key)
@@ -216,18 +216,18 @@ class EvaluationStore:
     def fix_reference(
         self, reference: Mapping[str, Any], samples_s: Sequence[float]
     ) -> tuple[float, ...]:
-        """Fix a reference's time for good, unless that was done already.
+        """Fix a reference's time for good, unless it is fixed already.
 
         Args:
             reference: what its time depends on.
             samples_s: (num_samples,) seconds, at least one.
 
         Returns:
-            The samples that stand: these, or those of whoever came first.
+            The samples that count: these, or those of the first writer.
         """
         samples = tuple(float(sample) for sample in samples_s)
         assert are_times(samples), samples
-        if standing := self.get_reference(reference):  # known also where nothing can be written
+        if standing := self.get_reference(reference):  # readable also where nothing can be written
             return standing
         key, description = describe(reference)
         row = (key, description, time.time(), canonical(samples), checksum_of(key, samples))
@@ -239,7 +239,7 @@ class EvaluationStore:
 
     @contextlib.contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A connection for one transaction, rolled back by whatever is raised inside."""
+        """Yield a connection for one transaction, which any exception rolls back."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(
@@ -254,13 +254,13 @@ class EvaluationStore:
         except (sqlite3.Error, OSError, TypeError, ValueError) as error:
             raise StoreError(
                 f"Can't use the store of evaluations {str(self.path)!r}: {error}. Give another "
-                "path, delete the file if it is broken (its placements are then measured anew), "
-                "or go without: store=None."
+                "path, delete the file if it is broken (its placements are then measured again), "
+                "or use no store: store=None."
             ) from error
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
-    """Whether the file has yet to become a store; ValueError when it is something else."""
+    """Return whether the file is still empty; raise ValueError if it is not a store."""
     questions = "PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master"
     application, version, num_tables = (connection.execute(ask).fetchone()[0] for ask in questions)
     if (application, version, num_tables) == (0, 0, 0):
@@ -277,7 +277,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 def _create(connection: sqlite3.Connection) -> None:
     """Make the tables, unless another process was faster."""
-    connection.execute("ROLLBACK")  # who waits to write must not be reading
+    connection.execute("ROLLBACK")  # a transaction that waits to write must not be reading
     connection.execute("BEGIN IMMEDIATE")
     if _is_empty(connection):
         for statement in SCHEMA + STAMPS:
@@ -285,7 +285,7 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """ValueError when the file is damaged, so that it might hide what it holds."""
+    """Raise ValueError if the file is damaged, so that rows might be missing."""
     # Unlike quick_check this finds rows that an index misses; it takes as long.
     ((found,),) = connection.execute("PRAGMA integrity_check(1)").fetchall()
     if found != "ok":
@@ -296,7 +296,7 @@ def _check(connection: sqlite3.Connection) -> None:
 
 
 def _standing(connection: sqlite3.Connection, key: str) -> tuple[float, ...] | None:
-    """The samples of a reference, if it is fixed; an error when they are not what was written."""
+    """Return the samples of a reference, if it is fixed; raise ValueError if they are damaged."""
     for text, checksum in connection.execute(GET_REFERENCE, (key,)).fetchall():
         samples = tuple(json.loads(text))
         verify(checksum == checksum_of(key, samples) and are_times(samples))

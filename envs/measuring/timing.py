@@ -15,23 +15,23 @@ from device_placement.envs.arrays import Float64
 from device_placement.envs.errors import DevicePlacementError, choose
 
 Pairs = Sequence[tuple[float, float]]  # (num_samples, 2) seconds: candidate, reference
-HOPELESS_SAMPLES = 3  # how many samples "clearly slower" takes
+HOPELESS_SAMPLES = 3  # number of samples that "clearly slower" needs
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The protocol of one measurement.
+    """Protocol of one measurement.
 
     ``paired`` alternates the candidate with the reference, so that a drift of the machine
-    meets both; ``plain`` runs the candidate alone.
+    affects both; ``plain`` runs the candidate alone.
     """
 
     protocol: str = "paired"
     warmup: int = 1  # runs before the first sample
     min_samples: int = 6
     max_samples: int = 40
-    max_seconds: float = 5.0  # no further sample is begun after this long
-    tolerance: float = 0.02  # enough when the interval is narrower than this, relatively
+    max_seconds: float = 5.0  # no sample begins after this long
+    tolerance: float = 0.02  # stop when the relative width of the interval is below this
     give_up_factor: float = 1.25  # cut short when clearly slower than this times the best
 
     def __post_init__(self) -> None:
@@ -51,12 +51,12 @@ class Timing:
 
     @property
     def paired(self) -> bool:
-        """Whether the reference runs along."""
+        """Whether the candidate alternates with the reference."""
         return self.protocol == "paired"
 
     @classmethod
     def named(cls, protocol: str, **changes: float | None) -> Timing:
-        """A protocol with its own defaults, changed where a value is given.
+        """Return a protocol with its own defaults, except for the values that are given.
 
         >>> Timing.named("plain", max_samples=20, tolerance=None).max_samples
         20
@@ -81,13 +81,13 @@ TIMINGS: dict[str, dict[str, float]] = {
 
 
 def relative_samples(pairs: Pairs) -> Float64:
-    """(num_samples,) candidate over reference; the candidate's seconds where it ran alone."""
+    """Return the ratios candidate / reference, (num_samples,), or seconds if it ran alone."""
     candidate, reference = np.asarray(pairs, dtype=np.float64).reshape(-1, 2).T
     return np.where(np.isnan(reference), candidate, candidate / reference)
 
 
 def is_precise(values: Sequence[float], timing: Timing) -> bool:
-    """Whether the interval of the median is narrower than the tolerance."""
+    """Return whether the interval of the median is narrower than the tolerance."""
     if len(values) < timing.min_samples:
         return False
     low, high = median_interval(values)
@@ -95,12 +95,12 @@ def is_precise(values: Sequence[float], timing: Timing) -> bool:
 
 
 def is_hopeless(values: Sequence[float], limit: float) -> bool:
-    """Whether the median is clearly above a limit: the whole interval is."""
+    """Return whether the median is clearly above a limit: the whole interval is."""
     return len(values) >= HOPELESS_SAMPLES and median_interval(values)[0] > limit
 
 
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """A distribution-free confidence interval of the median, from order statistics.
+    """Return a distribution-free confidence interval of the median, from order statistics.
 
     The ranks are the binomial ones (Hollander, Wolfe and Chicken, "Nonparametric
     Statistical Methods", section 3.6). With fewer than six samples no pair of ranks
@@ -120,7 +120,7 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
 
 @functools.cache
 def _low_rank(size: int, confidence: float) -> int:
-    """The largest rank, from 0, below which the median lies with half the allowed error."""
+    """Return the largest rank, from 0, below which the median lies with half the allowed error."""
     allowed = Fraction((1 - confidence) / 2) * 2**size  # of the 2**size outcomes
     below, rank = 1, 0
     while below + math.comb(size, rank + 1) <= allowed:

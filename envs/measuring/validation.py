@@ -17,14 +17,14 @@ from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
 from device_placement.envs.placement import Claim, Placement
 
-TIME_SLACK = 0.05  # slower than claimed by no more than this
+TIME_SLACK = 0.05  # may be slower than claimed by this share
 ERROR_SLACK = 2.0  # two roundings may differ by twice what one differs from the exact value
-ERROR_FLOOR = 1e-4  # relative error of f32 kernels that add up in another order
+ERROR_FLOOR = 1e-4  # relative error of f32 kernels that sum in another order
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What measuring and checking a placement anew showed."""
+    """Result of measuring and checking a placement again."""
 
     evaluation: Evaluation  # of the placement, now
     reference: str  # the device whose single it was compared with
@@ -36,12 +36,12 @@ class Validation:
 
     @property
     def speedup(self) -> float:
-        """Over the reference, now."""
+        """The measured speed-up over the reference."""
         return self.reference_s / self.evaluation.time_s
 
     @property
     def time_holds(self) -> bool:
-        """Whether it is as fast as claimed; or, where nothing was, as the best single."""
+        """Whether it is as fast as claimed, or without a claim, as fast as the best single."""
         limit_s = self.best_single_s
         if not math.isnan(self.claimed_speedup):
             limit_s = self.reference_s / self.claimed_speedup
@@ -49,7 +49,7 @@ class Validation:
 
     @property
     def outputs_hold(self) -> bool:
-        """Whether the outputs are as near to the reference's as they have to be."""
+        """Whether the error of the outputs is within the allowed one."""
         return self.evaluation.valid and self.evaluation.output_error <= self.allowed_error
 
     @property
@@ -58,12 +58,12 @@ class Validation:
         return self.time_holds and self.outputs_hold
 
     def report(self) -> str:
-        """All of it as text."""
+        """Return the result as text."""
         found = self.evaluation
         if not found.valid:
             return f"does not run: {found.error}"
         low, high = found.interval_s
-        claim = "nothing was claimed, so the best single is the measure"
+        claim = "no speed-up was claimed, so the best single is the limit"
         if not math.isnan(self.claimed_speedup):
             claim = f"{self.claimed_speedup:.3f}x was claimed"
         return "\n".join(
@@ -91,16 +91,14 @@ def claim_of(evaluator: Evaluator, reference: int, speedup: float) -> Claim | No
 
 
 def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation:
-    """Measure a placement and the singles anew, and compare its outputs with the reference's.
+    """Measure a placement and the singles again, and check its outputs against the reference's.
 
-    The outputs may be off by what the evaluator allows, else by what the claim allowed, else
-    by twice what the worst single is.
+    The allowed output error is the evaluator's, else the claim's, else twice that of the worst
+    single.
 
     Args:
-        evaluator: knows the model, the devices and how to measure; nothing that it remembers
-            is used.
-        placement: for that model; its claim is held against what is measured now, when it is
-            about the same reference.
+        evaluator: has the model, the devices and the way to measure; its cache is not used.
+        placement: for that model; its claim is checked if it is over the same reference.
 
     Raises:
         PlacementError: when the placement is not for this model, these groups or devices.
@@ -137,7 +135,7 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
 
 
 def _fresh(evaluator: OpenVINOEvaluator, config: MeasureConfig) -> OpenVINOEvaluator:
-    """Make an evaluator of the same problem that recalls nothing and verifies."""
+    """Return an evaluator of the same problem that ignores the cache and verifies outputs."""
     return OpenVINOEvaluator(
         evaluator.model,
         evaluator.coarse,

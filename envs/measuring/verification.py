@@ -15,17 +15,16 @@ Outputs = Sequence[NDArray[Any]]
 
 
 def output_difference(outputs: Outputs, expected: Outputs) -> tuple[float, float]:
-    """Relative L2 error and cosine of a model's outputs; the worst over its outputs.
+    """Return relative L2 error and cosine of a model's outputs; the worst over its outputs.
 
     Args:
-        outputs: one array an output.
+        outputs: one array per output.
         expected: the reference's, of the same shapes.
 
     Returns:
         The largest ``|a - b| / |b|`` and the smallest ``a . b / (|a| |b|)``. Equal infinities
-        and NaN in the same place count as equal. The error is infinite where only one of two
-        numbers is finite, where a text differs, and against an output of zeros that is not
-        equalled.
+        and NaN in the same place count as equal. The error is infinite if only one of two
+        numbers is finite, if a text differs, or if the output should be all zeros and is not.
 
     >>> output_difference([np.array([3.0, -np.inf])], [np.array([3.0, -np.inf])])
     (0.0, 1.0)

@@ -1,9 +1,9 @@
 """Measuring process: ``python -m device_placement.envs.measuring.worker``.
 
-It speaks pickle over its standard input and output with the process that started it, whose
-side is `isolation`. A request is ``(method, arguments, limit_s)``; the answers are any number
-of ``("stage", text)``, then ``("done", result)`` or ``("failed", text)``. It ends when its
-input does, whatever it is doing then.
+It exchanges pickles over its standard input and output with the process that started it, see
+`isolation`. A request is ``(method, arguments, limit_s)``; the answers are any number
+of ``("stage", text)``, then ``("done", result)`` or ``("failed", text)``. The process exits
+as soon as its input ends.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any, BinaryIO
 from device_placement.envs.devices import make_core
 from device_placement.envs.measuring.bench import BenchConfig, LocalBench
 
-LAST_RESORT_S = 30.0  # after its time limit a worker ends by itself, should nobody end it
+LAST_RESORT_S = 30.0  # seconds past its time limit after which a worker ends itself
 MODEL_FILE = "model.xml"
 
 
 class Server:
-    """Carries out the requests of the process that started this one.
+    """Server of the requests of the process that started this one.
 
     Args:
         answers: where the answers go.
@@ -40,12 +40,12 @@ class Server:
         self._bench: LocalBench | None = None
 
     def make_folder(self) -> str:
-        """A folder to put the model in; this process sees to its end."""
+        """Create a folder for the model, which this process removes, and return it."""
         self._folder = Path(tempfile.mkdtemp(prefix="device-placement-"))
         return str(self._folder)
 
     def load(self, config: BenchConfig) -> None:
-        """Read the model from the folder, remove that, and set up the bench."""
+        """Read the model from the folder, remove the folder, and set up the bench."""
         assert self._folder is not None
         core = make_core(config.devices)
         # Mapped into memory, the file could not be removed everywhere.
@@ -54,7 +54,7 @@ class Server:
         self._bench = LocalBench(model, core, config, lambda stage: self.answer("stage", stage))
 
     def clean_up(self) -> None:
-        """Remove the folder, if it is still there."""
+        """Remove the folder, if it still exists."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -68,7 +68,7 @@ class Server:
         """Carry out one request and answer it."""
         owner = self if hasattr(self, method) else self._bench
         function: Callable[..., Any] = getattr(owner, method)
-        # Not a Python thread: it also ends a plugin that never gives the interpreter back.
+        # Not a Python thread: it also ends a plugin that never releases the interpreter.
         faulthandler.dump_traceback_later(limit_s + LAST_RESORT_S, exit=True)
         try:
             self.answer("done", function(*arguments))
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes, out of reach of whatever a plugin reads or prints."""
+    """Return the pipes, out of reach of whatever a plugin reads or prints."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -101,7 +101,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _receive(requests: BinaryIO, inbox: queue.SimpleQueue[Any], server: Server) -> None:
-    """Hand requests over; at the end of the input, end the process at once."""
+    """Put requests into the inbox; at the end of the input, exit the process at once."""
     try:
         while True:
             inbox.put(pickle.load(requests))

@@ -27,12 +27,12 @@ from device_placement.envs.models.normalisation import (
 def load_model(
     source: Any, *, example_input: Any = None, input_shapes: Shapes | None = None
 ) -> ov.Model:
-    """Load a model and normalise it.
+    """Load a model, normalise it, and return it.
 
     Args:
         source: a zoo name (``"resnet50"``), the path of any file that OpenVINO reads
             (``.xml``, ``.onnx``, ``.pb``, ``.tflite``, ...), an ``openvino.Model``
-            (left as it is), or a ``torch.nn.Module``.
+            (which is not changed), or a ``torch.nn.Module``.
         example_input: for a torch module, what its ``forward`` takes: a tensor, a tuple
             of tensors or a dict of them. Its shapes become the model's.
         input_shapes: static shapes in place of dynamic ones, by input name
@@ -63,7 +63,7 @@ def load_model(
 
 
 def save_model(model: ov.Model, path: str | os.PathLike[str]) -> None:
-    """Write a model as OpenVINO's ``.xml`` and ``.bin``, with its weights as they are.
+    """Write a model as OpenVINO's ``.xml`` and ``.bin``, with unchanged weights.
 
     Raises:
         ModelError: when the path does not end in ``.xml`` or can't be written.
@@ -79,7 +79,7 @@ def save_model(model: ov.Model, path: str | os.PathLike[str]) -> None:
 
 
 def model_hash(model: ov.Model) -> str:
-    """Fingerprint of a normalised model: structure, attributes, shapes and weights.
+    """Return a fingerprint of a normalised model: structure, attributes, shapes and weights.
 
     Names given by converters do not count, so the same model loaded twice, or in
     another process, has the same hash.
@@ -93,7 +93,7 @@ def model_hash(model: ov.Model) -> str:
 
 
 def parse_input_shapes(text: str) -> dict[str, list[int]] | None:
-    """Read shapes written as ``name=1,3,224,224;name=1,128``; None when there are none.
+    """Return the shapes in ``name=1,3,224,224;name=1,128``; None when there are none.
 
     Raises:
         ModelError: when the text is not of that form.
@@ -126,8 +126,8 @@ def _is_torch_module(source: Any) -> bool:
 def _convert_torch(module: Any, example_input: Any) -> ov.Model:
     if example_input is None:
         raise ModelError(
-            f"A torch module ({type(module).__name__}) needs example_input=, the tensors its "
-            "forward() takes, to be traced."
+            f"Got the torch module {type(module).__name__} without example_input; give the "
+            "tensors that its forward() takes."
         )
     try:
         with warnings.catch_warnings():  # OpenVINO's tracing of choice, deprecated by torch
@@ -145,7 +145,7 @@ def _convert_torch(module: Any, example_input: Any) -> ov.Model:
 
 
 def _example_shapes(example_input: Any) -> Any:
-    """The shapes of an example input, by name when that was a dict."""
+    """Return the shapes of an example input, by name if it is a dict."""
     if isinstance(example_input, Mapping):
         return {name: tuple(value.shape) for name, value in example_input.items()}
     values = example_input if isinstance(example_input, (tuple, list)) else [example_input]
@@ -160,14 +160,15 @@ def _read_file(path: Path) -> ov.Model:
         raise ModelError(f"{str(path)!r} is not a file; give the .xml or .onnx file itself.")
     try:
         return ov.Core().read_model(path)
-    except (RuntimeError, UnicodeError) as error:  # a message may quote bytes that are no UTF-8
+    except (RuntimeError, UnicodeError) as error:  # a message may quote bytes that are not UTF-8
         raise ModelError(
             f"OpenVINO can't read the model file {str(path)!r}: {_reasons(error)}. Check that it "
-            "is whole, of a format that OpenVINO reads, and that an .xml has its .bin beside it."
+            "is complete, in a format that OpenVINO reads, and that an .xml has its .bin next to "
+            "it."
         ) from error
 
 
-# Lines of OpenVINO's reports that name places in its source, or sum up what other lines say.
+# Lines of OpenVINO's reports that name places in its source, or repeat other lines.
 _NOISE = re.compile(
     r"Exception from |Check .* failed at |While validating |FrontEnd API failed |Summary:|"
     r"Model wasn't fully converted|-- Conversion is failed for|\[.*\.cpp"
@@ -205,7 +206,7 @@ def _hash_ops(model: ov.Model, digest: Any) -> None:
         for body in bodies:
             _hash_ops(body, digest)
     order = [number[op.get_instance_id()] for op in (*model.get_parameters(), *model.get_results())]
-    if order != sorted(order):  # where it is the usual one, nothing has to be added
+    if order != sorted(order):  # the usual order adds nothing
         digest.update(repr(order).encode())
 
 
@@ -216,7 +217,7 @@ def _constant_bytes(op: Any) -> Any:
 
 
 def _wiring(op: Any, num_bodies: int) -> list[Any]:
-    """How the inputs and outputs of a control-flow op are joined to those of its bodies."""
+    """Return how inputs and outputs of a control-flow op are joined to those of its bodies."""
     if op.get_type_name() == "If":
         described = [
             one
@@ -232,6 +233,6 @@ def _wiring(op: Any, num_bodies: int) -> list[Any]:
 
 
 def _fields(record: Any) -> list[tuple[str, int]]:
-    """The numbers that a record of OpenVINO holds, by name."""
+    """Return the numbers in a record of OpenVINO, by name."""
     named = {name: getattr(record, name) for name in dir(record) if not name.startswith("_")}
     return sorted((name, value) for name, value in named.items() if isinstance(value, int))

@@ -1,8 +1,8 @@
-"""Normalisation: the one form that every model is brought into before it is placed.
+"""Normalisation: the common form that every model has before it is placed.
 
-In it every shape is static, constants are folded, each Constant has one consumer, and every op is
-named ``op<topological index>_<type>``. Converters and repeated builds name ops differently each
-time; these names stay, so a placement can be joined to a model by name across processes.
+Every shape is static, constants are folded, each Constant has one consumer, and every op is named
+``op<topological index>_<type>``. Converters and repeated builds name ops differently each time;
+these names are stable, so a placement can be joined to a model by name across processes.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _MARK = ["device_placement", "normalised"]
 
 
 def normalise(model: ov.Model, input_shapes: Shapes | None = None) -> ov.Model:
-    """The normal form of a model, as a clone; a normalised one is only cloned.
+    """Return a normalised clone of a model; one that is normalised already is only cloned.
 
     Raises:
         ModelError: when shapes stay dynamic, `input_shapes` does not fit the model, or
-            OpenVINO can't work it out.
+            OpenVINO can't normalise it.
     """
     try:
         return _normalise(model.clone(), input_shapes)
-    except (RuntimeError, UnicodeError) as error:  # such as a name that is no UTF-8
+    except (RuntimeError, UnicodeError) as error:  # such as a name that is not UTF-8
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(
-            f"OpenVINO can't bring the model into normal form: {reason} Check that its file is "
-            "whole, and that its tensors fit into memory at these shapes."
+            f"OpenVINO can't normalise the model: {reason} Check that its file is complete, and "
+            "that its tensors fit into memory at these shapes."
         ) from error
 
 
@@ -57,7 +57,7 @@ def _normalise(model: ov.Model, input_shapes: Shapes | None) -> ov.Model:
 
 
 def original_name(op: ov.Node) -> str:
-    """The name an op had before normalisation, for display."""
+    """Return the name that an op had before normalisation, for display."""
     info = op.get_rt_info()
     return str(
         info["original_name"].astype(str) if "original_name" in info else op.get_friendly_name()
@@ -65,7 +65,7 @@ def original_name(op: ov.Node) -> str:
 
 
 def set_input_shapes(model: ov.Model, shapes: Shapes) -> None:
-    """Give a model static input shapes, in place.
+    """Set static input shapes of a model, in place.
 
     Raises:
         ModelError: when they do not fit the inputs.
@@ -81,7 +81,9 @@ def set_input_shapes(model: ov.Model, shapes: Shapes) -> None:
         if not isinstance(shapes, Sequence):
             raise ModelError(f"Got {shapes!r} for {_describe_inputs(model)}; give their shapes.")
         if len(shapes) != len(ports):
-            raise ModelError(f"Got {len(shapes)} input shapes for {_describe_inputs(model)}.")
+            raise ModelError(
+                f"Got {len(shapes)} input shapes for {_describe_inputs(model)}; give one each."
+            )
         chosen = dict(zip(ports, shapes, strict=True))
     try:
         model.reshape({port: _static_shape(shape) for port, shape in chosen.items()})
@@ -99,7 +101,7 @@ def _static_shape(sizes: Sequence[int]) -> ov.PartialShape:
 
 
 def _is_normalised(model: ov.Model) -> bool:
-    """Whether a model bears the mark and still the names: saving may have changed its ops."""
+    """Return whether a model has the mark and still the names; saving may have changed its ops."""
     ops = model.get_ops()
     suffixes = {op.get_friendly_name(): f"_{op.get_type_name()}" for op in ops}
     expected = {f"op{index}" for index in range(len(ops))}
@@ -133,10 +135,10 @@ def _check_static(model: ov.Model) -> None:
 
 
 def _fold_constants(model: ov.Model) -> None:
-    """Compute what depends on Constants and static shapes alone.
+    """Compute everything that depends only on Constants and static shapes.
 
     Converters keep OpenVINO's pass away from some ShapeOf ops. Left in the model they cost
-    nothing, but HETERO fails to run what it cuts between a shape and its use.
+    nothing, but HETERO fails to run parts that it cuts between a shape and its use.
     """
     for op in model.get_ordered_ops():
         if op.get_type_name() == "ShapeOf" and op.get_input_partial_shape(0).is_static:
@@ -164,7 +166,7 @@ _QUANTISED = ("i8", "u8", "i4", "u4", "u6", "u3", "u2", "nf4", "f4e2m1", "f8e4m3
 
 
 def _hold_quantised(model: ov.Model) -> list[tuple[Any, Any]]:
-    """Put what can't be folded in place of quantised weights, here and in bodies.
+    """Replace quantised weights, here and in bodies, by outputs that can't be folded.
 
     Plugins compute in low precision where they find Constant, Convert, Subtract and Multiply;
     folded into real numbers, weights are 4 to 8 times as large and run in f32.
@@ -195,9 +197,9 @@ def _guard_attention_masks(model: ov.Model) -> None:
     Seen in OpenVINO 2026.4.1 on a CPU with AVX512_BF16: a fused attention whose mask is
     broadcast over the queries, is the second operand of its sum and is an input of the
     compiled model has relative errors near 1. HETERO makes the mask such an input wherever
-    it cuts before it. As the first operand it is right, and a sum does not mind. For
-    ``ScaledDotProductAttention``, where there is no sum to turn round, the maximum with minus
-    infinity stands between input and attention; it changes no value and is fused.
+    it cuts before it. With the mask as the first operand the result is right. As
+    ``ScaledDotProductAttention`` has no sum whose operands could be swapped, a maximum with minus
+    infinity is put between input and attention; it changes no value and is fused.
     """
     for op in model.get_ordered_ops():
         if op.get_type_name() == "Softmax":
@@ -219,14 +221,14 @@ def _put_mask_first(add: Any) -> None:
 
 
 def _is_score(op: Any) -> bool:
-    """Whether an op is a matrix product, scaled or not."""
+    """Return whether an op is a matrix product, scaled or not."""
     if op.get_type_name() in ("Multiply", "Divide"):
         return any(value.get_node().get_type_name() == "MatMul" for value in op.input_values())
     return bool(op.get_type_name() == "MatMul")
 
 
 def _unshare_constants(model: ov.Model) -> None:
-    """Give each consumer of a Constant, or of what is computed from Constants, its own copy.
+    """Copy each Constant, or what is computed from Constants, for each of its consumers.
 
     It then moves with the consumer. A chain that turns quantised weights into real numbers is
     copied as a whole, as plugins recognise it next to the op that reads it.
@@ -254,7 +256,7 @@ def _unshare_constants(model: ov.Model) -> None:
                 target.replace_source_output(copy)
 
 
-# What stands between quantised weights and the op that reads them.
+# Ops between quantised weights and the op that reads them.
 _CHAIN = ("Convert", "Subtract", "Multiply", "Reshape", "Transpose", "FakeQuantize", "FakeConvert")
 
 
@@ -284,7 +286,7 @@ def bodies_of(op: Any) -> list[ov.Model]:
 
 
 def _targets(op: ov.Node) -> list[Any]:
-    """The inputs that an op's first output feeds, in an order that repeats."""
+    """Return the inputs that an op's first output feeds, in an order that repeats."""
     targets = op.output(0).get_target_inputs()
     return sorted(targets, key=lambda port: (port.get_node().get_instance_id(), port.get_index()))
 

@@ -19,13 +19,13 @@ FORMULA = (
     "time = sum over devices d of f(d) profiled(d) + s(d) subgraphs(d), and over pairs (a, b) of "
     "l(a, b) moves(a, b) + bytes(a, b) / w(a, b); f, s, l and w are fitted"
 )
-MIN_FACTOR = 0.1  # on op times, so that no fit makes a device's work free
-NEGLIGIBLE = 1e-6  # what takes a smaller share of the time than this costs nothing
+MIN_FACTOR = 0.1  # lower bound of factors on op times, so that no device becomes free
+NEGLIGIBLE = 1e-6  # a cost with a smaller share of the time is set to 0
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well predicted times agree with measured ones."""
+    """Agreement of predicted times with measured ones."""
 
     num_placements: int
     mean_error: float  # mean of |predicted / measured - 1|; NaN without placements
@@ -33,7 +33,7 @@ class Agreement:
 
     @classmethod
     def between(cls, predicted_s: Float64, measured_s: Float64) -> Agreement:
-        """Compare two arrays of (num_placements,) seconds.
+        """Compare two arrays of (num_placements,) seconds, and return their agreement.
 
         >>> Agreement.between(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0]))
         Agreement(num_placements=3, mean_error=0.08333333333333333, rank_correlation=1.0)
@@ -55,18 +55,18 @@ def calibrate(
     placements: NDArray[np.integer],
     times_s: Sequence[float] | Float64,
 ) -> HardwareProfile:
-    """The profile whose `sequential` times are nearest to the measured ones.
+    """Return the profile whose `sequential` times are nearest to the measured ones.
 
-    What is fitted: a factor f of at least `MIN_FACTOR` on the op times of each device, latency l
-    and bandwidth w of each ordered pair of devices, and s, what each subgraph on a device costs
-    besides. The time is linear in f, s, l and 1 / w (`FORMULA`).
+    The fit has a factor f of at least `MIN_FACTOR` on the op times of each device, latency l and
+    bandwidth w of each ordered pair of devices, and the extra cost s of each subgraph on a
+    device. The time is linear in f, s, l and 1 / w (`FORMULA`).
 
-    Non-negative least squares on the relative errors with the soft L1 loss (SciPy's
-    ``least_squares``), so that a disturbed measurement counts for little. What the placements
-    can't tell apart may stand under either name.
+    It is non-negative least squares on the relative errors with the soft L1 loss (SciPy's
+    ``least_squares``), so that outliers have little weight. Costs that the placements can't
+    distinguish may be attributed to either.
 
     Args:
-        profile: its op times are kept but for the factors; its other costs are fitted anew.
+        profile: its op times are multiplied by the factors; its other costs are replaced.
         coarse: the groups that were placed.
         placements: (num_placements, num_groups) device numbers.
         times_s: (num_placements,) measured.
@@ -83,12 +83,12 @@ def calibrate(
 
 
 def _pairs(num_devices: int) -> list[tuple[int, int]]:
-    """The ordered pairs of different devices."""
+    """Return the ordered pairs of different devices."""
     return [(a, b) for a in range(num_devices) for b in range(num_devices) if a != b]
 
 
 def _units(costs: Costs) -> list[Costs]:
-    """For each cost that is fitted the costs in which it is 1 and the others are 0."""
+    """Return, for each fitted cost, costs in which it is 1 and the others are 0."""
     number = costs.num_devices
     nothing = replace(
         costs,
@@ -119,15 +119,15 @@ def _column(values: Float64, device: int) -> Float64:
 
 
 def _fit(columns: Float64, times_s: Float64, lowest: Float64) -> Float64:
-    """(num_costs,) what each cost is, from (num_placements, num_costs) how often it is paid.
+    """Return each cost, (num_costs,), from how often it is paid, (num_placements, num_costs).
 
-    No cost is below its (num_costs,) lowest; one that no placement pays is NaN.
+    No cost is below `lowest`, (num_costs,); a cost that no placement pays is NaN.
     """
     from scipy.optimize import least_squares
 
     paid = columns.any(axis=0)
     relative = columns[:, paid] / times_s[:, None]
-    mean = relative.mean(axis=0)  # of the order of the others, so that steps fit all
+    mean = relative.mean(axis=0)  # scales all columns alike, so that one step size suits all
     matrix: Float64 = relative / mean
 
     def errors(shares: Float64) -> Float64:
@@ -154,7 +154,7 @@ def _fit(columns: Float64, times_s: Float64, lowest: Float64) -> Float64:
 
 
 def _with_costs(profile: HardwareProfile, values: Float64) -> HardwareProfile:
-    """The profile with fitted costs, in the order of `_units`, in place of its own."""
+    """Return the profile with its costs replaced by fitted ones, in the order of `_units`."""
     number = len(profile.devices)
     pairs = _pairs(number)
     factors, latencies, s_per_byte, subgraphs = np.split(

@@ -30,23 +30,22 @@ from device_placement.envs.profiling.op_times import measure_op_times
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
-ATTEMPTS = 20  # draws for each placement that is wanted, where few differ
+ATTEMPTS = 20  # draws per wanted placement, as some are repeated
 
 
 def draw_placements(
     coarse: CoarseGraph, count: int, generator: np.random.Generator
 ) -> list[tuple[int, ...]]:
-    """Different random placements, no singles, with few cuts and with many.
+    """Return distinct random placements, no singles, with few cuts and with many.
 
-    Each has its own shares of the devices, uniform among all shares, and its own mean length
-    of run L, log-uniform from 1 to the number of groups. In topological order a group stays
-    on the device of the one before with probability 1 - 1 / L; else a device is drawn by the
-    shares.
+    Each draws its device shares uniformly, and its mean run length L log-uniformly from 1 to
+    the number of groups. In topological order, a group stays on the device of the previous one
+    with probability 1 - 1 / L; otherwise a device is drawn by the shares.
 
     Args:
-        coarse: the groups; only devices that support one are drawn for it.
-        count: how many; fewer come back where there are not so many.
-        generator: draws.
+        coarse: the groups; only devices that support a group are drawn for it.
+        count: how many; fewer are returned if not enough exist.
+        generator: source of randomness.
     """
     found: dict[tuple[int, ...], None] = {}
     for _ in range(ATTEMPTS * count):
@@ -72,7 +71,7 @@ def _draw(coarse: CoarseGraph, generator: np.random.Generator) -> tuple[int, ...
     return tuple(devices)
 
 
-HELD_OUT = 4  # one random placement in so many tells the error instead of being fitted
+HELD_OUT = 4  # one random placement in four is not fitted, to estimate the error
 
 # Each placement is timed to the end, once.
 WHOLE: MeasureOptions = {"give_up_factor": math.inf, "confirmations": 0}
@@ -93,31 +92,31 @@ def measure_profile(
     measuring: MeasureConfig | None = None,
     **options: Unpack[MeasureOptions],
 ) -> HardwareProfile:
-    """Measure what the ops of a model and its transfers cost on devices of this machine.
+    """Measure the costs of a model's ops and transfers on this machine, and return the profile.
 
-    OpenVINO's profiler tells the times of ops, which are scaled to the measured time of the
-    device's single; all else is fitted, by `calibrate`, to the measured times of the singles and
-    of random placements. One in four of these is held out: ``provenance`` says how well the
-    profile predicts them.
+    Op times come from OpenVINO's profiler and are scaled to the measured time of the device's
+    single. The other costs are fitted by `calibrate` to the measured times of the singles and of
+    random placements. One in four of these is held out; ``provenance`` has the accuracy of the
+    profile on them.
 
     Args:
         model: what `load_model` takes.
         devices: what `parse_devices` takes; at least two.
         coarsening: a method of `coarsen`, for the placements that are measured.
-        max_groups: the most groups to make for them.
-        input_shapes: static shapes for a model of dynamic ones.
-        placements: random placements to measure besides the singles, at least 4.
+        max_groups: maximum number of groups for them.
+        input_shapes: static shapes for a model with dynamic ones.
+        placements: random placements to measure in addition to the singles, at least 4.
         seed: of the placements.
         progress: wraps the placements to be measured, as ``tqdm`` does.
-        measuring: how to measure; the defaults without. The objective must be latency, and every
+        measuring: how to measure; the defaults if None. The objective must be latency, and every
             placement is timed to the end, once.
-        options: fields of `MeasureConfig`, by name, in place of what ``measuring`` has.
+        options: fields of `MeasureConfig`, which override those of ``measuring``.
 
     Returns:
         A profile of the kind ``measured``.
 
     Raises:
-        DevicePlacementError: or a subclass, when one of them is wrong, or no placement runs.
+        DevicePlacementError: or a subclass, when an argument is wrong, or no placement runs.
 
     Example::
 
@@ -145,7 +144,7 @@ def measure_profile(
 def profile_with(
     evaluator: OpenVINOEvaluator, placements: int, seed: int, progress: Progress = iter
 ) -> HardwareProfile:
-    """As `measure_profile`, with an evaluator that is ready and gives nothing up."""
+    """Return the profile of `measure_profile`, with an evaluator that times all to the end."""
     if evaluator.config.objective != "latency":
         raise DevicePlacementError(
             f"Got the objective {evaluator.config.objective!r}; a profile is measured with "
@@ -176,12 +175,12 @@ class _Trials:
 
     @property
     def ran(self) -> Bool:
-        """(num_trials,) those that have a time."""
+        """(num_trials,) whether each has a time."""
         return np.asarray(~np.isnan(self.times_s))
 
     @property
     def held_out(self) -> Bool:
-        """(num_trials,) those of `ran` that are not fitted."""
+        """(num_trials,) whether each ran and is not fitted."""
         number = np.arange(len(self.times_s)) - self.num_singles
         return np.asarray(self.ran & (number >= 0) & (number % HELD_OUT == HELD_OUT - 1))
 
@@ -189,7 +188,7 @@ class _Trials:
 def _try_placements(
     evaluator: OpenVINOEvaluator, placements: int, seed: int, progress: Progress
 ) -> _Trials:
-    """Measure the singles and random placements."""
+    """Measure the singles and random placements, and return all."""
     singles = [tuple(single) for single in single_assignments(evaluator).values()]
     drawn = draw_placements(evaluator.coarse, placements, np.random.default_rng(seed))
     evaluations = [evaluator.evaluate(one) for one in progress([*singles, *drawn])]
@@ -206,7 +205,7 @@ def _try_placements(
 
 
 def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
-    """A profile with the op times as OpenVINO's profiler tells them, in which all else is free."""
+    """Return a profile with the op times of OpenVINO's profiler; all other costs are 0."""
     graph, devices = evaluator.coarse.graph, evaluator.devices
     number, host = len(devices), describe_host()["name"]
     columns = [
@@ -235,10 +234,10 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
 
 
 def _scale_to_singles(profiled: HardwareProfile, singles_s: Float64) -> HardwareProfile:
-    """Scale each device's op times so that they add up to its single, where that ran.
+    """Scale each device's op times so that they add up to its single, if that ran.
 
-    The profiler counts whole microseconds and slows what it watches, so its sum is off by a
-    multiple for small ops; those of a device whose single did not run stay as they are.
+    The profiler counts whole microseconds and slows ops down, so the sum of small ops is off by
+    a multiple. Times of a device whose single did not run are not changed.
     """
     sums_s = np.nansum(profiled.op_s, axis=0)
     scales = np.divide(singles_s, sums_s, out=np.full_like(sums_s, np.nan), where=sums_s > 0)
@@ -246,7 +245,7 @@ def _scale_to_singles(profiled: HardwareProfile, singles_s: Float64) -> Hardware
 
 
 def _factors(profiled: HardwareProfile, fitted: HardwareProfile) -> dict[str, float]:
-    """What the profiler's times of each device were multiplied by."""
+    """Return the factor by which each device's profiled times were multiplied."""
     before_s, after_s = (np.nansum(one.op_s, axis=0) for one in (profiled, fitted))
     ratios = np.divide(after_s, before_s, out=np.ones_like(after_s), where=before_s > 0)
     return {device.name: float(r) for device, r in zip(fitted.devices, ratios, strict=True)}
@@ -255,7 +254,7 @@ def _factors(profiled: HardwareProfile, fitted: HardwareProfile) -> dict[str, fl
 def _quality(
     evaluator: OpenVINOEvaluator, fitted: HardwareProfile, trials: _Trials
 ) -> dict[str, Any]:
-    """How well the profile predicts what was measured."""
+    """Return how well the profile predicts the measured times."""
     simulator = SimulatedEvaluator(evaluator.coarse, evaluator.devices, profile=fitted)
     predicted_s = simulator.evaluate_many(trials.assignments)
     held_out, measured_s = trials.held_out, trials.times_s
@@ -277,5 +276,5 @@ def _quality(
 
 
 def _or_none(number: float) -> float | None:
-    """What JSON knows of a number that may be NaN or infinite."""
+    """Return a number for JSON: None for NaN and infinity."""
     return number if math.isfinite(number) else None

@@ -24,14 +24,14 @@ from device_placement.envs.simulation.hardware import HARDWARE
 from device_placement.envs.simulation.roofline import roofline_times
 
 WARMUP, MIN_RUNS, MAX_RUNS = 3, 5, 30
-MAX_SECONDS = 5.0  # no further run is begun after this long
+MAX_SECONDS = 5.0  # no run begins after this long
 RESOLUTION_S = 1e-6  # the profiler counts whole microseconds, so a node that reads 0 took less
-PREFIX = re.compile(r"subgraph\d+: ")  # what HETERO puts before the name of an executed node
+PREFIX = re.compile(r"subgraph\d+: ")  # HETERO puts this before the name of an executed node
 
 
 @dataclass(frozen=True)
 class ExecutedNode:
-    """One node of what a device really runs: some ops in one, or an inserted reorder."""
+    """Node that a device runs: one op, several fused ops, or an inserted reorder."""
 
     name: str
     ops: tuple[str, ...]  # names of the ops fused into it; none when it was inserted
@@ -46,9 +46,9 @@ def measure_op_times(
     devices: Sequence[Device],
     device: int,
 ) -> Float64:
-    """Run a model on one of its devices with OpenVINO's profiler on, and see what ops take.
+    """Profile a model on one of its devices with OpenVINO's profiler, and return its op times.
 
-    What the device does not support runs on the first one that does. See "Performance
+    Ops that the device does not support run on the first one that does. See "Performance
     counters" (``PERF_COUNT``, ``get_profiling_info``) and ``get_runtime_model`` in
     OpenVINO's documentation.
 
@@ -57,12 +57,11 @@ def measure_op_times(
         model: the normalised model.
         graph: its graph, for the same devices.
         devices: (num_devices,) in the order of the graph.
-        device: number of the one to look at.
+        device: number of the device to profile.
 
     Returns:
-        (num_ops,) seconds of each op, as `estimate_unseen` and `share_out` give them; NaN where
-        the device does not support it. A device whose profiler sees nothing at all gets times on
-        an arbitrary scale.
+        (num_ops,) seconds of each op, from `estimate_unseen` and `share_out`; NaN if the device
+        does not support it. If its profiler reports nothing, the scale of the times is arbitrary.
 
     Raises:
         DevicePlacementError: when the device can't run its part.
@@ -87,14 +86,14 @@ def measure_op_times(
 
 
 def estimate_unseen(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> list[ExecutedNode]:
-    """Give nodes that the profiler read as 0 a time from their FLOPs and bytes.
+    """Estimate times from FLOPs and bytes for nodes that the profiler reported as 0.
 
-    Their roofline times on a generic CPU are scaled by what the nodes that the profiler did see
-    take of theirs, and are at most `RESOLUTION_S`, as more would have been seen. If it saw none,
-    they stay as they are: on the scale of that CPU.
+    The estimates are roofline times on a generic CPU, scaled by the ratio of reported to roofline
+    time of the other nodes. They are at most `RESOLUTION_S`, because more would have been
+    reported. If no time was reported, they are not scaled.
 
     Args:
-        graph: whose ops they are.
+        graph: of the ops.
         nodes: in a topological order.
 
     Returns:
@@ -115,14 +114,14 @@ def estimate_unseen(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> l
 
 
 def share_out(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> Float64:
-    """The time of each op, from that of the nodes they were fused into.
+    """Return the time of each op, from the times of the nodes that ops were fused into.
 
-    A node's time is shared out among its ops by FLOPs, evenly where none has any; that of an
-    inserted node goes to the nodes that read it, in equal parts. An op that no node names
-    went into its only reader. Constants take no time.
+    A node's time is divided among its ops by FLOPs, or evenly if none has any; that of an
+    inserted node is divided evenly among the nodes that read it. An op that no node lists was
+    fused into its only reader. Constants take no time.
 
     Args:
-        graph: whose ops they are.
+        graph: of the ops.
         nodes: in a topological order.
 
     Returns:
@@ -142,7 +141,7 @@ def share_out(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> Float64
 
 
 def _members(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> list[list[int]]:
-    """The ops of each node, constants left out."""
+    """Return the ops of each node, without constants."""
     numbers = {name: op for op, name in enumerate(graph.op_names) if not graph.is_constant[op]}
     members = [[numbers[name] for name in node.ops if name in numbers] for node in nodes]
     home = {op: ops for ops in reversed(members) for op in ops}
@@ -156,7 +155,7 @@ def _members(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> list[lis
 
 
 def _run(core: ov.Core, model: ov.Model, device_name: str) -> list[ExecutedNode]:
-    """Compile and run a model; its nodes in topological order, with the median of their times."""
+    """Compile and run a model; return its nodes in topological order, with their median times."""
     config = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
     compiled = core.compile_model(model, device_name, config)
     request = compiled.create_infer_request()
@@ -173,7 +172,7 @@ def _run(core: ov.Core, model: ov.Model, device_name: str) -> list[ExecutedNode]
             samples.setdefault(name, []).append(node.real_time.total_seconds())
     time_s = {name: statistics.median(one) for name, one in samples.items()}
     nodes = [_read_node(node, time_s) for node in compiled.get_runtime_model().get_ordered_ops()]
-    told = {node.name for node in nodes}  # not every plugin names its nodes the same throughout
+    told = {node.name for node in nodes}  # some plugins name the same node differently
     others = {name: taken for name, taken in time_s.items() if taken and name not in told}
     return nodes + [ExecutedNode(name, (name,), (), taken) for name, taken in others.items()]
 

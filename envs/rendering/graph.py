@@ -1,4 +1,4 @@
-"""Picture of a placement on its coarse graph, and the layout of that."""
+"""Picture of a placement on its coarse graph, and the layout of the graph."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def render_picture(
     time_s: float,
     num_subgraphs: int,
 ) -> UInt8:
-    """The placement as a picture of the coarse graph: arguments as `render_text`.
+    """Return a picture of a placement on its coarse graph; arguments as `render_text`.
 
     The graph winds down the picture like a snake: data flows to the right in the first row,
     back to the left in the second, and so on. Groups are coloured by device and sized by
@@ -133,17 +133,17 @@ def _draw_legend(
 
 
 def _crosses(producer: int, consumer: int) -> bool:
-    """Whether data moves between the devices of two groups; not known of unplaced ones."""
+    """Return whether data moves between the devices of two groups; False if one is unplaced."""
     return producer != consumer and min(producer, consumer) >= 0
 
 
 def _colours(devices: Sequence[str], chosen: Sequence[int]) -> list[str]:
-    """The colour of each of some devices; -1: not placed."""
+    """Return the colour of each of some devices; -1: not placed."""
     known = [*device_colours(devices), UNPLACED_COLOUR]
     return [known[device] for device in chosen]
 
 
-COLUMN, ROW_GAP, SMALLEST_PICTURE = 1.25, 1.45, 4.5  # the unit is the distance of two lanes
+COLUMN, ROW_GAP, SMALLEST_PICTURE = 1.25, 1.45, 4.5  # the unit is the distance between two lanes
 SMALLEST, LARGEST = 0.5, 0.84  # diameter of a group
 DECADES = 4  # of FLOPs between the two
 
@@ -153,7 +153,7 @@ class Coordinates:
     """Coordinates of the slots: first the groups, then bends that lead edges past groups."""
 
     xy: Float64  # (num_slots, 2)
-    rightwards: Bool  # (num_slots,) which way the data flows there
+    rightwards: Bool  # (num_slots,) whether data flows to the right
     radius: Float64  # (num_groups,)
     routes: tuple[tuple[int, ...], ...]  # (num_edges,) slots from producer to consumer
     x_range: tuple[float, float]
@@ -161,10 +161,11 @@ class Coordinates:
 
 
 def lay_out(coarse: CoarseGraph, aspect: float) -> Coordinates:
-    """Lay a coarse graph out for a picture that is `aspect` times as wide as high.
+    """Return the layout of a coarse graph for a picture `aspect` times as wide as high.
 
-    Layers with bends on long edges, as Sugiyama et al. (1981, doi:10.1109/TSMC.1981.4308636),
-    in as many rows as make the groups largest; every second row runs backwards.
+    It has layers with bends on long edges, as in Sugiyama et al. (1981,
+    doi:10.1109/TSMC.1981.4308636), in the number of rows that makes the groups largest; every
+    second row runs backwards.
     """
     level, routes = _route(coarse)
     lane = _assign_lanes(level, routes, coarse.num_groups)
@@ -180,7 +181,7 @@ def lay_out(coarse: CoarseGraph, aspect: float) -> Coordinates:
 
 
 def curve(coordinates: Coordinates, before: int, after: int) -> Float64:
-    """(31, 2) points of a curve that leaves and arrives along the flow, a cubic Bézier one."""
+    """Return (31, 2) points of a cubic Bézier curve that leaves and arrives along the flow."""
     ends = coordinates.xy[[before, after]]
     way = np.where(coordinates.rightwards[[before, after]], 1, -1)
     width, height = np.abs(ends[1] - ends[0])
@@ -192,7 +193,7 @@ def curve(coordinates: Coordinates, before: int, after: int) -> Float64:
 
 
 def arrow_head(coordinates: Coordinates, points: Float64, group: int) -> Float64:
-    """(3, 2) corners of the head of a curve that ends in the circle of a group."""
+    """Return the (3, 2) corners of the head of a curve that ends in the circle of a group."""
     away = points - coordinates.xy[group]
     outside = away[np.hypot(*away.T) > coordinates.radius[group]]
     tip = outside[-1] * coordinates.radius[group] / np.hypot(*outside[-1])
@@ -203,16 +204,16 @@ def arrow_head(coordinates: Coordinates, points: Float64, group: int) -> Float64
 
 
 def _height(xy: Float64, aspect: float) -> float:
-    """The smallest height of a picture that shows everything, with a margin."""
+    """Return the smallest height of a picture that shows everything, with a margin."""
     width, height = np.ptp(xy, axis=0).tolist()
     return float(max((width + 2.2) / aspect, height + 1.2, SMALLEST_PICTURE))
 
 
 def _route(coarse: CoarseGraph) -> tuple[Int64, tuple[tuple[int, ...], ...]]:
-    """The level of each slot, and the slots along each edge: one on every level between.
+    """Return the level of each slot, and the slots along each edge: one on every level between.
 
-    A level is the length of the longest path from a source; sources lie just before what
-    they feed. The edges out of one group share their bends.
+    A level is the length of the longest path from a source; sources are just before their
+    first consumer. The edges out of one group share their bends.
     """
     edges = sorted(coarse.edge_index.T.tolist())
     level = [0] * coarse.num_groups
@@ -230,7 +231,7 @@ def _route(coarse: CoarseGraph) -> tuple[Int64, tuple[tuple[int, ...], ...]]:
 
 
 def _assign_lanes(level: Int64, routes: tuple[tuple[int, ...], ...], num_groups: int) -> Float64:
-    """A lane for each slot, once per level: near the slot's producers and the middle."""
+    """Return a lane for each slot, unique in its level: near its producers and the middle."""
     from scipy.optimize import linear_sum_assignment  # here, as importing takes longer than running
 
     producers: list[list[int]] = [[] for _ in level]
@@ -250,7 +251,7 @@ def _assign_lanes(level: Int64, routes: tuple[tuple[int, ...], ...], num_groups:
 
 
 def _fold(level: Int64, lane: Float64, rows: int) -> tuple[Float64, Int64]:
-    """Coordinates and row of each slot when the levels are cut into so many rows."""
+    """Return coordinates and row of each slot when the levels are cut into `rows` rows."""
     length = -(-(int(level.max()) + 1) // rows)
     row, column = np.divmod(level, length)
     backwards = row % 2 == 1

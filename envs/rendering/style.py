@@ -7,18 +7,18 @@ from typing import Any
 
 from device_placement.envs.errors import DevicePlacementError
 
-# Okabe and Ito's colours, told apart by the colour-blind; from the eighth device on they repeat.
+# Okabe and Ito's colours, which suit colour-blind readers; the eighth device repeats the first.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-# Paul Tol's bright colours, for what is no device.
+# Paul Tol's bright colours, for everything but devices.
 OTHERS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#777777")
 UNPLACED_COLOUR = "#C4C4C4"
-LIGHT = (PALETTE[1], PALETTE[4], PALETTE[6], UNPLACED_COLOUR)  # written on in black
+LIGHT = (PALETTE[1], PALETTE[4], PALETTE[6], UNPLACED_COLOUR)  # text on these is black
 USUAL = {"CPU": 0, "GPU": 1, "GPU.0": 1, "NPU": 2, "GPU.1": 3, "GPU.2": 4, "CPU_F32": 5}
 GRID_COLOUR = "#DDDDDD"
 
 
 def new_figure(width: float, height: float, **options: Any) -> Any:
-    """An empty figure of matplotlib.
+    """Return an empty matplotlib figure.
 
     Args:
         width: in inches.
@@ -32,13 +32,14 @@ def new_figure(width: float, height: float, **options: Any) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise DevicePlacementError(
-            "A picture needs matplotlib: pip install 'device-placement[render]'"
+            "Can't import matplotlib, which pictures need; run "
+            "pip install 'device-placement[render]'"
         ) from error
     return Figure(figsize=(width, height), **{"layout": "constrained"} | options)
 
 
 def plain_axes(axes: Any, grid: str = "both") -> None:
-    """Only the left and the lower spine, and faint lines behind what is drawn.
+    """Keep only the left and the lower spine, and draw faint grid lines behind the data.
 
     Args:
         axes: of a figure.
@@ -50,7 +51,7 @@ def plain_axes(axes: Any, grid: str = "both") -> None:
 
 
 def device_colours(devices: Sequence[str]) -> list[str]:
-    """(num_devices,) the colour of each device; other devices take what is left.
+    """Return the colour of each device, (num_devices,); unknown devices take unused colours.
 
     >>> device_colours(["GPU.1", "CPU"]) == [PALETTE[3], PALETTE[0]]
     True

@@ -22,14 +22,14 @@ def render_text(
     time_s: float,
     num_subgraphs: int,
 ) -> str:
-    """The placement as text: a line per run of groups on one device, and each device's share.
+    """Return the placement as text: a line per run of groups on one device, and device shares.
 
     Args:
         coarse: the groups.
         devices: (num_devices,) names.
         assignment: (num_groups,) index of each group's device; -1 where there is none yet.
         time_s: seconds per inference; NaN when it was not timed.
-        num_subgraphs: pieces that run on their own; 0 when that is not known.
+        num_subgraphs: pieces that run separately; 0 when unknown.
 
     Raises:
         PlacementError: when the assignment does not fit the groups or the devices.
@@ -53,7 +53,7 @@ def render_text(
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Lines with each column's cells below one another; columns in `right` end alike.
+    """Return lines with aligned columns; columns in `right` are right-aligned.
 
     >>> align([("device", "ops"), ("CPU", "12")], right=[1])
     ['device  ops', 'CPU      12']
@@ -69,19 +69,19 @@ def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]
 
 
 def flops_unit(flops: float) -> tuple[str, float]:
-    """The unit that suits a model of so many FLOPs, and its size."""
+    """Return the unit that suits a number of FLOPs, and its size."""
     return ("GFLOPs", 1e9) if flops >= 1e8 else ("MFLOPs", 1e6)
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun, as in ``1 group`` and ``2 groups``."""
+    """Return a number with its noun, as in ``1 group`` and ``2 groups``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def checked_groups(
     coarse: CoarseGraph, devices: Sequence[str], assignment: Sequence[int]
 ) -> list[int]:
-    """The device of each group as a number; arguments and errors as `render_text`."""
+    """Return the device number of each group; arguments and errors as `render_text`."""
     groups = [int(device) for device in assignment]
     if len(groups) != coarse.num_groups or not all(-1 <= g < len(devices) for g in groups):
         raise PlacementError(
@@ -97,7 +97,7 @@ def _name(devices: Sequence[str], device: int) -> str:
 
 
 def headline(coarse: CoarseGraph, time_s: float, num_subgraphs: int) -> str:
-    """Time, subgraphs and groups of a placement; arguments as `render_text`."""
+    """Return time, subgraphs and groups of a placement as text; arguments as `render_text`."""
     parts = ["not timed" if math.isnan(time_s) else f"{time_s * 1e3:.3g} ms"]
     if num_subgraphs:
         parts.append(count(num_subgraphs, "subgraph"))
@@ -105,14 +105,14 @@ def headline(coarse: CoarseGraph, time_s: float, num_subgraphs: int) -> str:
 
 
 def computed_ops(coarse: CoarseGraph, groups: Sequence[int]) -> Int64:
-    """The ops of some groups that are not constant; all where there are no others."""
+    """Return the ops of some groups that are not constant; all if there are no others."""
     ops = np.flatnonzero(np.isin(coarse.op_group, groups))
     computed = ops[~coarse.graph.is_constant[ops]]
     return computed if computed.size else ops
 
 
 def main_types(coarse: CoarseGraph, ops: Int64) -> list[str]:
-    """Types of ops, the one with the most FLOPs first, then the most frequent."""
+    """Return the types of ops, the one with the most FLOPs first, then the most frequent."""
     weight: dict[str, Float64] = {}
     for op in ops.tolist():
         kind = coarse.graph.op_types[op]
@@ -122,7 +122,7 @@ def main_types(coarse: CoarseGraph, ops: Int64) -> list[str]:
 
 
 def shares(coarse: CoarseGraph, devices: Sequence[str], groups: Sequence[int]) -> list[str]:
-    """What each device has, in the devices' order; what is not placed yet last."""
+    """Return each device's groups and FLOPs as text, in the devices' order, unplaced ones last."""
     flops = np.bincount(coarse.op_group, coarse.graph.flops, minlength=coarse.num_groups)
     lines = []
     for device in [*range(len(devices)), *([-1] if -1 in groups else [])]:

@@ -1,4 +1,4 @@
-"""Timeline picture of a placement: what each device and each link does when."""
+"""Timeline picture of a placement: when each device and each link is busy."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from device_placement.envs.rendering.style import (
 from device_placement.envs.simulation.timeline import Event
 
 WIDTH, LANE, MARGIN = 12.0, 0.42, 1.35  # inches: of the picture, of a lane, of title and axis
-UNITS = ((1.0, "s"), (1e-3, "ms"), (0.0, "µs"))  # from so many seconds on
+UNITS = ((1.0, "s"), (1e-3, "ms"), (0.0, "µs"))  # smallest number of seconds for each unit
 
 
 def draw_timeline(events: Sequence[Event], devices: Sequence[str], title: str) -> Any:
-    """A lane for each device that computes and for each link that is used.
+    """Draw a lane for each device and for each link that is used, and return the figure.
 
-    A group has the colour of its device, a move that of the device that it comes from.
+    A group has the colour of its device, a move that of its source.
 
     Args:
-        events: of `timeline`.
+        events: from `timeline`.
         devices: (num_devices,) names.
         title: what is shown.
 
     Returns:
-        A figure of matplotlib.
+        A matplotlib figure.
 
     Raises:
         DevicePlacementError: when matplotlib is not installed.

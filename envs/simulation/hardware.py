@@ -1,6 +1,6 @@
-"""Machines by data-sheet numbers, for simulation without them; data only.
+"""Data-sheet numbers of machines, for simulation without the hardware; data only.
 
-Peaks are those of the precision that OpenVINO prefers there: f32 on CPUs, f16 on GPUs and NPUs.
+Peaks are of the precision that OpenVINO prefers: f32 on CPUs, f16 on GPUs and NPUs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class DeviceSheet:
-    """What a data sheet says of a device."""
+    """Data-sheet numbers of a device."""
 
     title: str
     flops_per_s: float  # peak, a multiply-add counts as two
     bytes_per_s: float  # of its memory
-    launch_s: float  # what beginning one op costs
-    efficiency: Mapping[str, float]  # op class -> reached share of the peak or of the bandwidth
-    memory_bytes: int | None = None  # None: the machine's own, without a limit of interest
+    launch_s: float  # to start one op
+    efficiency: Mapping[str, float]  # op class -> share reached of the peak or of the bandwidth
+    memory_bytes: int | None = None  # None: host memory, not limited here
     lacks: tuple[str, ...] = ()  # op types that it can't run
 
 
@@ -35,17 +35,17 @@ class Link:
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine: devices by the names that OpenVINO would give them, and what joins them."""
+    """Machine: its devices by their OpenVINO names, and the links between them."""
 
     title: str
     devices: Mapping[str, DeviceSheet]
-    default: tuple[str, ...]  # the devices that ``auto`` stands for
+    default: tuple[str, ...]  # the devices that ``auto`` means
     link: Link  # between any two devices
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)  # where it differs
     sources: tuple[str, ...] = ()  # where the numbers are from
 
 
-# What large, regular ops reach of the peak, and the others of the bandwidth.
+# Share of the peak that large, regular ops reach, and of the bandwidth that the others reach.
 CPU_EFFICIENCY = {"convolution": 0.55, "product": 0.65, "memory": 0.6}
 GPU_EFFICIENCY = {"convolution": 0.35, "product": 0.5, "memory": 0.7}
 NPU_EFFICIENCY = {"convolution": 0.5, "product": 0.35, "memory": 0.4}
@@ -100,7 +100,7 @@ HARDWARE: Mapping[str, Hardware] = {
     "paper": Hardware(
         "the machine of HSDAG: Core i9-12900K, UHD 770, Data Center GPU Flex 170",
         {"CPU": I9_12900K, "GPU.0": UHD_770, "GPU.1": FLEX_170},
-        default=("CPU", "GPU.1"),  # GPU.0 is left out there, too, as always slower
+        default=("CPU", "GPU.1"),  # the paper, too, leaves out GPU.0 as always slower
         link=PCIE_4,
         links={("CPU", "GPU.0"): SHARED_MEMORY, ("GPU.0", "CPU"): SHARED_MEMORY},
         sources=(

@@ -1,14 +1,14 @@
 """Compiled loops of the schedules, over many placements at once.
 
-Each takes the devices of the groups, (num_groups, batch), and fields of `Costs`, where their
-shapes are. `schedule.py` says what they compute.
+Each takes the devices of the groups, (num_groups, batch), and fields of `Costs`, which documents
+their shapes. `schedule.py` has the definitions of the schedules.
 
 Placements are the inner loop: those of one group are neighbours in memory, and sizes and readers
 of a tensor are looked up once for all of them. Each placement has its own sums, in the order of
-the groups and tensors, so its time does not depend, by rounding, on the others in the batch.
+the groups and tensors, so that the others in the batch do not change its rounding.
 
-The fields are passed one by one: to recognise a record takes numba 4 µs a call, and the time of
-a single placement takes 13 to 46 µs.
+The fields are passed one by one, because numba takes 4 µs per call to recognise a record, and a
+single placement takes only 13 to 46 µs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from device_placement.envs.arrays import Bool, Float64, Int32, Int64, PlacementColumns
 from device_placement.envs.jit import compiled_above
 
-SMALL = 1000  # elements; fewer take Python about a millisecond
+SMALL = 1000  # elements; Python takes about a millisecond for this many
 
 
 @compiled_above(SMALL)
@@ -73,10 +73,10 @@ def concurrent_times(
     """Return (batch,) seconds.
 
     Blocks of placements are the outer loop, so that their state stays in the cache; then groups
-    in the order of the list. When a group comes up, all groups that it reads from have their end.
+    in list order. When a group is reached, the end of each group that it reads from is known.
 
-    The loops over a block have no branches but selections, and a fixed length: in the last block
-    the columns from `width` on hold earlier placements, or zeros, and are not read.
+    The loops over a block have a fixed length, and selections instead of branches: in the last
+    block the columns from `width` on hold earlier placements, or zeros, and are not read.
     """
     groups, batch = placements.shape
     num_devices = compute_s.shape[1]
@@ -86,7 +86,7 @@ def concurrent_times(
     there = np.empty((tensor_group.size, block, num_devices))  # seconds of each tensor's arrival
     device_free = np.empty((block, num_devices))  # seconds at which the last group so far ends
     link_free = np.empty((block, num_devices, num_devices))  # the same of moves, by from and to
-    ready = np.empty(block)  # seconds at which the group at hand may start
+    ready = np.empty(block)  # seconds at which the current group may start
     for first in range(0, batch, block):
         width = min(block, batch - first)
         devices[:, :width] = placements[:, first : first + width]
@@ -99,7 +99,7 @@ def concurrent_times(
             for position in range(input_start[group], input_start[group + 1]):
                 tensor = input_tensor[position]
                 producer, size = tensor_group[tensor], tensor_bytes[tensor]
-                # The only reader: nobody asks later when the tensor arrived.
+                # The only reader, so the arrival need not be stored.
                 if reader_start[tensor + 1] - reader_start[tensor] == 1:
                     for b in range(block):
                         own, source = devices[group, b], devices[producer, b]
@@ -144,7 +144,7 @@ def pipelined_times(
     """Return (batch,) seconds."""
     groups, batch = devices.shape
     num_devices = compute_s.shape[1]
-    # Seconds of each link, by from and to; the diagonal, where no link is, holds the devices.
+    # Seconds of each link, by from and to; the diagonal, which is no link, holds the devices.
     load = np.zeros((batch, num_devices, num_devices))
     for group in range(groups):
         for b in range(batch):
@@ -232,7 +232,7 @@ def memory_used(devices: PlacementColumns, group_bytes: Float64, num_devices: in
 
 @compiled_above(SMALL)
 def any_differs(devices: PlacementColumns, ones: Int64, others: Int64) -> Bool:
-    """Return (batch,) whether one of a pair of groups is on another device than the other."""
+    """Return whether any pair of groups is on two different devices, (batch,)."""
     batch = devices.shape[1]
     differ = np.zeros(batch, dtype=np.bool_)
     for pair in range(ones.size):
@@ -246,15 +246,15 @@ def any_differs(devices: PlacementColumns, ones: Int64, others: Int64) -> Bool:
 def count_pieces(
     devices: PlacementColumns, producer: Int32, reader: Int32, num_devices: int
 ) -> Int32:
-    """Return (num_devices, batch) connected regions of each device.
+    """Return the number of connected regions of each device, (num_devices, batch).
 
-    Every group begins as a region of its own; an edge inside a device that joins two of them
-    makes one less. Here placements are the outer loop, as each needs a forest of its own, which
-    is small enough for the cache when there is one at a time.
+    Every group begins as its own region; an edge inside a device that joins two regions makes one
+    less. Here placements are the outer loop, because each needs its own forest, and one forest at
+    a time fits into the cache.
     """
     groups, batch = devices.shape
     pieces = np.zeros((num_devices, batch), dtype=np.int32)
-    # A group of the same region, never a larger one; itself: the one that stands for the region.
+    # The parent of each group in the forest, never a larger number; a root is its own parent.
     root = np.empty(groups, dtype=np.int32)
     for b in range(batch):
         for group in range(groups):

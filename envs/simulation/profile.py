@@ -32,12 +32,12 @@ UNREADABLE = (
     OverflowError,
     RecursionError,
 )
-KINDS = ("measured", "derived", "given")  # how the numbers came about
+KINDS = ("measured", "derived", "given")  # the origin of the numbers
 
 
 @dataclass(frozen=True)
 class HardwareProfile:
-    """The costs of one model on some devices; saved as JSON.
+    """Costs of one model on some devices; saved as JSON.
 
     Raises:
         DevicePlacementError: when shapes don't fit or numbers can't be costs.
@@ -51,7 +51,7 @@ class HardwareProfile:
     op_s: Float64  # (num_ops, num_devices) seconds; NaN where the device can't run the op
     latency_s: Float64  # (num_devices, num_devices) from, to; 0 on the diagonal
     bytes_per_s: Float64  # (num_devices, num_devices) from, to; inf on the diagonal
-    subgraph_s: Float64  # (num_devices,) seconds that each subgraph on a device costs besides
+    subgraph_s: Float64  # (num_devices,) extra seconds for each subgraph on a device
     pays_transfers: tuple[bool, ...]  # (num_devices,) whether `max_load` charges it for transfers
     provenance: Mapping[str, Any] = field(default_factory=lambda: {"kind": "given"})
 
@@ -83,9 +83,9 @@ class HardwareProfile:
         )
         if wrong:
             raise DevicePlacementError(
-                f"The profile {self.name!r} is not one of costs: there must be a device, every "
-                "device and op once; times and latencies finite and 0 or more, bandwidths above 0; "
-                "a device sends to itself without latency and without a limit."
+                f"Got the profile {self.name!r}, whose numbers can't be costs; give at least one "
+                "device, every device and op once; times and latencies finite and 0 or more, "
+                "bandwidths above 0; a device sends to itself without latency and without a limit."
             )
         if self.provenance.get("kind") not in KINDS:
             raise DevicePlacementError(
@@ -93,7 +93,7 @@ class HardwareProfile:
             )
 
     def select(self, names: Sequence[str]) -> HardwareProfile:
-        """The same for some of the devices, in the given order.
+        """Return the profile of some of the devices, in the given order.
 
         Raises:
             DevicePlacementError: for a device that the profile does not have.
@@ -118,7 +118,7 @@ class HardwareProfile:
         )
 
     def op_times(self, graph: ComputationGraph) -> Float64:
-        """(num_ops, num_devices) seconds of a graph's ops, joined by name.
+        """Return the seconds of a graph's ops, (num_ops, num_devices), joined by name.
 
         Raises:
             PlacementError: when the profile is of another model.
@@ -133,7 +133,7 @@ class HardwareProfile:
         return np.asarray(self.op_s[[row[name] for name in graph.op_names]])
 
     def supported(self, graph: ComputationGraph) -> Bool:
-        """(num_ops, num_devices) which devices run which op, for a graph of these devices."""
+        """Return whether devices run ops, (num_ops, num_devices), for a graph of these devices."""
         return np.asarray(graph.supported & ~np.isnan(self.op_times(graph)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -159,9 +159,9 @@ class HardwareProfile:
             draft.write_text(text, encoding="utf-8")
 
     def costs(self, coarse: CoarseGraph, colour: NDArray[np.integer] | None = None) -> Costs:
-        """Add up the costs of the groups of a coarse graph.
+        """Return the costs of a coarse graph, summed over each group.
 
-        A group takes the sum of its ops' times; constants cost nothing and do not move.
+        A group takes the sum of its ops' times; constants cost nothing and are not moved.
 
         Args:
             coarse: the groups, of the same model; ops are joined by name.
@@ -186,10 +186,10 @@ class HardwareProfile:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> HardwareProfile:
-        """Read a profile that `save` wrote.
+        """Read a profile that `save` wrote, and return it.
 
         Raises:
-            DevicePlacementError: when the file can't be read or is no valid profile.
+            DevicePlacementError: when the file can't be read or is not a valid profile.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))

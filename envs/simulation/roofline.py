@@ -41,17 +41,17 @@ def derive_profile(
     hardware: str | Hardware = "desktop",
     devices: str | Sequence[str | Device] | None = None,
 ) -> HardwareProfile:
-    """The roofline costs of a model on a machine of the table `HARDWARE`.
+    """Return the roofline costs of a model on a machine of the table `HARDWARE`.
 
-    On the ``paper``'s machine, the times of Inception-V3, ResNet-50 and BERT-base are
-    multiplied by one factor per device, so that its singles take what table 2 says.
+    On the machine ``paper``, the times of Inception-V3, ResNet-50 and BERT-base are multiplied
+    by one factor per device, so that the singles take the times of the paper's table 2.
 
     Args:
         graph: of the model.
         hardware: a name of `HARDWARE`, or a machine of your own.
-        devices: which of its devices, in this order; all of them by default. A name that it
-            does not have takes the numbers of the device whose kind it begins with:
-            ``GPU.2`` those of ``GPU``, ``CPU_F32`` those of ``CPU``.
+        devices: which of its devices, in this order; all of them by default. An unknown name
+            takes the numbers of the device whose kind it begins with: ``GPU.2`` those of
+            ``GPU``, ``CPU_F32`` those of ``CPU``.
 
     Raises:
         DevicePlacementError: on an unknown machine or device.
@@ -89,7 +89,7 @@ def derive_profile(
 
 def roofline_times(graph: ComputationGraph, sheet: DeviceSheet) -> Float64:
     """Return (num_ops,) seconds by `FORMULA`; NaN for what the device lacks."""
-    # What is in no class is limited by the bandwidth; its few FLOPs run at the products' rate.
+    # Ops of no class are limited by the bandwidth; their few FLOPs run at the rate of products.
     share = np.array([sheet.efficiency[CLASSES.get(kind, "product")] for kind in graph.op_types])
     compute_s = graph.flops / (share * sheet.flops_per_s)
     moved = graph.bytes_in + graph.bytes_out + _weights_read(graph)
@@ -100,7 +100,7 @@ def roofline_times(graph: ComputationGraph, sheet: DeviceSheet) -> Float64:
 
 
 def _weights_read(graph: ComputationGraph) -> Float64:
-    """(num_ops,) bytes of the constants that each op reads."""
+    """Return the bytes of the constants that each op reads, (num_ops,)."""
     producer, consumer = graph.edge_index
     constant = graph.is_constant[producer]
     return np.bincount(
@@ -111,7 +111,7 @@ def _weights_read(graph: ComputationGraph) -> Float64:
 def _factors(
     graph: ComputationGraph, hardware: str, devices: Sequence[Device], op_s: Float64
 ) -> dict[str, float]:
-    """What the times of each device are multiplied by, where the paper tells its single."""
+    """Return the factor on the times of each device whose single the paper reports."""
     if hardware != "paper":
         return {}
     singles = PAPER_SINGLES_S.get(graph.name, {})
@@ -123,7 +123,7 @@ def _factors(
 
 
 def _home(device: str, machine: Hardware, name: str) -> str:
-    """The device of the table whose numbers a name takes."""
+    """Return the device of the table whose numbers a name takes."""
     if device in machine.devices:
         return device
     fitting = [known for known in machine.devices if device.startswith(known.partition(".")[0])]
@@ -162,8 +162,8 @@ def _provenance(
             for name, sheet in zip(homes, sheets, strict=True)
         },
         "fitted": (
-            "times multiplied by fitted_factor, so that the singles take what table 2 of "
-            "arXiv 2405.14185 says"
+            "times multiplied by fitted_factor, so that the singles take the times of table 2 of "
+            "arXiv 2405.14185"
             if factors
             else "nothing"
         ),

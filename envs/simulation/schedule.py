@@ -26,21 +26,21 @@ from device_placement.envs.simulation.kernels import (
     sequential_times,
 )
 
-BLOCK = 64  # placements whose state stays in the cache while their schedule is made
+BLOCK = 64  # placements per block, whose state fits into the cache
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One way to tell the time of a placement."""
+    """Way to compute the time of a placement."""
 
     summary: str
     times: Callable[[Costs, PlacementColumns], Float64]  # (num_groups, batch) -> (batch,) seconds
 
 
 def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float64:
-    """The time of each placement in seconds; inf where it is not allowed.
+    """Return the time of each placement in seconds; inf if it is not allowed.
 
-    A placement is not allowed where a device can't run a group, weights exceed the memory of a
+    A placement is not allowed if a device can't run a group, weights exceed the memory of a
     device, or groups of one colour are on different devices.
 
     Args:
@@ -53,7 +53,7 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
 
     Raises:
         DevicePlacementError: on an unknown schedule.
-        PlacementError: when a number names no device.
+        PlacementError: when a number is not that of a device.
     """
     way = choose("schedule", schedule, SCHEDULES)
     numbers = np.asarray(placements)
@@ -69,7 +69,7 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
 
 
 def broken_rules(costs: Costs, devices: PlacementColumns) -> UInt8:
-    """(batch,) 0: allowed; 1: weights exceed a memory; 2: a colour is divided."""
+    """Return (batch,) 0: allowed; 1: weights exceed a memory; 2: groups of a colour are split."""
     broken = np.zeros(devices.shape[1], dtype=np.uint8)
     if np.isfinite(costs.memory_bytes).any():
         used = memory_used(devices, costs.group_bytes, costs.num_devices)
@@ -83,16 +83,16 @@ def broken_rules(costs: Costs, devices: PlacementColumns) -> UInt8:
 
 
 def count_subgraphs_by_device(costs: Costs, devices: PlacementColumns) -> Int32:
-    """(num_devices, batch) connected regions of each device."""
+    """Return the number of connected regions of each device, (num_devices, batch)."""
     ends = _edges(costs)
     return count_pieces(devices, ends[0], ends[1], costs.num_devices)
 
 
 def sequential(costs: Costs, devices: PlacementColumns) -> Float64:
-    """One after the other: sum_g c(g, p(g)) + sum_t sum_{b in R(t)} w(t, p(t), b).
+    """Return the sum of all costs: sum_g c(g, p(g)) + sum_t sum_{b in R(t)} w(t, p(t), b).
 
-    What one request of OpenVINO's HETERO plugin does. Where `Costs.subgraph_s` is not 0, each
-    connected region of one device costs that besides.
+    One request of OpenVINO's HETERO plugin runs like this, one step after the other. If
+    `Costs.subgraph_s` is not 0, it is added for each connected region of a device.
     """
     latency, per_byte = _sums_over_sets(costs.latency_s), _sums_over_sets(costs.s_per_byte)
     times = sequential_times(
@@ -106,7 +106,7 @@ def sequential(costs: Costs, devices: PlacementColumns) -> Float64:
         per_byte,
     )
     if costs.subgraph_s.any():
-        # Not as a product of matrices, whose rounding depends on the size of the batch.
+        # Not a matrix product, whose rounding depends on the size of the batch.
         for subgraph_s, pieces in zip(
             costs.subgraph_s, count_subgraphs_by_device(costs, devices), strict=True
         ):
@@ -115,12 +115,12 @@ def sequential(costs: Costs, devices: PlacementColumns) -> Float64:
 
 
 def concurrent(costs: Costs, devices: PlacementColumns) -> Float64:
-    """Devices and links work side by side; the time at which the last group ends.
+    """Return when the last group ends, with devices and links that work side by side.
 
     List scheduling with one queue for each device and each directed link. The list is the
-    topological order of the groups. Group g starts when its device has ended the groups
-    before it in the list and its inputs are there. A tensor is moved when the first
-    group in the list that reads it on another device comes up, and starts when its link is
+    topological order of the groups. Group g starts when its device has finished the groups
+    before it in the list and its inputs have arrived. The move of a tensor is queued when the
+    list reaches the first group that reads it on another device, and starts when its link is
     free and its producer has ended::
 
         start(g)   = max(end of the group before g on p(g), max over inputs t of there(t, p(g)))
@@ -143,7 +143,7 @@ def concurrent(costs: Costs, devices: PlacementColumns) -> Float64:
 
 
 def pipelined(costs: Costs, devices: PlacementColumns) -> Float64:
-    """Many requests in flight: the largest load of a device or a directed link.
+    """Return the largest load of a device or a directed link, with many requests in flight.
 
     The load of a device is the sum of c(g, p(g)) over its groups, that of a link (a, b) the
     sum of w(t, a, b) over the tensors made on a and read on b. Its inverse is the throughput.
@@ -161,11 +161,11 @@ def pipelined(costs: Costs, devices: PlacementColumns) -> Float64:
 
 
 def max_load(costs: Costs, devices: PlacementColumns) -> Float64:
-    """The largest sum of compute and communication of a device (Tarnawski et al., NeurIPS 2020).
+    """Return the largest compute and communication of a device (Tarnawski et al., NeurIPS 2020).
 
-    A device pays for its groups, for each of its tensors that is read elsewhere once (at the
-    slowest of the links that it takes), and for each tensor that it reads from elsewhere
-    once. Devices with ``pays`` False, as the CPUs there, pay for their groups only.
+    A device pays for its groups, once for each of its tensors that is read elsewhere (at the
+    slowest link used), and once for each tensor that it reads from elsewhere. Devices with
+    ``pays`` False, as the CPUs in the paper, pay only for their groups.
     """
     return max_load_times(
         devices,
@@ -188,13 +188,13 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def _edges(costs: Costs) -> Int32:
-    """(2, num_edges) producer, reader: the quotient graph, a pair once per tensor."""
+    """Return producer and reader, (2, num_edges): the quotient graph, a pair once per tensor."""
     producer = np.repeat(costs.tensor_group, np.diff(costs.reader_start))
     return np.stack([producer, costs.reader]).astype(np.int32)
 
 
 def inputs_of(costs: Costs) -> tuple[Int32, Int32]:
-    """Where each group's inputs begin, (num_groups + 1,), and the tensors, (num_readers,)."""
+    """Return the start of each group's inputs, (num_groups + 1,), and them, (num_readers,)."""
     tensor = np.repeat(np.arange(costs.num_tensors), np.diff(costs.reader_start))
     order = np.argsort(costs.reader, kind="stable")
     start = np.searchsorted(costs.reader[order], np.arange(costs.num_groups + 1))
@@ -202,7 +202,7 @@ def inputs_of(costs: Costs) -> tuple[Int32, Int32]:
 
 
 def _sums_over_sets(values: Float64) -> Float64:
-    """(num_devices, 2 ** num_devices) the sum over each set of devices, itself left out."""
+    """Return sums over all sets of devices, itself left out, (num_devices, 2 ** num_devices)."""
     devices = len(values)
     member = (np.arange(2**devices)[None, :] >> np.arange(devices)[:, None]) & 1
     inner = np.where(np.eye(devices, dtype=np.bool_), 0.0, values)

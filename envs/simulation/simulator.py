@@ -25,13 +25,13 @@ from device_placement.envs.simulation.schedule import (
 
 
 class SimulatedEvaluator(BaseEvaluator):
-    """Predicts the time of a placement; deterministic, and no device need be here.
+    """Evaluator that predicts times deterministically, also for devices that are not here.
 
     Args:
-        coarse: the groups to place; its `supported` should leave out what the profile says
-            a device can't run, as `make_evaluator` sees to.
+        coarse: the groups to place; its `supported` should exclude the ops that devices can't
+            run by the profile, as `make_evaluator` ensures.
         devices: as `parse_devices` takes them; those of the profile.
-        profile: the costs; by default those of a desktop in round numbers.
+        profile: the costs; by default those of the hardware ``desktop``.
         schedule: a name of `SCHEDULES`.
         colour: (num_groups,) groups of one colour, other than -1, must share a device.
 
@@ -66,7 +66,7 @@ class SimulatedEvaluator(BaseEvaluator):
         self.costs: Costs = self.profile.costs(coarse, colour)
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        """Predict the time of one device per group, (num_groups,)."""
+        """Predict the time of a placement, (num_groups,) device numbers."""
         groups = np.asarray(assignment, dtype=np.int64)
         try:
             check_assignment(self.coarse, groups, len(self.devices))
@@ -86,7 +86,7 @@ class SimulatedEvaluator(BaseEvaluator):
         )
 
     def evaluate_many(self, placements: NDArray[np.integer]) -> Float64:
-        """Predict many times at once.
+        """Predict the times of many placements at once.
 
         Args:
             placements: (batch, num_groups) device numbers, each 0 to num_devices - 1.
@@ -108,17 +108,17 @@ class SimulatedEvaluator(BaseEvaluator):
 
 
 def as_simulated(evaluator: Evaluator, advice: str) -> SimulatedEvaluator:
-    """Return an evaluator with its own type, for code that needs more than an `Evaluator` has.
+    """Return an evaluator as a `SimulatedEvaluator`, for code that needs its costs or profile.
 
     Args:
-        evaluator: any; one that wraps another one is refused, as what it adds would be lost.
+        evaluator: any; a wrapper is refused, because what it adds would be lost.
         advice: what to do instead, for the error.
 
     Raises:
-        DevicePlacementError: when it is no `SimulatedEvaluator`.
+        DevicePlacementError: when it is not a `SimulatedEvaluator`.
     """
     if not isinstance(evaluator, SimulatedEvaluator):
         raise DevicePlacementError(
-            f"Got a {type(evaluator).__name__} where only a SimulatedEvaluator will do; {advice}"
+            f"Got a {type(evaluator).__name__}, but only a SimulatedEvaluator is allowed; {advice}"
         )
     return evaluator

@@ -14,7 +14,7 @@ from device_placement.envs.simulation.schedule import count_subgraphs_by_device,
 
 @dataclass(frozen=True)
 class Event:
-    """A group that is computed, a tensor that is moved, or what a device does besides."""
+    """Computation of a group, move of a tensor, or other work of a device."""
 
     source: int
     """The device; of a move, the one that it leaves."""
@@ -23,7 +23,7 @@ class Event:
     start_s: float
     end_s: float
     group: int = -1
-    """The group that is computed; of a move, the one that made the tensor; -1: of none."""
+    """The group that is computed; of a move, the one that made the tensor; -1: none."""
 
     @property
     def moves(self) -> bool:
@@ -32,11 +32,11 @@ class Event:
 
 
 def timeline(costs: Costs, assignment: Sequence[int], schedule: str) -> list[Event]:
-    """What happens when; the last event ends when the schedule says that the placement does.
+    """Return the events of a placement; the last one ends at the time that the schedule computes.
 
     Under ``sequential`` and ``concurrent`` these are the events of one request. Under
-    ``pipelined`` and ``max_load`` they are what each device and link does for every request, one
-    behind the other; what a device pays for moves under ``max_load`` is of no group.
+    ``pipelined`` and ``max_load`` they are the work of each device and link for every request, one
+    after the other; under ``max_load``, the time that a device pays for moves has no group.
 
     Args:
         costs: of the groups.
@@ -61,7 +61,7 @@ def timeline(costs: Costs, assignment: Sequence[int], schedule: str) -> list[Eve
 
 
 class _Lanes:
-    """Events one behind the other in lanes."""
+    """Lanes of events, one after the other in each."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -76,7 +76,7 @@ class _Lanes:
         group: int = -1,
         ready_s: float = 0.0,
     ) -> float:
-        """Begin when the lane is free and all is ready; return the end."""
+        """Add an event that starts when lane and inputs are ready; return its end."""
         start_s = max(ready_s, self._free.get(lane, 0.0))
         self._free[lane] = start_s + takes_s
         self.events.append(Event(source, target, start_s, start_s + takes_s, group))
@@ -142,7 +142,7 @@ def _max_load(costs: Costs, chosen: list[int]) -> list[Event]:
 
 
 def _computing(costs: Costs, chosen: list[int]) -> _Lanes:
-    """The groups of each device, one behind the other."""
+    """Return lanes with the groups of each device, one after the other."""
     lanes = _Lanes()
     for group, device in enumerate(chosen):
         lanes.add(device, device, device, costs.compute_s[group, device], group)
@@ -150,7 +150,7 @@ def _computing(costs: Costs, chosen: list[int]) -> _Lanes:
 
 
 def _crossing(costs: Costs, chosen: list[int]) -> list[tuple[int, int, list[int]]]:
-    """Each tensor that is read elsewhere, the device that makes it, and those that read it."""
+    """Return each tensor that is read elsewhere, its device, and the devices that read it."""
     found = []
     for tensor in range(costs.num_tensors):
         source = chosen[int(costs.tensor_group[tensor])]

@@ -1,4 +1,4 @@
-"""Workloads, graphs with given costs: read dnn-partitioning and PipeDream files."""
+"""Workloads (graphs with given costs): readers of dnn-partitioning and PipeDream files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
 @dataclass(frozen=True)
 class Workload:
-    """A graph of groups and what they cost on some devices."""
+    """Graph of groups, and their costs on some devices."""
 
-    coarse: CoarseGraph  # every node is a group of its own
+    coarse: CoarseGraph  # every node is its own group
     profile: HardwareProfile
     colour: Int32  # (num_groups,) groups of one colour share a device; -1: no such rule
 
     def evaluator(
         self, schedule: str = "max_load", devices: Sequence[Device] | None = None
     ) -> SimulatedEvaluator:
-        """An evaluator for its placements.
+        """Return an evaluator of its placements.
 
         Args:
             schedule: a name of `SCHEDULES`.
@@ -61,21 +61,21 @@ def load_workload(
     bytes_per_s: float = 10e9,
     training: bool = False,
 ) -> Workload:
-    """Read a workload of the dnn-partitioning benchmark (.json) or of PipeDream (.txt).
+    """Read a workload of dnn-partitioning (.json) or of PipeDream (.txt), and return it.
 
     dnn-partitioning (Tarnawski et al., NeurIPS 2020): devices are ``CPU``, a pool that pays for
     no communication, and the accelerators ``FPGA.0``, ``FPGA.1`` ... with their memory limit. A
-    tensor costs what its producer's edges say on any link. Nodes of one ``colorClass`` share a
-    device. Score it by the schedule ``max_load``.
+    tensor costs the same on every link: the cost of its producer's edges. Nodes of one
+    ``colorClass`` share a device. Use the schedule ``max_load``.
 
-    PipeDream (Narayanan et al., SOSP 2019): devices are the like GPUs ``GPU.0``, ``GPU.1`` ...
+    PipeDream (Narayanan et al., SOSP 2019): devices are the equal GPUs ``GPU.0``, ``GPU.1`` ...
 
-    Sizes that a file does not tell (FLOPs, bytes of dnn-partitioning's tensors) are nominal:
+    Sizes that are not in a file (FLOPs, bytes of dnn-partitioning's tensors) are nominal:
     the time at 1 GFLOP/s on the first device, the cost at 1 GB/s.
 
     Args:
         path: the file.
-        accelerators: how many there are; by default what the file says, or 4.
+        accelerators: number of accelerators; by default that of the file, or 4.
         bytes_per_s: of the links between PipeDream's GPUs.
         training: add the times of PipeDream's backward pass.
 
@@ -104,12 +104,12 @@ def load_workload(
 
 
 def is_workload(model: Any) -> bool:
-    """Whether `load_workload` is to read what was given as a model."""
+    """Return whether a model is a file for `load_workload`."""
     return isinstance(model, str | os.PathLike) and Path(model).suffix in READERS
 
 
 def _build(name: str, digest: str, content: WorkloadContent) -> Workload:
-    """Number the nodes topologically and write everything as arrays."""
+    """Number the nodes topologically, and return everything as arrays."""
     if not content.nodes:
         raise ValueError("it has no nodes")
     order = _topological(content)
@@ -152,7 +152,7 @@ def _build(name: str, digest: str, content: WorkloadContent) -> Workload:
 
 
 def _topological(content: WorkloadContent) -> list[str]:
-    import networkx as nx  # here, as environments without workloads need not wait for it
+    import networkx as nx  # here, so that environments without workloads start faster
 
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(content.nodes)
@@ -199,12 +199,12 @@ def _profile(graph: ComputationGraph, content: WorkloadContent, op_s: Float64) -
 
 
 def _colours(nodes: Sequence[WorkloadNode]) -> Int32:
-    """(num_groups,) colours that more than one node has."""
+    """Return the colour of each node, (num_groups,), if others share it; else `FREE`."""
     colours = [node.colour for node in nodes]
     return np.array([one if colours.count(one) > 1 else FREE for one in colours], dtype=np.int32)
 
 
-MS = 1e-3  # both formats tell milliseconds
+MS = 1e-3  # both formats are in milliseconds
 NOMINAL_BYTES_PER_S = 1e9  # a tensor counts as the bytes that this link moves in its cost
 
 _NODE = re.compile(r"(?P<id>\S+) -- (?P<op>.*?) -- (?P<numbers>\w+=.*?)( -- stage_id=\d+)?")
@@ -213,7 +213,7 @@ _EDGE = re.compile(r"\t(?P<source>\S+) -- (?P<target>\S+)")
 
 @dataclass(frozen=True)
 class WorkloadNode:
-    """One node of a file; sizes in bytes."""
+    """Node of a file; sizes in bytes."""
 
     kind: str
     times_s: tuple[float, ...]  # (num_devices,) NaN where it does not run
@@ -223,7 +223,7 @@ class WorkloadNode:
 
 @dataclass(frozen=True)
 class WorkloadContent:
-    """A file, read: nodes by their names, edges with the bytes of their tensor."""
+    """Content of a file: nodes by name, and edges with the bytes of their tensor."""
 
     nodes: Mapping[str, WorkloadNode]
     edges: Sequence[tuple[str, str, float]]  # producer, consumer, bytes
@@ -286,7 +286,7 @@ def _read_pipedream(
             nodes[node["id"]] = WorkloadNode(
                 kind[0] if kind else "node", (time_s,) * number, float(values["parameter_size"])
             )
-            # Of several outputs the file tells the sizes as [1.0; 2.0].
+            # The file lists the sizes of several outputs as [1.0; 2.0].
             outputs = values["activation_size"].strip("[]").split(";")
             sizes[node["id"]] = sum(float(size) for size in outputs)
         elif line.strip():
@@ -304,4 +304,4 @@ READERS: Mapping[str, Callable[[str, int | None, float, bool], WorkloadContent]]
     ".json": _read_partitioning,
     ".txt": _read_pipedream,
 }
-"""Suffix -> reader of the text, for so many accelerators, links and passes."""
+"""Suffix -> reader of the text; takes accelerators, bandwidth and training, too."""

@@ -29,6 +29,12 @@ def test_help_names_every_command_and_each_has_its_own(capsys: pytest.CaptureFix
     ("words", "message"),
     [
         (["trian"], "Unknown command 'trian'.*Did you mean 'train'"),
+        (["train", "--presett", "ppo"], "Unknown option --presett; did you mean --preset?"),
+        (["train", "--budget", "many"], "Got --budget many; give a whole number"),
+        (["train", "--objective", "latncy"], "Unknown objective 'latncy'.*mean 'latency'"),
+        (["train", "resnet50", "--model", "diamond"], "'diamond' and 'resnet50' as MODEL"),
+        (["devices", "CPU"], "Unexpected argument 'CPU'; usage: device-placement devices"),
+        (["validate", "placement.json"], "MODEL is missing; usage: .* validate PLACEMENT MODEL"),
         (["train", "--preset", "pp0"], "Unknown preset 'pp0'"),
         (["train", "--override", "learning_rate"], "Got 'learning_rate' as a setting"),
         (["train", "--override", "lr=1"], "Unknown setting 'lr'"),
@@ -36,6 +42,7 @@ def test_help_names_every_command_and_each_has_its_own(capsys: pytest.CaptureFix
         (["train", "--torch-device", "gpu"], "torch can't use the device 'gpu'"),
         (["train", "--reward", "invers"], "Unknown reward 'invers'"),
         (["train", "--model", "resnet5"], "resnet5.*Did you mean 'resnet50'"),
+        (["train", "resnet5"], "resnet5.*Did you mean 'resnet50'"),
         (["train", "--devices", "CPU,GPU.7"], r"Unknown device 'GPU\.7'; this machine has: CPU"),
         (["random", "--devices", "CPU"], "Got one device"),
         (["inspect", "nothing.onnx"], r"No model file 'nothing\.onnx'"),
@@ -63,6 +70,19 @@ def test_the_command_imports_nothing_heavy_to_answer_help() -> None:
         "sys.exit(bool({'torch', 'openvino', 'gymnasium', 'tyro'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_imports_nothing_heavy(name: str) -> None:
+    heavy = "torch stable_baselines3 openvino numba scipy networkx matplotlib pandas sqlite3"
+    code = (
+        "import sys; from device_placement.agents.cli import main\n"
+        f"try: main([{name!r}, '--help'])\n"
+        f"except SystemExit: sys.exit(' '.join(set({heavy.split()}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+    assert f"device-placement {name}" in done.stdout
 
 
 @pytest.mark.parametrize("buffered", [True, False])

@@ -23,7 +23,7 @@ from device_placement.envs.measuring.config import MeasureConfig
 from problems import QUICK, TWO_CPUS
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-OTHERS = {"__init__", "runner", "study"}
+OTHERS = {"__init__", "config", "runner", "study"}
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in OTHERS)
 PARTS_OF_SPEED = {"simulator_speed", "training_speed"}
 COMMANDS = [name for name in SCRIPTS if name not in PARTS_OF_SPEED]

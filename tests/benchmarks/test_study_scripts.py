@@ -21,6 +21,8 @@ from device_placement.benchmarks.ranking import RankingConfig, draw_pairs
 from device_placement.benchmarks.ranking import main as rank
 from device_placement.benchmarks.speed import SpeedConfig, StepTimes
 from device_placement.benchmarks.speed import main as print_speed
+from device_placement.benchmarks.startup import StartupConfig
+from device_placement.benchmarks.startup import main as time_startup
 from device_placement.envs import DevicePlacementError
 
 
@@ -60,6 +62,13 @@ def test_the_time_of_a_training_is_shared_out(capsys: pytest.CaptureFixture[str]
         shares = [int(one[:-1]) for one in line.split() if one.endswith("%")]
         assert len(shares) == 4
         assert 97 <= sum(shares) <= 103
+
+
+def test_startup_is_timed_in_seconds_and_ratios(capsys: pytest.CaptureFixture[str]) -> None:
+    assert time_startup(StartupConfig(repeats=1, commands=("devices",))) in (0, 1)
+    rows = [line.split()[-2:] for line in capsys.readouterr().out.splitlines()[1:4]]
+    assert float(rows[0][1]) == 1.0
+    assert all(float(seconds) > 0 and float(ratio) < 20 for seconds, ratio in rows)
 
 
 def test_noise_is_told_for_both_protocols_in_both_conditions(

@@ -31,8 +31,12 @@ ORDER = {
         *("evaluation", "placement", "observation", "measuring", "simulation", "rendering"),
         *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
     ),
-    "agents": ("policies", "presets", "runs", "placers", "training", "commands", "cli"),
-    "benchmarks": ("suite", "report"),  # and the scripts, each of which may import another
+    "agents": ("options", "policies", "presets", "runs", "placers", "training", "commands", "cli"),
+    "benchmarks": (
+        "config",
+        "suite",
+        "report",
+    ),  # and the scripts, each of which may import another
 }
 OPENVINO_DOORS = ("models", "devices", "graph", "measuring", "profiling")
 PACKAGES = {"envs": 0, "agents": 1, "benchmarks": 2}
@@ -199,6 +203,16 @@ def test_importing_a_package_loads_nothing_heavy() -> None:
     code = (
         "import sys, device_placement.envs, device_placement.agents, device_placement.benchmarks;"
         "print(sorted({'torch', 'openvino', 'numba', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_bundled_model_is_ready_without_the_slow_packages() -> None:
+    code = (
+        "import sys, gymnasium; name = 'device_placement.envs:SimulatedDevicePlacement-v0'; "
+        "gymnasium.make(name, model='diamond').reset(); "
+        "print(sorted({'torch', 'scipy', 'numba', 'matplotlib', 'networkx'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -30,10 +30,10 @@ ZOO: Final[dict[str, Callable[[], ov.Model]]] = {
 
 
 def build(name: str) -> ov.Model:
-    """Build a bundled model.
+    """Build a bundled model, and return it.
 
     Raises:
-        ModelError: No bundled model has this name.
+        ModelError: when no bundled model has this name.
 
     >>> build("diamond").get_friendly_name()
     'diamond'

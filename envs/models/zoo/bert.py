@@ -18,7 +18,7 @@ from device_placement.envs.models.zoo.layers import (
 from device_placement.envs.models.zoo.weights import Weights
 
 CONTEXT_GAIN = 0.25
-"""Gain of the attention's output layer: near-uniform attention would else make all tokens alike."""
+"""Gain of attention's output layer: near-uniform attention would otherwise make tokens alike."""
 SEQUENCE = 128
 LAYERS = 12
 HIDDEN = 768
@@ -32,14 +32,14 @@ MASKED = -10_000.0
 
 
 def embedding(weights: Weights, name: str, ids: ov.Node, rows: int) -> ov.Node:
-    """Rows of an fp16 table, by index: (1, sequence) to (1, sequence, hidden)."""
+    """Return rows of an fp16 table, by index: (1, sequence) to (1, sequence, hidden)."""
     table = half(f"{name}/table", weights.normal((rows, HIDDEN), std=1.0))
     index = op.convert(ids, ov.Type.i32, name=f"{name}/ids")
     return op.gather(table, index, integers(f"{name}/axis", 0), name=name)
 
 
 def position_ids(input_ids: ov.Node) -> ov.Node:
-    """The first of 512 stored positions, as many as there are tokens: (1, sequence)."""
+    """Return the first of 512 stored positions, one per token: (1, sequence)."""
     stored = integers("position_ids/stored", [list(range(POSITIONS))])
     shape = op.shape_of(input_ids, name="position_ids/shape")
     index, axis = integers("position_ids/index", [1]), integers("position_ids/axis", 0)
@@ -50,7 +50,7 @@ def position_ids(input_ids: ov.Node) -> ov.Node:
 
 
 def embeddings(weights: Weights, input_ids: ov.Node, token_type_ids: ov.Node) -> ov.Node:
-    """The normalised sum of word, token-type and position embeddings."""
+    """Return the normalised sum of word, token-type and position embeddings."""
     words = embedding(weights, "embeddings.word", input_ids, VOCABULARY)
     types = embedding(weights, "embeddings.token_type", token_type_ids, TOKEN_TYPES)
     places = embedding(weights, "embeddings.position", position_ids(input_ids), POSITIONS)
@@ -60,7 +60,7 @@ def embeddings(weights: Weights, input_ids: ov.Node, token_type_ids: ov.Node) ->
 
 
 def extended_mask(attention_mask: ov.Node) -> ov.Node:
-    """(1 - mask) times a large negative number, of shape (1, 1, 1, sequence)."""
+    """Return (1 - mask) times a large negative number, of shape (1, 1, 1, sequence)."""
     out = unsqueeze("mask/unsqueeze1", attention_mask, integers("mask/axis1", 1))
     out = unsqueeze("mask/unsqueeze2", out, integers("mask/axis2", 2))
     out = op.convert(out, ov.Type.f32, name="mask/f32")
@@ -69,7 +69,7 @@ def extended_mask(attention_mask: ov.Node) -> ov.Node:
 
 
 def heads(weights: Weights, name: str, x: ov.Node) -> ov.Node:
-    """A dense layer cut into heads: (1, heads, sequence, hidden / heads)."""
+    """Return a dense layer split into heads: (1, heads, sequence, hidden / heads)."""
     out = dense(weights, name, x, HIDDEN)
     shape = integers(f"{name}/shape", [0, 0, HEADS, HIDDEN // HEADS])
     out = op.reshape(out, shape, True, name=f"{name}/reshape")
@@ -78,7 +78,7 @@ def heads(weights: Weights, name: str, x: ov.Node) -> ov.Node:
 
 
 def attention(weights: Weights, name: str, x: ov.Node, mask: ov.Node) -> ov.Node:
-    """Scaled dot-product attention of all heads, before its output layer."""
+    """Return scaled dot-product attention of all heads, before its output layer."""
     query = heads(weights, f"{name}.query", x)
     key = heads(weights, f"{name}.key", x)
     value = heads(weights, f"{name}.value", x)
@@ -95,7 +95,7 @@ def attention(weights: Weights, name: str, x: ov.Node, mask: ov.Node) -> ov.Node
 
 
 def encoder_layer(weights: Weights, name: str, x: ov.Node, mask: ov.Node) -> ov.Node:
-    """Attention and feed-forward, each with residual and layer norm: 78 ops, 83 edges."""
+    """Return attention and feed-forward, each with residual and layer norm: 78 ops, 83 edges."""
     out = attention(weights, f"{name}.attention", x, mask)
     out = dense(weights, f"{name}.attention.output", out, HIDDEN, gain=CONTEXT_GAIN)
     out = op.add(out, x, name=f"{name}.attention.add")
@@ -108,14 +108,14 @@ def encoder_layer(weights: Weights, name: str, x: ov.Node, mask: ov.Node) -> ov.
 
 
 def pooler(weights: Weights, x: ov.Node) -> ov.Node:
-    """A dense layer and tanh on the first token: (1, hidden)."""
+    """Return a dense layer and tanh on the first token: (1, hidden)."""
     index, axis = integers("pooler/index", 0), integers("pooler/axis", 1)
     first = op.gather(x, index, axis, name="pooler/first")
     return op.tanh(dense(weights, "pooler.dense", first, HIDDEN), name="pooler")
 
 
 def bert_base() -> ov.Model:
-    """BERT-base-uncased on 128 tokens: 996 ops, 1055 edges, 109 M weights.
+    """Return BERT-base-uncased on 128 tokens: 996 ops, 1055 edges, 109 M weights.
 
     Inputs `input_ids` (0 to 30521), `attention_mask` (1 = attend) and `token_type_ids` (0 or 1):
     (1, 128) i64. Outputs `last_hidden_state`: (1, 128, 768) f32, and `pooler_output`: (1, 768) f32.

@@ -15,13 +15,13 @@ WIDTH = 64
 
 
 def product(weights: Weights, name: str, x: ov.Node) -> ov.Node:
-    """A square matrix product; its weight is f32, lest a Convert be counted as an op."""
+    """Return a square matrix product; its weight is f32, so that no Convert counts as an op."""
     values = weights.normal((WIDTH, WIDTH), std=math.sqrt(1 / WIDTH)).astype(np.float32)
     return op.matmul(x, op.constant(values, name=f"{name}/weight"), False, False, name=name)
 
 
 def diamond() -> ov.Model:
-    """`source` feeds `left` and `right`, which `join` adds: 9 ops, 9 edges.
+    """Return the diamond: `source` feeds `left` and `right`, which `join` adds: 9 ops, 9 edges.
 
     Of the 9 ops 4 compute; the rest are a Parameter, a Result and three constants. For tests and
     docs: it runs in microseconds, too short to learn on. Input `x`: (1, 64) f32, of order 1. Output

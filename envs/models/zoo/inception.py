@@ -26,7 +26,7 @@ RESCALE = ((0.229, 0.485), (0.224, 0.456), (0.225, 0.406))
 
 
 def transform_input(x: ov.Node) -> ov.Node:
-    """From ImageNet's normalisation to mean 0.5 and deviation 0.5, channel by channel."""
+    """Convert ImageNet's normalisation to mean 0.5 and deviation 0.5, and return the result."""
     gather_axis = integers("transform/gather_axis", 1)
     unsqueeze_axis = integers("transform/unsqueeze_axis", 1)
     channels = []
@@ -41,7 +41,7 @@ def transform_input(x: ov.Node) -> ov.Node:
 
 
 def stem(weights: Weights, x: ov.Node) -> ov.Node:
-    """Five convolutions and two poolings, to (1, 192, 35, 35)."""
+    """Return five convolutions and two poolings, to (1, 192, 35, 35)."""
     out = conv_relu(weights, "Conv2d_1a_3x3", x, 32, 3, stride=2)
     out = conv_relu(weights, "Conv2d_2a_3x3", out, 32, 3)
     out = conv_relu(weights, "Conv2d_2b_3x3", out, 64, 3, pad=1)
@@ -52,7 +52,7 @@ def stem(weights: Weights, x: ov.Node) -> ov.Node:
 
 
 def block_a(weights: Weights, name: str, x: ov.Node, pool_features: int) -> ov.Node:
-    """The 35 x 35 module; one branch keeps its 5 x 5 window, as in torchvision."""
+    """Return the 35 x 35 module; one branch keeps its 5 x 5 window, as in torchvision."""
     layer = partial(conv_relu, weights)
     one = layer(f"{name}.branch1x1", x, 64, 1)
     five = layer(f"{name}.branch5x5_1", x, 48, 1)
@@ -66,7 +66,7 @@ def block_a(weights: Weights, name: str, x: ov.Node, pool_features: int) -> ov.N
 
 
 def block_b(weights: Weights, name: str, x: ov.Node) -> ov.Node:
-    """The reduction from 35 x 35 to 17 x 17 (figure 10)."""
+    """Return the reduction from 35 x 35 to 17 x 17 (figure 10)."""
     layer = partial(conv_relu, weights)
     three = layer(f"{name}.branch3x3", x, 384, 3, stride=2)
     double = layer(f"{name}.branch3x3dbl_1", x, 64, 1)
@@ -77,7 +77,7 @@ def block_b(weights: Weights, name: str, x: ov.Node) -> ov.Node:
 
 
 def block_c(weights: Weights, name: str, x: ov.Node, middle: int) -> ov.Node:
-    """The 17 x 17 module, with 7 x 7 windows factorised into 1 x 7 and 7 x 1 (figure 6)."""
+    """Return the 17 x 17 module, with 7 x 7 windows split into 1 x 7 and 7 x 1 (figure 6)."""
     layer = partial(conv_relu, weights)
     row = partial(layer, kernel=(1, 7), pad=(0, 3))
     column = partial(layer, kernel=(7, 1), pad=(3, 0))
@@ -96,7 +96,7 @@ def block_c(weights: Weights, name: str, x: ov.Node, middle: int) -> ov.Node:
 
 
 def block_d(weights: Weights, name: str, x: ov.Node) -> ov.Node:
-    """The reduction from 17 x 17 to 8 x 8."""
+    """Return the reduction from 17 x 17 to 8 x 8."""
     layer = partial(conv_relu, weights)
     three = layer(f"{name}.branch3x3_1", x, 192, 1)
     three = layer(f"{name}.branch3x3_2", three, 320, 3, stride=2)
@@ -109,14 +109,14 @@ def block_d(weights: Weights, name: str, x: ov.Node) -> ov.Node:
 
 
 def split(weights: Weights, name: str, suffix: str, x: ov.Node) -> ov.Node:
-    """Two convolutions of the same input, 1 x 3 and 3 x 1, side by side."""
+    """Return two convolutions of the same input, 1 x 3 and 3 x 1, side by side."""
     row = conv_relu(weights, f"{name}_{suffix}a", x, 384, (1, 3), pad=(0, 1))
     column = conv_relu(weights, f"{name}_{suffix}b", x, 384, (3, 1), pad=(1, 0))
     return op.concat([row, column], 1, name=name)
 
 
 def block_e(weights: Weights, name: str, x: ov.Node) -> ov.Node:
-    """The 8 x 8 module, whose 3 x 3 branches fan out (figure 7)."""
+    """Return the 8 x 8 module, whose 3 x 3 branches fan out (figure 7)."""
     layer = partial(conv_relu, weights)
     one = layer(f"{name}.branch1x1", x, 320, 1)
     three = layer(f"{name}.branch3x3_1", x, 384, 1)
@@ -130,7 +130,7 @@ def block_e(weights: Weights, name: str, x: ov.Node) -> ov.Node:
 
 
 def inception_v3() -> ov.Model:
-    """Inception-v3 without its auxiliary head: 728 ops, 768 edges, 23.8 M weights.
+    """Return Inception-v3 without its auxiliary head: 728 ops, 768 edges, 23.8 M weights.
 
     Batch norm is folded into biases, and the input is rescaled as torchvision does for pretrained
     weights. Input `x`: (1, 3, 299, 299) f32, of order 1. Output `logits`: (1, 1000) f32.

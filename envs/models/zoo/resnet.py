@@ -23,7 +23,7 @@ BRANCH_GAIN = 0.25
 
 
 def bottleneck(weights: Weights, name: str, x: ov.Node, planes: int, stride: int) -> ov.Node:
-    """Convolutions 1x1, 3x3 (which strides) and 1x1, added to the input or its projection."""
+    """Return convolutions 1x1, 3x3 (which strides) and 1x1, added to input or its projection."""
     out_channels = planes * EXPANSION
     out = conv_relu(weights, f"{name}.conv1", x, planes, 1)
     out = conv_relu(weights, f"{name}.conv2", out, planes, 3, stride=stride, pad=1)
@@ -34,7 +34,7 @@ def bottleneck(weights: Weights, name: str, x: ov.Node, planes: int, stride: int
 
 
 def resnet50() -> ov.Model:
-    """ResNet-50 with batch norm folded into biases: 396 ops, 411 edges, 25.6 M weights.
+    """Return ResNet-50 with batch norm folded into biases: 396 ops, 411 edges, 25.6 M weights.
 
     Input `x`: (1, 3, 224, 224) f32, of order 1. Output `logits`: (1, 1000) f32.
     """

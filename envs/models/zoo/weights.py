@@ -21,7 +21,7 @@ Half = NDArray[np.float16]
 
 
 def standard_normal(seed: int, size: int) -> Float64:
-    """Standard-normal values, equal on every machine and NumPy version.
+    """Return standard-normal values, equal on every machine and NumPy version.
 
     NumPy promises a stable stream for `PCG64` itself, not for the distributions of `Generator`;
     hence Box-Muller on the raw bits.
@@ -37,7 +37,7 @@ def standard_normal(seed: int, size: int) -> Float64:
 
 
 class Weights:
-    """A source of fp16 tensors: each `normal` is the next slice of one seeded block, tiled.
+    """Source of fp16 tensors: each `normal` is the next slice of one seeded block, tiled.
 
     >>> Weights(seed=0).normal((2, 2), std=1.0).dtype
     dtype('float16')
@@ -48,7 +48,7 @@ class Weights:
         self._count = 0
 
     def normal(self, shape: tuple[int, ...], *, std: float, mean: float = 0.0) -> Half:
-        """The next tensor of the given mean and standard deviation, free of fp16 denormals.
+        """Return the next tensor of the given mean and standard deviation, without fp16 denormals.
 
         Tensors of more than `LENGTH` values repeat the block.
         """

@@ -113,9 +113,9 @@ class Psutil:
             SimpleNamespace(current=2600.0, min=800.0, max=3500.0),
             "2600 MHz now; limits 800 to 3500 MHz",
         ),
-        (SimpleNamespace(current=2600.0, min=0.0, max=0.0), "2600 MHz now; limits not told"),
-        (None, "not told"),
-        (NotImplementedError("no file"), "not told"),
+        (SimpleNamespace(current=2600.0, min=0.0, max=0.0), "2600 MHz now; limits unknown"),
+        (None, "unknown"),
+        (NotImplementedError("no file"), "unknown"),
     ],
 )
 def test_frequency_where_it_is_told(freq: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_frequency_where_it_is_told(freq: Any, said: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("plugged", "said"), [(True, "mains"), (False, "battery"), (None, "not told")]
+    ("plugged", "said"), [(True, "mains"), (False, "battery"), (None, "unknown")]
 )
 def test_power_where_it_is_told(
     plugged: bool | None, said: str, monkeypatch: pytest.MonkeyPatch
@@ -132,7 +132,7 @@ def test_power_where_it_is_told(
     monkeypatch.setattr(doctor, "psutil", Psutil(battery=SimpleNamespace(power_plugged=plugged)))
     assert doctor._power() == said
     monkeypatch.setattr(doctor, "psutil", Psutil())
-    assert doctor._power() == "not told"
+    assert doctor._power() == "unknown"
 
 
 def test_a_core_that_does_not_tell_its_governor_is_left_out(

@@ -209,8 +209,11 @@ def test_help_lists_the_placers(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "message"),
     [
         ("--placer anealing", "Unknown placer 'anealing'.*Did you mean 'annealing'"),
-        ("--placer heft", "'heft' plans from costs; add --evaluator simulator, or use .*genetic"),
-        ("--placer genetic --time-limit 5", "'genetic' takes no time limit; limit it by --budget"),
+        (
+            "--placer heft",
+            "'heft' needs simulated costs; add --evaluator simulator, or use one of: .*genetic",
+        ),
+        ("--placer genetic --time-limit 5", "'genetic' has no time limit; use --budget"),
         ("--schedule concurrent", "are for the simulator; add evaluator='simulator'"),
     ],
 )

@@ -98,7 +98,7 @@ def test_a_search_goes_on_without_a_broken_store(
     assert len(found) == 12
     assert all(line["evaluation"]["time_s"] > 0 for line in found)
     assert not any(line["evaluation"]["cached"] for line in found)
-    assert caplog.text.count("Going on without remembering evaluations") == 1
+    assert caplog.text.count("Continuing without stored evaluations") == 1
     assert str(store) in caplog.text
     assert store.read_bytes() == whole[: len(whole) // 2]  # left as it is, for its owner to see
 
@@ -114,7 +114,7 @@ def test_a_store_cut_off_in_the_middle_of_a_search_does_not_end_it(
             os.truncate(store, store.stat().st_size - 4096)
         found = evaluator.evaluate([(number >> group) & 1 for group in range(groups)])
         assert found.valid
-    assert "Going on without remembering evaluations" in caplog.text
+    assert "Continuing without stored evaluations" in caplog.text
     evaluator.close()
 
 
@@ -156,7 +156,7 @@ def test_a_full_disk_does_not_end_a_search(tmp_path: Path, quota: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "ended with its result" in done.stdout
-    assert done.stdout.count("Going on without remembering evaluations") == 1
+    assert done.stdout.count("Continuing without stored evaluations") == 1
     stored = rows(kept)
     assert 0 < len(stored) < 39
     assert len({row[0] for row in stored}) == len(stored)

@@ -54,7 +54,7 @@ def test_a_claim_is_held_against_what_is_measured() -> None:
 
 def test_without_a_claim_the_best_single_is_the_measure() -> None:
     assert validation(claimed_speedup=NAN).time_holds
-    assert "nothing was claimed" in validation(claimed_speedup=NAN).report()
+    assert "no speed-up was claimed" in validation(claimed_speedup=NAN).report()
     assert not validation(claimed_speedup=NAN, best_single_s=0.5).time_holds
 
 
@@ -139,7 +139,7 @@ def test_a_wrong_claim_is_no_placement(tmp_path: Path, claim: Any) -> None:
     content = json.loads(path.read_text())
     assert content["claim"] is None
     path.write_text(json.dumps({**content, "claim": claim}))
-    with pytest.raises(PlacementError, match="is no placement"):
+    with pytest.raises(PlacementError, match="is not a placement"):
         Placement.load(path)
 
 

@@ -116,7 +116,7 @@ def changed(change: dict[str, Any], **top: Any) -> str:
         (changed({"id": 0}), "the same id"),
         (changed({"id": 77}), "not both nodes"),
         (changed({"size": -1.0}), "negative"),
-        (changed({"cpuLatency": -1.0}), "not one of costs"),
+        (changed({"cpuLatency": -1.0}), "can't be costs"),
         (changed({"cpuLatency": "fast"}), "ValueError"),
         (changed({}, maxSizePerFPGA=None), "TypeError"),
         (changed({}, edges=[{"sourceId": 1, "destId": 1, "cost": 1.0}]), "cycle"),

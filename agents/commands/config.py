@@ -1,0 +1,172 @@
+"""Options of the commands, a dataclass each; light to import, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from device_placement.agents.options import HIDDEN, POSITIONAL, OptionGroups
+from device_placement.agents.runs.config import SearchConfig
+from device_placement.envs.measuring.config import MeasureConfig
+
+
+@dataclass(frozen=True)
+class DevicesConfig:
+    """Options of `device-placement devices`: none."""
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Options of `device-placement inspect`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
+
+    model: str
+    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    devices: str = "auto"
+    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: all that exist."""
+    coarsening: str = "fusion"
+    """How to group ops: fusion, colocation or none."""
+    max_groups: int | None = None
+    """Merge groups until at most this many remain."""
+    input_shapes: str = ""
+    """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Options of `device-placement doctor`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
+
+    devices: str = "auto"
+    """Devices, comma-separated; the noise of the first two is measured."""
+    model: str = "resnet50"
+    """Model to run while measuring the noise."""
+    seconds: float = 10.0
+    """How long to measure the noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileConfig(MeasureConfig):
+    """Options of `device-placement profile`; give_up_factor and confirmations have no effect."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {
+        POSITIONAL: ("model",),
+        "grouping": ("coarsening", "max_groups", "input_shapes"),
+    }
+
+    model: str
+    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    out: str
+    """File to write the profile to; an existing one is replaced."""
+    devices: str = "auto"
+    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: all that exist. The
+    first is the reference."""
+    placements: int = 60
+    """Random placements to measure; a quarter of them test the fitted profile."""
+    seed: int = 0
+    """Random seed of the placements."""
+    coarsening: str = "fusion"
+    """How to group ops: fusion, colocation or none."""
+    max_groups: int | None = None
+    """Merge groups until at most this many remain."""
+    input_shapes: str = ""
+    """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateConfig(MeasureConfig):
+    """Options of `device-placement validate`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("placement", "model")}
+
+    placement: str
+    """File written by a search or by Placement.save()."""
+    model: str
+    """Model that was placed: a bundled one or the path of a model file."""
+    input_shapes: str = ""
+    """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(SearchConfig):
+    """Options of `device-placement train`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {
+        "training": (
+            *("override", "formulation", "horizon", "reward", "checkpoint_s", "torch_device"),
+        ),
+        "comparison": ("samples",),
+    }
+
+    model: str = "resnet50"
+    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file. Several,
+    separated by commas, share the budget; each episode draws one of them."""
+    preset: str = "ppo"
+    """ppo, a2c, maskable_ppo, nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto, gdp or rnn."""
+    override: str = ""
+    """Changes to the preset: learning_rate=1e-3;extractor.hidden=128;..."""
+    formulation: str | None = None
+    """How an episode builds a placement: assign, construct or refine; default: the preset's."""
+    horizon: int | None = None
+    """Steps per episode in assign and refine; default: the preset's."""
+    reward: str | None = None
+    """negative_ms, improvement_ms, log_speedup, log_improvement, relative, inverse or
+    negative_sqrt; default: the preset's."""
+    checkpoint_s: float = 10.0
+    """Shortest time between two checkpoints, in seconds; they are written after an update."""
+    torch_device: str = "cpu"
+    """Where to run the policy network: cpu, cuda, ..."""
+    samples: int = 0
+    """Placements to sample from the trained policy, in addition to its greedy one; outside the
+    budget."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models to train on; an existing path that contains a comma is one model."""
+        if Path(self.model).exists():
+            return (self.model,)
+        names = tuple(filter(None, (part.strip() for part in self.model.split(","))))
+        return names or (self.model,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceConfig(SearchConfig):
+    """Options of `device-placement place`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {HIDDEN: ("budget", "patience", "resume")}
+
+    model: str = "resnet50"
+    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    policy: str
+    """The policy.zip of a training run."""
+    devices: str = ""
+    """Devices, comma-separated, as for train; default: those of the policy."""
+    samples: int = 16
+    """Placements to sample from the policy, in addition to its greedy one."""
+    finetune: int = 0
+    """Further placements to fine-tune the policy on."""
+    torch_device: str = "cpu"
+    """Where to run the policy network: cpu, cuda, ..."""
+    budget: int = 0
+    patience: int | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class SearchCommand(SearchConfig):
+    """Options of `device-placement search`."""
+
+    placer: str = "local_search"
+    """With any evaluator: single, automatic, random, local_search, annealing, cross_entropy,
+    genetic or posterior_sampling. With the simulator only: heft, m_etf, stages, and the exact
+    contiguous, min_cut and cp_sat."""
+    time_limit: float | None = None
+    """Time limit in seconds for a placer that has one, such as cp_sat; default: its own."""
+
+
+@dataclass(frozen=True)
+class RandomConfig(SearchConfig):
+    """Options of `device-placement random`: those of every search."""

@@ -1,0 +1,87 @@
+"""Options of the commands `benchmark`, `replay` and the reports; light, so ``--help`` is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from device_placement.agents.options import POSITIONAL, OptionGroups
+from device_placement.envs.measuring.config import MeasureConfig
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig(MeasureConfig):
+    """Options of `device-placement benchmark`."""
+
+    suite: str = "quick"
+    """Suites, comma-separated: paper, hard, local, local_accuracy, workloads, scale, quick."""
+    placers: str = ALL
+    """Placers, presets and your own MODULE:FUNCTION, comma-separated; all: every bundled one that
+    applies."""
+    seeds: int = 5
+    """Runs per placer and problem, with seeds 0, 1, ...; deterministic placers run once."""
+    jobs: int = 1
+    """Parallel runs, each on one core (cp_sat on all); measurements take turns."""
+    budget: int | None = None
+    """Distinct placements per run, including those on a single device; default: the suite's."""
+    devices: str = ""
+    """Devices for the suite local; default: all that exist."""
+    data: str = ""
+    """Folder with the files of the suite workloads."""
+    run_limit_s: float | None = None
+    """Stop a run after this many seconds and count it as failed; default: never."""
+    retry_failed: bool = False
+    """Repeat the failed runs in --out."""
+    out: str = ""
+    """Output folder; an unfinished benchmark in it is resumed. Default: a new one under runs/."""
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Options of `device-placement replay`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folder",)}
+
+    folder: str
+    """Folder of a benchmark."""
+    rounds: int = 30
+    """Samples of the placement and of the best single device, alternating."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Options of `device-placement report`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folder",)}
+
+    folder: str
+    """Folder of a benchmark."""
+    out: str = ""
+    """HTML file to write; default: report.html in the folder."""
+
+
+@dataclass(frozen=True)
+class PaperTablesConfig:
+    """Options of `device-placement paper-tables`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folders",)}
+
+    folders: tuple[str, ...]
+    """Folders of replayed benchmarks of the suite paper, including the variants of hsdag."""
+    out: str = ""
+    """Folder for Markdown and CSV files; default: only print the tables."""
+
+
+@dataclass(frozen=True)
+class ScoresConfig:
+    """Options of `device-placement scores`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folders",)}
+
+    folders: tuple[str, ...]
+    """Folders of benchmarks."""
+    readme: str = ""
+    """Markdown file whose score table to replace, between its two marks; uses replayed runs of
+    simulated suites only."""
