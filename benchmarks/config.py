@@ -27,7 +27,7 @@ class BenchmarkConfig(MeasureConfig):
     budget: int | None = None
     """Distinct placements per run, including those on a single device; default: the suite's."""
     devices: str = ""
-    """Devices for the suite local; default: all that exist."""
+    """Devices for the suite local; default: every one found."""
     data: str = ""
     """Folder with the files of the suite workloads."""
     run_limit_s: float | None = None

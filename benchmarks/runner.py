@@ -70,7 +70,7 @@ def benchmark(config: BenchmarkConfig) -> int:
     print(report(latest(known)))
     print(f"\n{count(len(known) - len(rows), 'run')} made; every run is in {path}")
     if interrupted:
-        print(f"Interrupted; go on with --out {folder} and the same settings.")
+        print(f"Interrupted; resume with --out {folder} and the same options.")
     return 130 if interrupted else 0
 
 

@@ -25,7 +25,7 @@ class InspectConfig:
     model: str
     """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
     devices: str = "auto"
-    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: all that exist."""
+    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: every one found."""
     coarsening: str = "fusion"
     """How to group ops: fusion, colocation or none."""
     max_groups: int | None = None
@@ -62,7 +62,7 @@ class ProfileConfig(MeasureConfig):
     out: str
     """File to write the profile to; an existing one is replaced."""
     devices: str = "auto"
-    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: all that exist. The
+    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: every one found. The
     first is the reference."""
     placements: int = 60
     """Random placements to measure; a quarter of them test the fitted profile."""

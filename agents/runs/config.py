@@ -27,7 +27,7 @@ class SearchConfig(MeasureConfig):
     model: str = "resnet50"
     """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
     devices: str = "auto"
-    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: all that exist. The
+    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: every one found. The
     first is the reference."""
     coarsening: str = "fusion"
     """How to group ops: fusion, colocation or none."""

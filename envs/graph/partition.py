@@ -130,7 +130,7 @@ def join(graph: ComputationGraph, edge_index: Int64, links: Sequence[OpPair]) ->
         (num_ops,) labels of the groups.
     """
     accepted, op_group = _compatible(links, support_masks(graph))
-    if _is_acyclic(op_group[edge_index]):
+    if _is_acyclic(op_group[edge_index]):  # as mostly; saves importing scipy
         return op_group
     wanted = np.array(accepted, np.int64).reshape(-1, 2).T
     kept = _settle(graph.num_ops, edge_index, wanted[:, :0], wanted, MAX_HALVINGS)

@@ -37,14 +37,14 @@ HEALTHY = Facts(
 )
 SYMPTOMS: list[tuple[dict[str, Any], str]] = [
     ({"measuring": True}, "Another process is measuring"),
-    ({"load_per_core": 0.9}, r"busy \(load 0\.90 a core"),
+    ({"load_per_core": 0.9}, r"busy \(load 0\.90 per core"),
     ({"busy": 0.4}, r"40% in use now"),
     ({"steal": 0.05}, r"hypervisor gives 5\.0% .* ratios"),
     ({"governors": ("powersave", "performance")}, r"governor is performance, powersave.*cpupower"),
     ({"on_battery": True}, "battery"),
     ({"usable_cores": 2}, "may use 2 of 8 cores"),
     ({"free_memory": 5e8}, r"Only 0\.5 GB"),
-    ({"devices": ("CPU",)}, "one device, CPU; a further CPU instance"),
+    ({"devices": ("CPU",)}, "one device, CPU; add a second CPU instance"),
     ({"broken": (("GPU", "can't be loaded: no libOpenCL"),)}, r"GPU \(can't be .*drivers"),
     ({"noise": 0.07}, r"vary by 7\.0%"),
 ]
