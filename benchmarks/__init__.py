@@ -1,1 +1,1 @@
-"""Benchmarks: what the environment costs and how good the placers are."""
+"""Benchmarks of the environment's speed and of the placers' quality."""

@@ -1,12 +1,12 @@
 """Search for the fastest placement whose outputs stay near those of f32.
 
-On a CPU with bf16, all in bf16 is fast and too far off, all in f32 exact and slow. The study
-compares what agents, searches and chance find between them. Run it with::
+On a CPU with bf16, all in bf16 is fast but inaccurate, all in f32 exact but slow. The study
+compares placements in between, found by agents, searches and chance. Run it with::
 
     python -m device_placement.benchmarks.accuracy --out accuracy.csv
 
-Searches that the file has already are not repeated: stop the study at any time, and call it again
-with the same settings, or with more models, seeds or searches.
+Searches that are already in the file are not repeated: stop the study at any time, and run it
+again with the same settings, or with more models, seeds or searches.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def search_all(model: str, config: AccuracyConfig) -> None:
 
 
 def _search(model: str, name: str, seed: int, limit: float, config: AccuracyConfig) -> list[int]:
-    """Search once, write down the placement that was found, and return it."""
+    """Search once, record the placement found, and return it."""
     with verifying(model, config, limit) as evaluator:
         result = named_search(name).place(evaluator, config.budget, seed)
         best = evaluator.evaluate(result.assignment)
@@ -137,7 +137,7 @@ def _print_table(
 
 
 def main(config: AccuracyConfig) -> int:
-    """Print a table a model."""
+    """Print one table per model, and return the exit status."""
     for model in config.models:
         search_all(model, config)
     return 0

@@ -67,7 +67,7 @@ def predict_model(model: str, config: CalibrationConfig) -> tuple[HardwareProfil
 
 
 def main(config: CalibrationConfig) -> int:
-    """Print each profile and a line a model; the exit status is 1 when one misses the mark."""
+    """Print each profile and one line per model; return 1 when one misses the mark."""
     rows = [("model", "placements", "mean error", "rank correlation", "s")]
     holds = True
     for model in config.models:

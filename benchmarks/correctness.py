@@ -1,7 +1,7 @@
-"""Check that placed models give the right outputs, and that ops run where they were placed.
+"""Check that placed models return the right outputs, and that ops run where they were placed.
 
 For random placements of each model the study compares the outputs with the first device's, and
-reads from OpenVINO's runtime model at which precision each op really ran. Run it with::
+reads from OpenVINO's runtime model at which precision each op ran. Run it with::
 
     python -m device_placement.benchmarks.correctness
 """
@@ -54,17 +54,17 @@ class Correctness:
     num_failed: int  # did not compile or run
     error: float  # largest relative L2 error against the first device's outputs
     tolerance: float  # what rounding at the lower precision allows
-    num_seen: int  # ops whose runtime precision tells the device
-    num_misplaced: int  # of those, ops that ran elsewhere than they were told
+    num_seen: int  # ops whose runtime precision reveals the device
+    num_misplaced: int  # of those, ops that ran on another device
 
     @property
     def holds(self) -> bool:
-        """Whether every placement ran, where it was told to, and to the right outputs."""
+        """Whether every placement ran on its devices and returned the right outputs."""
         return not self.num_failed and not self.num_misplaced and self.error <= self.tolerance
 
 
 def check_model(model: str, config: CorrectnessConfig) -> Correctness:
-    """Check random placements of one model."""
+    """Check random placements of one model, and return the results."""
     with contextlib.closing(make_evaluator(model, config.devices)) as evaluator:
         return _check(evaluator, model, config)
 
@@ -92,7 +92,7 @@ def _check(evaluator: OpenVINOEvaluator, model: str, config: CorrectnessConfig) 
 def _run(
     evaluator: OpenVINOEvaluator, assignment: Sequence[int], seed: int
 ) -> tuple[list[Any], dict[str, str]]:
-    """Run a placement: outputs in f32, runtime precision of each compute op by friendly name."""
+    """Run a placement; return outputs in f32 and compute ops' precisions by friendly name."""
     placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
     model = placement.apply(evaluator.model)
     compiled = evaluator.core.compile_model(model, placement.hetero_name)
@@ -110,9 +110,9 @@ def _run(
 def _told_precisions(
     evaluator: OpenVINOEvaluator, assignment: Sequence[int], singles: Sequence[Any]
 ) -> dict[str, str]:
-    """Find the precision that each compute op should show: what its device's single gives it.
+    """Return the precision that each compute op should have: that of its device's single.
 
-    Ops to which both devices give the same precision are left out.
+    Ops with the same precision on both devices are left out.
     """
     placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
     shown = [precisions for _, precisions in singles]
@@ -124,7 +124,7 @@ def _told_precisions(
 
 
 def main(config: CorrectnessConfig) -> int:
-    """Print a line a model; 1 when something does not hold."""
+    """Print one line per model; return 1 when a check fails."""
     columns = "model:<14", "failed:>7", "error:>10.2e", "allowed:>10.2e", "ops seen:>10"
     table = LiveTable(*columns, "misplaced:>11")
     holds = True

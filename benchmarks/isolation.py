@@ -1,4 +1,4 @@
-"""Cost of measuring in a process of its own.
+"""Cost of measuring in a separate process.
 
 The same random placements are measured in this process and in a worker, in turns. The cost of
 either way is the time that is neither compiling nor running; the costs are compared placement by
@@ -42,7 +42,7 @@ def cost_s(evaluator: Evaluator, assignment: list[int]) -> float:
 
 
 def main(config: IsolationConfig) -> int:
-    """Print both costs and their difference; 1 when that is above 10 ms."""
+    """Print both costs and their difference; return 1 when that is above 10 ms."""
     costs: dict[str, list[float]] = {name: [] for name in WAYS}
     with measuring_each(config, WAYS) as evaluators:
         coarse = evaluators["none"].coarse
@@ -52,7 +52,7 @@ def main(config: IsolationConfig) -> int:
     differences = [own - none for none, own in zip(costs["none"], costs["process"], strict=True)]
     low, high = median_interval(differences)
     for name, values in costs.items():
-        print(f"isolation {name:<8}{1e3 * statistics.median(values):7.2f} ms an evaluation")
+        print(f"isolation {name:<8}{1e3 * statistics.median(values):7.2f} ms per evaluation")
     median = statistics.median(differences)
     print(f"difference {1e3 * median:14.2f} ms ({1e3 * low:.2f} - {1e3 * high:.2f})")
     return 0 if median <= LIMIT_S else 1

@@ -1,7 +1,7 @@
 """Number of groups that graph-parsing agents form during training.
 
-The code that was published with HSDAG merges until a connected graph is a few groups, often one,
-and then only single devices can be tried. Run it with::
+HSDAG's published code merges a connected graph into a few groups, often one, and then only
+single devices can be tried. Run it with::
 
     python -m device_placement.benchmarks.learned_groups --out groups.csv --figure groups.png
 """
@@ -26,7 +26,7 @@ from device_placement.benchmarks.suite.suites import Problem
 from device_placement.envs.errors import choose
 from device_placement.envs.rendering.style import OTHERS, new_figure
 
-PARTS, WINDOW = 100, 10  # of a training; of these, how many are its beginning and its end
+PARTS, WINDOW = 100, 10  # of a training; in its first and last window
 HEAD = "preset,problem,groups,first 10 %,last 10 %,proposals,stayed at one"
 NOTE = """Learned groups: median (fewest) of all seeds.
 Stayed at one: trainings with a hundredth in which every proposal was one group."""
@@ -105,7 +105,7 @@ def row_of(runs: Sequence[Sequence[Part]]) -> tuple[str, ...]:
 
 
 def draw(runs: Sequence[Sequence[Part]], path: str) -> None:
-    """Draw a panel a problem, a colour a preset, a line a training with its range behind it."""
+    """Draw one panel per problem, one colour per preset, one line and range per training."""
     presets = list(dict.fromkeys(run[0].preset for run in runs))
     problems = list(dict.fromkeys(run[0].problem for run in runs))
     figure = new_figure(4 * len(problems), 3.8)
@@ -122,13 +122,13 @@ def draw(runs: Sequence[Sequence[Part]], path: str) -> None:
         axes.set_ylim(0, 1.05 * first.groups)
     panels[0].set_ylabel("learned groups")
     lines, labels = panels[0].get_legend_handles_labels()
-    named = dict(zip(labels, lines, strict=True))  # one a name
+    named = dict(zip(labels, lines, strict=True))  # one per name
     figure.legend(named.values(), named, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=100)
 
 
 def main(config: LearnedGroupsConfig) -> int:
-    """Train, write what was asked for, and print the table."""
+    """Train, write the requested files, and print the table."""
     torch.set_num_threads(1)
     known = {name: one for name, one in PRESETS.items() if one.policy == "parsing"}
     rows, runs = [tuple(HEAD.split(","))], list[list[Part]]()

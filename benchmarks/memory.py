@@ -45,7 +45,7 @@ def memory_over_evaluations(config: MemoryConfig) -> list[float]:
 
 
 def main(config: MemoryConfig) -> int:
-    """Print the readings; 1 when memory grew by more than the limit."""
+    """Print the readings; return 1 when memory grew by more than the limit."""
     readings = memory_over_evaluations(config)
     for done in range(0, len(readings), max(1, (len(readings) - 1) // 6)):
         print(f"{config.model}: {done:>4} evaluations, resident {readings[done]:.0f} MB")

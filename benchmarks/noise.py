@@ -1,7 +1,7 @@
 """Variation of the measured time of one placement, on a quiet and on a loaded machine.
 
-The study measures a random placement again and again with both protocols in turns: first on the
-machine as it is, then while another process keeps one core busy in bursts. Run it with::
+The study measures a random placement repeatedly with both protocols in turns: first on the quiet
+machine, then while another process keeps one core busy in bursts. Run it with::
 
     python -m device_placement.benchmarks.noise
 """
@@ -86,7 +86,7 @@ def measure(evaluators: Mapping[str, Evaluator], config: NoiseConfig) -> dict[st
 
 
 def main(config: NoiseConfig) -> int:
-    """Print a line a protocol and condition."""
+    """Print one line per protocol and condition."""
     columns = "condition:<11", "timing:<8", "variation:>10.2%", "median ms:>11.3f", "s each:>8.2f"
     with measuring_each(config, PROTOCOLS) as evaluators:
         table = LiveTable(*columns)

@@ -36,7 +36,7 @@ class OptimalityConfig(ModelsConfig):
 def solve(
     name: str, schedule: str, placer: str, evaluator: Evaluator, **options: float
 ) -> tuple[str, ...]:
-    """Solve a problem twice and return the table's line of the second run: the first compiles."""
+    """Solve a problem twice, as the first run compiles; return the second's line of the table."""
     found: PlacerResult = make_placer(placer, **options).place(evaluator, 100, 0)
     if placer != "cp_sat":
         found = make_placer(placer, **options).place(evaluator, 100, 0)
@@ -48,7 +48,7 @@ def solve(
 
 
 def main(config: OptimalityConfig) -> int:
-    """Print a line a problem and placer."""
+    """Print one line per problem and placer."""
     limit = {"time_limit_s": config.time_limit_s}
     rows: list[tuple[str, ...]] = [HEADER]
     for model in config.models:

@@ -1,4 +1,4 @@
-"""Share of pairs of placements that a measurement orders rightly, and what it costs.
+"""Share of pairs of placements that a measurement orders correctly, and its cost.
 
 The study finds the true times of random placements by long measurements in turns, draws pairs
 that differ by at least 5 %, and measures both of each pair again in two ways: with the default
@@ -57,7 +57,7 @@ def draw_placements(evaluator: OpenVINOEvaluator, config: RankingConfig) -> list
 def true_ratios(
     evaluator: OpenVINOEvaluator, assignments: Sequence[Sequence[int]], config: RankingConfig
 ) -> list[float]:
-    """Measure for long the time of each placement over that of the first single."""
+    """Measure at length the ratio of each placement's time to the first single's."""
     ratios: list[list[float]] = [[] for _ in assignments]
     single = next(iter(single_assignments(evaluator).values()))
     for _ in range(PASSES):
@@ -87,15 +87,15 @@ def draw_pairs(ratios: Sequence[float], config: RankingConfig) -> list[tuple[int
     ]
     if len(pairs) < config.pairs:
         raise DevicePlacementError(
-            f"Only {len(pairs)} pairs differ by {config.difference:.0%}, not {config.pairs}; take "
-            "more placements or another model."
+            f"Got {len(pairs)} pairs that differ by {config.difference:.0%}; {config.pairs} are "
+            "needed. Take more placements or another model."
         )
     chosen = np.random.default_rng(config.seed).choice(len(pairs), config.pairs, replace=False)
     return [pairs[number] for number in chosen]
 
 
 def naive_timer(evaluator: OpenVINOEvaluator, path: Path) -> Callable[[Sequence[int]], float]:
-    """Return what reads the model, compiles, runs 10 times: mean of the last 5, in seconds."""
+    """Return a timer: read the model, compile, run 10 times, mean seconds of the last 5."""
 
     def measure(assignment: Sequence[int]) -> float:
         placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
@@ -128,12 +128,12 @@ def order_pairs(
                 right[name] += slower_s > faster_s
     for name in ways:
         each_s = spent_s[name] / (2 * len(pairs))
-        print(f"{name:<7} {right[name]} of {len(pairs)} pairs right, {each_s:.3f} s a placement")
+        print(f"{name:<7} {right[name]} of {len(pairs)} pairs right, {each_s:.3f} s per placement")
     print(f"paired takes {spent_s['paired'] / spent_s['naive']:.2f} times as long as naive")
 
 
 def main(config: RankingConfig) -> int:
-    """Print what share of the pairs each way orders rightly, and the time it took."""
+    """Print the share of pairs that each way orders correctly, and the time it took."""
     with measuring_each(config, {"paired": MeasureConfig(remeasure=True)}) as evaluators:
         evaluator = evaluators["paired"]  # knows the singles' times, as in a search
         assignments = draw_placements(evaluator, config)

@@ -4,8 +4,8 @@ Run it with::
 
     python -m device_placement.benchmarks.scale --figure scale.png
 
-Graphs are random and in layers. Coarsening makes few groups of them; the other steps are timed with
-every op a group, and with those few groups.
+Graphs are random and layered. Coarsening makes few groups of them; the other steps are timed with
+one group per op, and with those few groups.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ScaleConfig:
 
 @dataclass(frozen=True)
 class Line:
-    """One time."""
+    """Time of one step."""
 
     ops: int
     groups: int
@@ -62,7 +62,7 @@ class Line:
 
 
 def median_s(function: Callable[[], Any], repetitions: int) -> float:
-    """Return the median time of a call, after one that is not counted where it is short."""
+    """Return the median seconds of a call, after an uncounted one if it is short."""
     times = []
     for number in range(repetitions + 1):
         times.append(timed(function)[1])
@@ -72,7 +72,7 @@ def median_s(function: Callable[[], Any], repetitions: int) -> float:
 
 
 def time_size(ops: int, config: ScaleConfig) -> list[Line]:
-    """Time each step on a graph with this number of ops."""
+    """Time each step on a graph with this number of ops, and return the times."""
     lines = []
     graph = layered_graph(ops, devices=("CPU", "GPU"))
 
@@ -96,7 +96,7 @@ def time_size(ops: int, config: ScaleConfig) -> list[Line]:
 
 
 def draw(lines: Sequence[Line]) -> Any:
-    """Draw seconds against ops, both as logarithms; dashed: of few groups."""
+    """Draw seconds against ops on logarithmic axes; dashed: few groups."""
     figure = new_figure(7.5, 4.8)
     axes = figure.add_subplot()
     for colour, step in zip(OTHERS, STEPS, strict=False):
@@ -106,7 +106,7 @@ def draw(lines: Sequence[Line]) -> Any:
         whole = [one for one in mine if one.groups == one.ops]
         if not set(whole) - set(few):
             whole = []  # small graphs are both
-        for style, label, some in (("-", "every op a group", whole), ("--", "few groups", few)):
+        for style, label, some in (("-", "one group per op", whole), ("--", "few groups", few)):
             if some:
                 sizes, seconds = [one.ops for one in some], [one.seconds for one in some]
                 options = {"color": colour, "marker": "o", "markersize": 4}
@@ -118,7 +118,7 @@ def draw(lines: Sequence[Line]) -> Any:
 
 
 def main(config: ScaleConfig) -> int:
-    """Print a table, and write what was asked for."""
+    """Print a table, and write the requested files."""
     torch.set_num_threads(1)
     lines = []
     for ops in config.ops:

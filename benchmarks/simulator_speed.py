@@ -26,7 +26,7 @@ NAME = "device_placement.envs:SimulatedDevicePlacement-v0"
 NUM_DEVICES = 4
 HORIZON = 20  # the default of the environments
 SINGLE_US = 100.0  # targets: microseconds of a step of one environment,
-VECTOR_STEPS_PER_S = 200_000.0  # steps a second of 256 copies,
+VECTOR_STEPS_PER_S = 200_000.0  # steps per second of 256 copies,
 ENOUGH, ENOUGH_S = 3, 1.0  # calls that are timed however long they take; seconds for more
 MAX_SLOPE = 1.1  # exponent of the number of ops in the time of a placement
 
@@ -58,7 +58,7 @@ TARGETS = (
 class Effort:
     """Extent of the study."""
 
-    repeats: int = 9  # of everything, less where they take long
+    repeats: int = 9  # of everything, fewer where they take long
     batch: int = 1024  # too many for the processor to learn their branches by heart
     num_envs: int = 256
     steps: int = 1000  # of one environment
@@ -69,7 +69,7 @@ def run(data: str = "", seed: int = 0, effort: Effort | None = None) -> int:
     """Print every figure beside its target.
 
     Args:
-        data: folder of the dnn-partitioning files; random graphs of their sizes without.
+        data: folder of the dnn-partitioning files; without it, random graphs of their sizes.
         seed: of graphs and placements.
         effort: how much to time.
     """
@@ -105,7 +105,7 @@ def run(data: str = "", seed: int = 0, effort: Effort | None = None) -> int:
 
 
 def target_costs(target: SpeedTarget, data: str, generator: np.random.Generator) -> Costs:
-    """Load the costs of its file on a CPU and three accelerators, or draw some of its size."""
+    """Return the costs of its file on a CPU and three accelerators, or random ones of its size."""
     if not data:
         return layered_costs(target.num_ops, generator)
     loaded = load_workload(Path(data) / target.file, accelerators=NUM_DEVICES - 1)
@@ -113,7 +113,7 @@ def target_costs(target: SpeedTarget, data: str, generator: np.random.Generator)
 
 
 def layered_costs(num_ops: int, generator: np.random.Generator, width: int = 10) -> Costs:
-    """Draw costs of layers of ops, each fed by one or two of the layer before."""
+    """Draw costs of layers of ops, each fed by one or two ops of the previous layer."""
     consumer = np.arange(width, num_ops)
     consumer = np.append(consumer, consumer[generator.random(consumer.size) < 0.3])
     producer = (consumer // width - 1) * width + generator.integers(0, width, consumer.size)
@@ -139,7 +139,7 @@ def layered_costs(num_ops: int, generator: np.random.Generator, width: int = 10)
 def placement_rates(
     costs: Costs, schedule: str, generator: np.random.Generator, effort: Effort
 ) -> tuple[float, float]:
-    """Time placements a second: the schedule alone, and `schedule_times` with every rule."""
+    """Return placements per second: the schedule alone, and `schedule_times` with every rule."""
     shape = effort.batch, costs.num_groups
     rows = generator.integers(0, costs.num_devices, shape, dtype=np.uint8)
     columns = np.ascontiguousarray(rows.T)
@@ -149,7 +149,7 @@ def placement_rates(
 
 
 def vector_steps_per_s(effort: Effort) -> float:
-    """Time steps a second of native copies; resets take part of the time but do not count."""
+    """Return steps per second of native copies; resets take time but are not counted."""
     envs: Any = gym.make_vec(NAME, effort.num_envs, "vector_entry_point", horizon=HORIZON)
     envs.action_space.seed(0)
     actions = [envs.action_space.sample() for _ in range(HORIZON)]
@@ -163,7 +163,7 @@ def vector_steps_per_s(effort: Effort) -> float:
 
 
 def single_step_us(checker: bool, effort: Effort) -> float:
-    """Time a step of one environment of `gym.make` in microseconds, without resets."""
+    """Return the microseconds of a step of one environment of `gym.make`, without resets."""
     env: Any = gym.make(NAME, horizon=10**9, disable_env_checker=not checker)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(effort.steps)]
@@ -177,7 +177,7 @@ def single_step_us(checker: bool, effort: Effort) -> float:
 
 
 def growth(schedule: str, seed: int, effort: Effort) -> list[float]:
-    """Time a placement of each number of ops, in seconds."""
+    """Return the seconds of a placement of each number of ops."""
     times = []
     for num_ops in effort.growth:
         generator = np.random.default_rng(seed)
@@ -199,9 +199,9 @@ def log_log_slope(sizes: Sequence[int], times: Sequence[float]) -> float:
 
 
 def quickest_s(call: Callable[[], object], repeats: int) -> float:
-    """Return the processor seconds of the quickest of some calls, after one that is not timed.
+    """Return the processor seconds of the quickest of some calls, after an untimed one.
 
-    Processor time and the quickest call, as other processes on the machine only ever slow down.
+    Processor time and the quickest call are used, as other processes only ever slow calls down.
     """
     call()
     times: list[float] = []

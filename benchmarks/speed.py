@@ -4,7 +4,7 @@ Run it with::
 
     python -m device_placement.benchmarks.speed
 
-With ``--simulator`` it times the simulator instead: placements and steps a second; with
+With ``--simulator`` it times the simulator instead: placements and steps per second; with
 ``--training`` an agent that trains on it.
 """
 
@@ -51,7 +51,7 @@ class StepTimes:
 
 
 def time_steps(config: SpeedConfig, model: str) -> StepTimes:
-    """Time the steps of one model's environment."""
+    """Time the steps of one model's environment, and return the times."""
     times = StepTimes([], [], [])
     with random_steps(model, config.devices, config.steps, config.seed) as (env, actions):
         for action in actions:
@@ -63,7 +63,7 @@ def time_steps(config: SpeedConfig, model: str) -> StepTimes:
 
 
 def main(config: SpeedConfig) -> int:
-    """Print a line a model, or the figures of the simulator."""
+    """Print one line per model, or the figures of the simulator."""
     if config.simulator:
         return simulator_speed.run(config.data, config.seed)
     if config.training:

@@ -69,7 +69,7 @@ def run(
         arguments: what to parse; the command line by default.
 
     Raises:
-        SystemExit: always, with the status that `exit_status` gives.
+        SystemExit: always, with the status that `exit_status` returns.
     """
 
     def study() -> int:
@@ -140,7 +140,7 @@ def measuring_each(
 
 
 def evaluate_singles(evaluator: Evaluator) -> list[Evaluation]:
-    """Evaluate all on each device in turn."""
+    """Evaluate each single in turn, and return the evaluations."""
     return [evaluator.evaluate(one) for one in single_assignments(evaluator).values()]
 
 
@@ -150,12 +150,12 @@ def progress(*words: object) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
-    """Print rows below one another, the headings first; columns in `right` end alike."""
+    """Print rows below one another, the headings first; columns in `right` are right-aligned."""
     print("\n".join(align(rows, right)), flush=True)
 
 
 class LiveTable:
-    """Print a table a line at a time, each as soon as it is known.
+    """Table that is printed line by line, each as soon as it is known.
 
     Args:
         columns: heading, colon, and the format specification of the cells, which begins with
@@ -173,7 +173,7 @@ class LiveTable:
         self._print(format(name, width) for name, width in zip(headings, widths, strict=True))
 
     def add(self, *cells: Any) -> None:
-        """Print a line, a cell a column."""
+        """Print a line, one cell per column."""
         self._print(format(cell, spec) for cell, spec in zip(cells, self._specs, strict=True))
 
     def _print(self, cells: Iterator[str]) -> None:
@@ -181,7 +181,7 @@ class LiveTable:
 
 
 def judge(reached: bool, target: str) -> str:
-    """Say whether a figure reaches its target."""
+    """Return in words whether a figure reaches its target."""
     return f"{'reaches' if reached else 'MISSES'} {target}"
 
 

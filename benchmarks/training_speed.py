@@ -36,7 +36,7 @@ class Effort:
 
 
 def run(effort: Effort | None = None) -> int:
-    """Print a line a number of copies of the environment."""
+    """Print one line per number of copies of the environment."""
     effort = effort or Effort()
     print(f"{effort}, formulation assign, {torch.get_num_threads()} threads\n")
     shares = "environment:>13.0%", "policy:>8.0%", "update:>8.0%", "rest:>6.0%"
@@ -51,7 +51,7 @@ def run(effort: Effort | None = None) -> int:
 
 
 def time_training(copies: int, effort: Effort) -> tuple[float, dict[str, float]]:
-    """Time a training after its warm-up, in seconds: all of it, and its parts."""
+    """Return the seconds of a training after its warm-up: all of it, and its parts."""
     env = make_env(copies, effort)
     algorithm = make_algorithm(effort.name, env, formulation="assign")
     algorithm.learn(effort.warmup)
@@ -79,7 +79,7 @@ def make_env(copies: int, effort: Effort) -> Any:
 
 
 def _time_calls(owner: BaseAlgorithm | Any, name: str) -> list[float]:
-    """Replace a method by one that notes the seconds of each call in the list returned."""
+    """Replace a method by one that records the seconds of each call in the list returned."""
     method: Callable[..., Any] = getattr(owner, name)
     spent: list[float] = []
 

@@ -1,7 +1,7 @@
 """Transfer of policies to a model that they have not seen: zero-shot and fine-tuned.
 
-A policy learns on some models together, then places another one: greedily, and as the best of
-some draws, without training on it; then after a little training on it. The study compares it with
+A policy is trained on some models together, then places another one: greedily and as the best of
+some draws, without training on it, then after a little training on it. The study compares this with
 the same training from scratch, and with searches of as many evaluations. Run it with::
 
     python -m device_placement.benchmarks.transfer
@@ -62,7 +62,7 @@ def simulator(model: str, config: TransferConfig) -> SimulatedEvaluator:
 
 
 def pretrain(preset: str, seed: int, path: Path, config: TransferConfig) -> None:
-    """Learn on the models together, and save the policy."""
+    """Train on the models together, and save the policy."""
     evaluators = [simulator(model, config) for model in config.train]
     budget = Budget(config.budget)
     recorders = [RecordingEvaluator(one, budget) for one in evaluators]
@@ -93,7 +93,7 @@ def transferred(preset: str, seed: int, path: Path, config: TransferConfig) -> d
 
 
 def compare(config: TransferConfig) -> dict[str, list[float]]:
-    """Return the seconds of each way, one a seed."""
+    """Return the seconds of each way, one per seed."""
     times: dict[str, list[float]] = {}
     target = simulator(config.test, config)
 
@@ -110,7 +110,7 @@ def compare(config: TransferConfig) -> dict[str, list[float]]:
             scratch = named_search(preset).place(target, config.finetune, seed)
             found[f"from scratch, best of {config.finetune}"] = scratch.time_s
             add({f"{preset}, {label}": time_s for label, time_s in found.items()})
-            progress(f"seed {seed}: {preset} has learned")
+            progress(f"seed {seed}: {preset} is trained")
         for name in config.beside:
             found_s = named_search(name).place(target, config.finetune, seed).time_s
             add({f"{name}, best of {config.finetune}": found_s})

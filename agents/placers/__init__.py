@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlacerEntry:
-    """Where a placer lives and what it does."""
+    """Module, class and summary of a placer."""
 
     module: str  # in this package
     name: str  # of its class
@@ -24,17 +24,17 @@ class PlacerEntry:
     needs_costs: bool = False  # plans from costs, so it works with the simulator only
 
     def load(self) -> type[Any]:
-        """The class; its module is imported now."""
+        """Import the module and return the class."""
         loaded: type[Any] = getattr(importlib.import_module(f"{__name__}.{self.module}"), self.name)
         return loaded
 
 
 PLACERS: Mapping[str, PlacerEntry] = {
     "single": PlacerEntry("baselines", "BestSingle", "the best single device"),
-    "automatic": PlacerEntry("baselines", "Automatic", "what OpenVINO's HETERO chooses by itself"),
+    "automatic": PlacerEntry("baselines", "Automatic", "OpenVINO HETERO's automatic choice"),
     "random": PlacerEntry("baselines", "RandomSearch", "random placements"),
     "local_search": PlacerEntry(
-        "local_search", "LocalSearch", "one move at a time while it helps, then anew"
+        "local_search", "LocalSearch", "one move at a time while it helps, then a restart"
     ),
     "annealing": PlacerEntry("annealing", "Annealing", "simulated annealing"),
     "cross_entropy": PlacerEntry("cross_entropy", "CrossEntropy", "the cross-entropy method"),
@@ -46,7 +46,7 @@ PLACERS: Mapping[str, PlacerEntry] = {
     "m_etf": PlacerEntry(
         "list_scheduling", "MemoryEtf", "earliest start time within the memory of devices", True
     ),
-    "stages": PlacerEntry("stages", "Stages", "balanced contiguous stages, one a device", True),
+    "stages": PlacerEntry("stages", "Stages", "balanced contiguous stages, one per device", True),
     "contiguous": PlacerEntry(
         "exact.contiguous",
         "ContiguousSplits",
@@ -62,7 +62,7 @@ PLACERS: Mapping[str, PlacerEntry] = {
 
 
 def make_placer(name: str, **options: Any) -> Placer:
-    """A placer by name.
+    """Make a placer by name.
 
     Args:
         name: a name of `PLACERS`.

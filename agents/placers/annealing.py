@@ -11,17 +11,17 @@ from device_placement.agents.placers.base import PlacerResult, Trace, check_opti
 from device_placement.agents.placers.search_space import Choice, SearchSpace, first_choice
 from device_placement.envs.evaluation import Evaluator
 
-STALE = 2  # requests, per move that there is, without a new placement: it is frozen
+STALE = 2  # requests per possible move without a new placement, after which it is frozen
 
 
 @dataclass(frozen=True)
 class Annealing:
-    """Moves random units from the best single on; slower placements are taken now and then.
+    """Simulated annealing: random moves from the best single, some of them to slower placements.
 
-    One that is slower by d seconds is taken with the probability exp(-d / temperature). The
-    first temperature takes a move of the mean difference, over some that are tried, with the
-    probability `acceptance`. It falls geometrically, by `cooling` in all over the budget. Where
-    nothing new is met any more, it goes on from a random placement.
+    A move that is slower by d seconds is accepted with probability exp(-d / temperature). The
+    initial temperature accepts a move of mean difference, estimated from some trials, with
+    probability `acceptance`. It falls geometrically, by `cooling` in total over the budget. When
+    no new placement turns up any more, the search restarts from a random one.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -33,22 +33,22 @@ class Annealing:
     """
 
     acceptance: float = 0.4
-    """How probably a move of the mean difference is taken at first, above 0 and below 1."""
+    """Initial probability of accepting a move of mean difference, above 0 and below 1."""
     cooling: float = 1e-2
-    """The last temperature over the first."""
+    """Last temperature divided by the first."""
     trials: int = 20
-    """Moves that are tried for the mean difference."""
+    """Moves from which the mean difference is estimated."""
 
     def __post_init__(self) -> None:
         check_options(self, acceptance=(1e-9, 1 - 1e-9), cooling=(1e-9, 1.0), trials=(1, math.inf))
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says."""
+        """Search, and return the best placement; see `Placer`."""
         trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
         choice, time_s = first_choice(trace, space, generator)
         first = self._temperature(trace, space, choice, time_s, generator)
-        stale = 0  # requests since the last placement that was new
+        stale = 0  # requests since the last new placement
         while not trace.spent:
             if stale > STALE * len(space.moves):
                 choice, stale = space.sample(generator, 1)[0], 0
@@ -72,12 +72,12 @@ class Annealing:
         time_s: float,
         generator: np.random.Generator,
     ) -> float:
-        """The first temperature in seconds, from differences that moves make."""
+        """Return the initial temperature in seconds, estimated from random moves."""
         differences = []
         for _ in range(self.trials):
             if not trace.spent:
                 moved_s = trace.time_s(space.assignment(space.neighbour(choice, generator)))
                 differences.append(abs(moved_s - time_s))
         known = [one for one in differences if 0.0 < one < math.inf]
-        mean = sum(known) / len(known) if known else 1.0  # without, moves are equal or invalid
+        mean = sum(known) / len(known) if known else 1.0  # otherwise all moves are equal or invalid
         return mean / -math.log(self.acceptance)

@@ -22,7 +22,7 @@ PROVEN_WITHIN = 1e-6  # relative: how close bound and value of a proven optimum 
 
 @dataclass(frozen=True)
 class PlacerResult:
-    """The best placement that a placer found, and how it got there."""
+    """Best placement that a placer found, with its evaluations and bound."""
 
     assignment: tuple[int, ...]  # (num_groups,) device numbers; empty when none was valid
     time_s: float  # its time; NaN when none was valid
@@ -37,23 +37,23 @@ class PlacerResult:
 
 
 class Placer(Protocol):
-    """Searches for a placement with an evaluator and a budget."""
+    """Algorithm that searches for a placement with an evaluator and a budget."""
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search; the same arguments give the same placements.
+        """Search, and return the best placement; equal arguments give equal placements.
 
         Args:
             evaluator: of one model on some devices.
             budget: distinct placements that may be evaluated, singles included.
-            seed: of everything random.
+            seed: of all random choices.
         """
 
 
 class Trace:
-    """Evaluates on behalf of a placer, keeps its budget and becomes its result.
+    """Budgeted evaluations of a placer, and the result made from them.
 
     Args:
-        evaluator: who evaluates; one that records already, as a command's, is used as it is.
+        evaluator: to wrap; one that already records, as a command's does, is used directly.
         budget: distinct placements that may be evaluated.
 
     >>> from device_placement.envs import make_evaluator
@@ -67,7 +67,7 @@ class Trace:
     def __init__(self, evaluator: Evaluator, budget: int) -> None:
         self.start = time.perf_counter()
         self.recorder = RecordingEvaluator.of(evaluator, budget)
-        self.evaluations: dict[tuple[int, ...], Evaluation] = {}  # in the order they were asked for
+        self.evaluations: dict[tuple[int, ...], Evaluation] = {}  # in order of the first request
 
     @property
     def spent(self) -> bool:
@@ -76,7 +76,7 @@ class Trace:
 
     @property
     def progress(self) -> float:
-        """The share of the budget that went to what was asked for here, 0 to 1."""
+        """Share of the budget spent on requests to this trace, 0 to 1."""
         return min(1.0, len(self.evaluations) / self.recorder.budget)
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
@@ -87,17 +87,17 @@ class Trace:
         return evaluation
 
     def time_s(self, assignment: Sequence[int]) -> float:
-        """The seconds of one device per group, (num_groups,); inf where it is invalid."""
+        """Return the seconds of one device per group, (num_groups,); inf if it is invalid."""
         evaluation = self.evaluate(assignment)
         return evaluation.time_s if evaluation.valid else math.inf
 
     def singles(self) -> list[float]:
-        """The seconds of each single, (num_devices,); inf where it is invalid."""
+        """Return the seconds of each single, (num_devices,); inf if it is invalid."""
         groups = self.recorder.coarse.num_groups
         return [self.time_s([device] * groups) for device in range(len(self.recorder.devices))]
 
     def result(self, bound_s: float = NAN) -> PlacerResult:
-        """The result so far."""
+        """Return the result so far."""
         times = {key: one.time_s for key, one in self.evaluations.items()}
         valid = {key: time_s for key, time_s in times.items() if not math.isnan(time_s)}
         best = min(valid, key=valid.__getitem__, default=())
@@ -111,10 +111,10 @@ class Trace:
 
 
 class BudgetedEvaluator(EvaluatorWrapper):
-    """A trace as an evaluator, for an environment, that refuses what the budget does not cover.
+    """Evaluator on a trace, for an environment, that refuses requests beyond the budget.
 
     Args:
-        trace: what evaluates and writes down.
+        trace: evaluates and records.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -130,13 +130,13 @@ class BudgetedEvaluator(EvaluatorWrapper):
         """Evaluate one device per group, (num_groups,).
 
         Raises:
-            BudgetError: when the budget is spent and this is new, or there were too many requests.
+            BudgetError: when the budget is spent and this is new, or after too many requests.
         """
         recorder = self.trace.recorder
         endless = recorder.num_requests >= REQUESTS_PER_BUDGET * recorder.budget
         if endless or (recorder.spent and recorder.known(assignment) is None):
             raise BudgetError(
-                f"Asked for more than the budget of {recorder.budget} placements, or "
+                f"Requested more than the budget of {recorder.budget} placements, or "
                 f"{REQUESTS_PER_BUDGET} times as often; stop when evaluator.spent "
                 "(env.unwrapped.evaluator.spent) is true."
             )
@@ -144,14 +144,14 @@ class BudgetedEvaluator(EvaluatorWrapper):
 
 
 def check_options(placer: object, **allowed: tuple[float, float]) -> None:
-    """Check that fields of a placer lie in their ranges, ends included.
+    """Check that options of a placer are in their ranges, ends included.
 
     Args:
         placer: the placer.
-        allowed: lowest and highest value by the name of the field.
+        allowed: lowest and highest value by field name.
 
     Raises:
-        DevicePlacementError: when one does not.
+        DevicePlacementError: when one is not.
 
     >>> from device_placement.agents.placers.genetic import Genetic
     >>> Genetic(population=1)
@@ -169,15 +169,15 @@ or more.
 
 
 def check_names(name: str, kind: type[Any], options: Mapping[str, Any]) -> None:
-    """Check that a placer has options of these names.
+    """Check that a placer has these options.
 
     Args:
         name: of the placer.
         kind: its class.
-        options: what it is to be told, by name.
+        options: values by name.
 
     Raises:
-        DevicePlacementError: when it has not.
+        DevicePlacementError: on an unknown option.
     """
     allowed = [field.name for field in dataclasses.fields(kind)]
     for option in options:

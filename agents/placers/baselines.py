@@ -25,7 +25,7 @@ class RandomSearch:
     """
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says."""
+        """Search, and return the best placement; see `Placer`."""
         trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
         trace.singles()
@@ -35,7 +35,7 @@ class RandomSearch:
 
 
 def random_assignment(coarse: CoarseGraph, generator: np.random.Generator) -> list[int]:
-    """(num_groups,) device numbers, drawn evenly among the supported ones."""
+    """Draw each group's device evenly among the supported ones, (num_groups,)."""
     scores = generator.random(coarse.supported.shape)
     best = np.where(coarse.supported, scores, -1.0).argmax(axis=1)
     return [int(device) for device in best]
@@ -43,7 +43,7 @@ def random_assignment(coarse: CoarseGraph, generator: np.random.Generator) -> li
 
 @dataclass(frozen=True)
 class BestSingle:
-    """Evaluates everything on each device in turn; nothing is random.
+    """Best single device, found by evaluating each in turn; nothing is random.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -52,7 +52,7 @@ class BestSingle:
     """
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says."""
+        """Search, and return the best placement; see `Placer`."""
         trace = Trace(evaluator, budget)
         trace.singles()
         return trace.result()
@@ -60,11 +60,11 @@ class BestSingle:
 
 @dataclass(frozen=True)
 class Automatic:
-    """What HETERO chooses by itself; one evaluation, nothing is random.
+    """HETERO's automatic choice; one evaluation, nothing is random.
 
-    With an evaluator that measures, OpenVINO is asked, and a group goes where most of its ops
-    would, of the devices that run all of them. In the simulator it goes to the first device,
-    in their order, that runs it.
+    With an evaluator that measures, OpenVINO is queried: a group goes to the device that most
+    of its ops are assigned to, among those that run all of them. In the simulator it goes to
+    the first device that runs it.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -73,7 +73,7 @@ class Automatic:
     """
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says."""
+        """Search, and return the best placement; see `Placer`."""
         trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         if evaluator.measures:
             choice = hetero_choice(as_measuring(evaluator), space)
@@ -84,9 +84,9 @@ class Automatic:
 
 
 def hetero_choice(evaluator: OpenVINOEvaluator, space: SearchSpace) -> Choice:
-    """(num_units,) the devices that HETERO assigns the ops to, by majority."""
+    """Return the device that HETERO assigns most ops of each unit to, (num_units,)."""
     names = [device.name for device in evaluator.devices]
-    with machine_lock():  # plugins may compile to tell what they support
+    with machine_lock():  # plugins may compile to find out what they support
         answer = evaluator.core.query_model(evaluator.model, f"HETERO:{','.join(names)}")
     votes = np.zeros(space.allowed.shape)
     unit = space.unit[evaluator.coarse.op_group]

@@ -12,15 +12,15 @@ from device_placement.agents.placers.search_space import SearchSpace, evaluate_c
 from device_placement.envs.arrays import Float64, Int64
 from device_placement.envs.evaluation import Evaluator
 
-COLLAPSED = 0.999  # every unit's likeliest device is at least so likely: nothing new is drawn
+COLLAPSED = 0.999  # probability of every unit's likeliest device from which nothing new is drawn
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Draws placements, and moves the probabilities towards the shares among the best of them.
+    """Cross-entropy method: draws placements, then moves the probabilities towards the best.
 
-    Each unit draws its device on its own, evenly at first. The best so far, at first the best
-    single, counts among each draw. Begins anew when the probabilities have collapsed.
+    The device of each unit is drawn independently, evenly at first. The best so far, at first
+    the best single, is part of each draw. The search restarts when the probabilities collapse.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -32,11 +32,11 @@ class CrossEntropy:
     """
 
     population: int = 50
-    """Placements of one draw."""
+    """Placements per draw."""
     elite: int = 5
-    """How many of them the probabilities move towards."""
+    """Best placements of a draw, which the probabilities move towards."""
     smoothing: float = 0.3
-    """How far: 1 forgets the probabilities before."""
+    """Size of that step; 1 forgets the previous probabilities."""
 
     def __post_init__(self) -> None:
         check_options(
@@ -44,7 +44,7 @@ class CrossEntropy:
         )
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says."""
+        """Search, and return the best placement; see `Placer`."""
         trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
         even = space.allowed / space.allowed.sum(axis=1, keepdims=True)
@@ -66,8 +66,8 @@ class CrossEntropy:
 
 
 def sample_choices(probability: Float64, count: int, generator: np.random.Generator) -> Int64:
-    """(count, num_units) devices, each unit's by its row of (num_units, num_devices)."""
-    # Of exponential times with these rates, a device ends first with its probability.
+    """Draw devices, (count, num_units), by probabilities, (num_units, num_devices)."""
+    # With exponential waits of these rates, each device ends first with its probability.
     waits = generator.exponential(size=(count, *probability.shape))
     rates = np.maximum(probability, 1e-300)
     return np.asarray(np.where(probability > 0.0, waits / rates, math.inf).argmin(axis=2))

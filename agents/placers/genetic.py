@@ -15,7 +15,7 @@ from device_placement.envs.evaluation import Evaluator
 
 @dataclass(frozen=True)
 class Genetic:
-    """Breeds placements until the budget is spent; the first are the singles and random ones.
+    """Genetic algorithm; the first generation is the singles and random placements.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -27,13 +27,13 @@ class Genetic:
     """
 
     population: int = 20
-    """Placements of a generation."""
+    """Placements per generation."""
     tournament: int = 3
-    """The fastest of so many, drawn at random, becomes a parent."""
+    """Placements drawn at random, of which the fastest becomes a parent."""
     mutations: float = 2.0
-    """Units of a child that move to a random device, on average."""
+    """Mean number of units of a child that move to a random device."""
     elite: int = 2
-    """The fastest that live on as they are."""
+    """Fastest placements that survive unchanged."""
 
     def __post_init__(self) -> None:
         check_options(
@@ -45,7 +45,7 @@ class Genetic:
         )
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says."""
+        """Search, and return the best placement; see `Placer`."""
         trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
         trace.singles()
@@ -65,7 +65,7 @@ class Genetic:
     def _breed(
         self, space: SearchSpace, choices: Int64, times: Float64, generator: np.random.Generator
     ) -> Int64:
-        """(population - elite, num_units) children; each gene is one of its two parents'."""
+        """Return children, (population - elite, num_units); each gene comes from one parent."""
         count = self.population - self.elite
         drawn = generator.integers(len(choices), size=(2 * count, self.tournament))
         winners = drawn[np.arange(2 * count), times[drawn].argmin(axis=1)]

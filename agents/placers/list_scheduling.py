@@ -18,11 +18,11 @@ Busy = list[tuple[float, float]]  # begin and end of what a device runs, in orde
 
 @dataclass(frozen=True)
 class Heft:
-    """HEFT: the longest way to the end first, where it ends first (Topcuoglu et al., TPDS 2002).
+    """HEFT: largest upward rank first, where it ends first (Topcuoglu et al., TPDS 2002).
 
-    The upward rank is that of section 4.1 there, with means over the devices that run a group
-    and over all pairs of two devices. A group may fill a gap between others. Links have no
-    queues. The first group of a colour decides for all of it. Memory is not looked at, so the
+    The upward rank follows section 4.1 of the paper, with means over the devices that run a
+    group and over all pairs of devices. A group may fill a gap between others. Links have no
+    queues. The first group of a colour decides for all of it. Memory is ignored, so the
     placement may be invalid. One evaluation; nothing is random.
 
     >>> from device_placement.envs import make_evaluator
@@ -32,7 +32,7 @@ class Heft:
     """
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says.
+        """Search, and return the best placement; see `Placer`.
 
         Raises:
             DevicePlacementError: when the evaluator measures and so has no costs.
@@ -56,13 +56,13 @@ class Heft:
 
 @dataclass(frozen=True)
 class MemoryEtf:
-    """m-ETF: what can start earliest, where there is memory for it (Jeon et al., SoCC 2020).
+    """m-ETF: earliest start first, where memory allows (Jeon et al., SoCC 2020).
 
-    Of all ready groups and devices with room, the pair with the earliest start; of those, the
-    earliest end, then the first group. It is made for devices that are alike: a slow one that is
-    free comes before a fast one that is not. Links have no queues. The first group of a colour
-    takes memory for all of it. What fits nowhere goes where it starts first; the placement is
-    then invalid. One evaluation; nothing is random.
+    Of all ready groups and devices with room, it takes the pair with the earliest start, then
+    the earliest end, then the first group. It is made for identical devices: a free slow one
+    comes before a busy fast one. Links have no queues. The first group of a colour takes memory
+    for all of it. A group that fits nowhere goes where it starts first; the placement is then
+    invalid. One evaluation; nothing is random.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -71,7 +71,7 @@ class MemoryEtf:
     """
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says.
+        """Search, and return the best placement; see `Placer`.
 
         Raises:
             DevicePlacementError: when the evaluator measures and so has no costs.
@@ -103,7 +103,7 @@ class MemoryEtf:
 
 
 class Plan:
-    """Which groups have a device already, when they end, and where the others may go.
+    """Partial plan: devices and end times of planned groups, and devices left to the others.
 
     Args:
         costs: of the groups and tensors.
@@ -112,7 +112,7 @@ class Plan:
 
     def __init__(self, costs: Costs, space: SearchSpace) -> None:
         self.unit = space.unit
-        self.allowed = space.allowed.copy()  # (num_units, num_devices) one device once it is chosen
+        self.allowed = space.allowed.copy()  # (num_units, num_devices); one device after a choice
         self.inputs: list[list[int]] = [[] for _ in range(costs.num_groups)]  # tensors
         self.readers: list[list[int]] = [[] for _ in range(costs.num_groups)]  # groups, once each
         for tensor, producer in enumerate(costs.tensor_group.tolist()):
@@ -127,7 +127,7 @@ class Plan:
         self._end_s = np.zeros(costs.num_groups)
 
     def there_s(self, group: int) -> Float64:
-        """(num_devices,) when all inputs of a group are there; its producers are planned."""
+        """Return when all inputs of a group arrive, (num_devices,); its producers are planned."""
         latest = np.zeros(self.allowed.shape[1])
         for tensor in self.inputs[group]:
             producer = self._producer[tensor]
@@ -136,7 +136,7 @@ class Plan:
         return latest
 
     def open_now(self, groups: list[int]) -> Bool:
-        """(count, num_devices) where there is room; where there is none for any, all allowed."""
+        """Return where there is room, (count, num_devices); all allowed if there is none."""
         units = self.unit[groups]
         allowed = self.allowed[units]
         decided = allowed.sum(axis=1) == 1
@@ -144,7 +144,7 @@ class Plan:
         return np.asarray(open_now if open_now.any() else allowed)
 
     def put(self, group: int, device: int, end_s: float) -> None:
-        """Plan a group, and with the first of a unit the whole unit."""
+        """Plan a group; the first group of a unit places the whole unit."""
         unit = self.unit[group]
         self._end_s[group] = end_s
         self._room[device] -= self._sizes[unit]
@@ -152,13 +152,13 @@ class Plan:
         self.allowed[unit] = np.arange(self.allowed.shape[1]) == device
 
     def assignment(self) -> list[int]:
-        """(num_groups,) devices, when all groups are planned."""
+        """Return the devices, (num_groups,), once all groups are planned."""
         devices: list[int] = self.allowed.argmax(axis=1)[self.unit].tolist()
         return devices
 
 
 def upward_ranks(costs: Costs) -> Float64:
-    """(num_groups,) mean seconds from the start of a group to the end of all that follows it."""
+    """Return mean seconds from each group's start to the end of all that follow, (num_groups,)."""
     runs = np.isfinite(costs.compute_s)
     ranks = np.where(runs, costs.compute_s, 0.0).sum(axis=1) / runs.sum(axis=1)
     pairs = costs.num_devices * (costs.num_devices - 1) or 1
@@ -174,7 +174,7 @@ def upward_ranks(costs: Costs) -> Float64:
 
 
 def first_gap(busy: Busy, there_s: float, compute_s: float) -> float:
-    """When a device can first run something whose inputs are there at a time."""
+    """Return when a device can first run a group whose inputs arrive at `there_s`."""
     start = float(there_s)
     for begin, end in busy[bisect.bisect_left(busy, start, key=lambda one: one[1]) :]:
         if start + compute_s <= begin:

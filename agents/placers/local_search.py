@@ -23,7 +23,7 @@ Descent = Callable[[Trace, SearchSpace, Choice, float, np.random.Generator], Non
 
 @dataclass(frozen=True)
 class LocalSearch:
-    """Goes down from the best single, then from random placements, until the budget is spent.
+    """Descents from the best single, then from random placements, until the budget is spent.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -35,13 +35,13 @@ class LocalSearch:
     """
 
     descent: str = "first"
-    """first takes any move that helps, steepest the one that helps most."""
+    """first: take any move that helps; steepest: the one that helps most."""
 
     def __post_init__(self) -> None:
         choose("descent", self.descent, DESCENTS)
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says."""
+        """Search, and return the best placement; see `Placer`."""
         trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
         choice, time_s = first_choice(trace, space, generator)
@@ -56,7 +56,7 @@ class LocalSearch:
 def first_improvement(
     trace: Trace, space: SearchSpace, choice: Choice, time_s: float, generator: np.random.Generator
 ) -> None:
-    """Try the moves in a random order, round and round, and keep each that helps."""
+    """Try the moves in a random order, repeatedly, and keep each that helps."""
     moves = generator.permutation(space.moves)
     number = untried = len(moves)
     position = 0
@@ -73,7 +73,7 @@ def first_improvement(
 def steepest(
     trace: Trace, space: SearchSpace, choice: Choice, time_s: float, generator: np.random.Generator
 ) -> None:
-    """Try all moves, keep the best, and so on; nothing is random."""
+    """Try all moves, keep the best, and repeat; nothing is random."""
     while len(space.moves) and not trace.spent:
         moved = [
             space.moved(choice, unit, device)
@@ -88,4 +88,4 @@ def steepest(
 
 
 DESCENTS: Mapping[str, Descent] = {"first": first_improvement, "steepest": steepest}
-"""Name -> way down to where no single move helps."""
+"""Name -> descent to a placement that no single move improves."""

@@ -20,7 +20,7 @@ Times = Callable[[Choices], Float64]  # -> (batch,) seconds; inf where not allow
 
 
 def windows(num_units: int) -> Bool:
-    """(num_windows, num_units) units that stand next to each other: 1, 2, 4 ... and all of them.
+    """Return windows of 1, 2, 4 ... and all adjacent units, (num_windows, num_units).
 
     >>> windows(3).astype(int).tolist()
     [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]]
@@ -39,13 +39,13 @@ def windows(num_units: int) -> Bool:
 def descend(
     times: Times, choice: Choice, allowed: Bool, deadline: float = math.inf
 ) -> tuple[Choice, float]:
-    """Move the window that helps most to another device, as long as one helps.
+    """Move the window that helps most to another device, as long as one helps; return the result.
 
     Args:
         times: of many choices at once.
-        choice: (num_units,) devices to begin with.
-        allowed: (num_units, num_devices) which devices run a unit; others stay where they are.
-        deadline: on `time.perf_counter`, after which it ends.
+        choice: (num_units,) devices to start from.
+        allowed: (num_units, num_devices) which devices run a unit; other units stay in place.
+        deadline: on `time.perf_counter`, after which the search ends.
 
     Returns:
         (num_units,) devices, and their seconds.
@@ -64,16 +64,16 @@ def descend(
 def neighbourhood_search(
     times: Times, choice: Choice, allowed: Bool, generator: np.random.Generator, patience: int
 ) -> tuple[Choice, float]:
-    """Descend; where no window helps, try random pairs and triples, and descend from what helps.
+    """Descend; when no window helps, try random pairs and triples, and descend from those that do.
 
-    The first window of each is one of those that, alone, did least harm.
+    The first window of each is one of those that did least harm alone.
 
     Args:
         times: of many choices at once.
-        choice: (num_units,) devices to begin with.
-        allowed: (num_units, num_devices) which devices run a unit; others stay where they are.
-        generator: of what is random.
-        patience: batches of tries in a row without success, after which it ends.
+        choice: (num_units,) devices to start from.
+        allowed: (num_units, num_devices) which devices run a unit; other units stay in place.
+        generator: of all random choices.
+        patience: batches in a row without success after which the search ends.
 
     Returns:
         (num_units,) devices, and their seconds.
@@ -105,7 +105,7 @@ def neighbourhood_search(
 def _descend(
     times: Times, choice: UInt8, spans: Bool, allowed: Bool, deadline: float
 ) -> tuple[UInt8, float, Int64]:
-    """The choice, its seconds, and the moves, device * num_windows + window, from best to worst."""
+    """Return choice, seconds, and moves, device * num_windows + window, from best to worst."""
     time_s = float(times(choice[None])[0])
     while True:
         moved = np.concatenate(

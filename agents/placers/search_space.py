@@ -16,15 +16,15 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
 
 Choice = Int64  # (num_units,) the device of each unit
-Choices = UInt8  # (batch, num_units) the same of many choices
+Choices = UInt8  # (batch, num_units) the same for many choices
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The placements that keep to what devices support and to colours.
+    """Placements that respect device support and colours.
 
-    A unit is what moves together: the groups of one colour, or a group without one. What
-    fits into the memory of the devices is not looked at; that is for the evaluator to say.
+    A unit moves as a whole: the groups of one colour, or a group without one. Memory limits
+    are not checked here but by the evaluator.
 
     >>> from device_placement.envs import make_evaluator
     >>> space = SearchSpace.of(make_evaluator("diamond", "CPU,GPU", evaluator="simulator"))
@@ -39,7 +39,7 @@ class SearchSpace:
 
     @classmethod
     def of(cls, evaluator: Evaluator) -> SearchSpace:
-        """The space of an evaluator's placements.
+        """Return the space of an evaluator's placements.
 
         Raises:
             DevicePlacementError: when the groups of a unit have no device in common.
@@ -70,32 +70,32 @@ class SearchSpace:
 
     @functools.cached_property
     def first(self) -> Int64:
-        """(num_units,) the first group of each unit."""
+        """First group of each unit, (num_units,)."""
         return np.unique(self.unit, return_index=True)[1]
 
     @functools.cached_property
     def moves(self) -> Int64:
-        """(num_moves, 2) unit, device: all that may be chosen where there is a choice."""
+        """Unit and device of every possible move, (num_moves, 2)."""
         return np.argwhere(self.allowed & (self.allowed.sum(axis=1) > 1)[:, None])
 
     def assignment(self, choice: Choice) -> list[int]:
-        """(num_groups,) the device of each group."""
+        """Return the device of each group, (num_groups,)."""
         devices: list[int] = choice[self.unit].tolist()
         return devices
 
     def sample(self, generator: np.random.Generator, count: int) -> Int64:
-        """(count, num_units) random choices: each unit on its own, evenly among its devices."""
+        """Draw choices, (count, num_units): each unit independently, evenly among its devices."""
         scores = generator.random((count, *self.allowed.shape))
         return np.asarray(np.where(self.allowed, scores, -1.0).argmax(axis=2))
 
     def moved(self, choice: Choice, unit: int, device: int) -> Choice:
-        """The choice with one unit on another device."""
+        """Return the choice with one unit on another device."""
         result = choice.copy()
         result[unit] = device
         return result
 
     def neighbour(self, choice: Choice, generator: np.random.Generator) -> Choice:
-        """The choice with a random unit on another random device; itself when there is none."""
+        """Return the choice with a random unit on another random device, if there is one."""
         while len(self.moves):
             unit, device = self.moves[generator.integers(len(self.moves))]
             if choice[unit] != device:
@@ -106,9 +106,9 @@ class SearchSpace:
 def first_choice(
     trace: Trace, space: SearchSpace, generator: np.random.Generator
 ) -> tuple[Choice, float]:
-    """Evaluate the singles; the best of them and its seconds.
+    """Evaluate the singles; return the best of them and its seconds.
 
-    Where no single is valid it is the first random choice that is; the time is inf when the
+    If no single is valid, return the first valid random choice; the time is inf when the
     budget ends before there is one.
     """
     singles = trace.singles()
@@ -121,14 +121,14 @@ def first_choice(
 
 
 def evaluate_choices(trace: Trace, space: SearchSpace, choices: Iterable[Choice]) -> Float64:
-    """(count,) the seconds of each choice; inf where it is invalid or the budget is spent."""
+    """Return each choice's seconds, (count,); inf if it is invalid or the budget is spent."""
     return np.array(
         [math.inf if trace.spent else trace.time_s(space.assignment(choice)) for choice in choices]
     )
 
 
 def needed_costs(evaluator: Evaluator) -> Costs:
-    """The costs that an evaluator computes with, for a placer that plans from them.
+    """Return an evaluator's costs, for a placer that plans with them.
 
     Raises:
         DevicePlacementError: for an evaluator that measures.
@@ -136,7 +136,7 @@ def needed_costs(evaluator: Evaluator) -> Costs:
     costs = evaluator.costs
     if costs is None:
         raise DevicePlacementError(
-            f"This placer plans from costs, and {type(evaluator.unwrapped).__name__} has none; "
-            "use evaluator='simulator', or a placer that searches, as local_search."
+            f"Got {type(evaluator.unwrapped).__name__}, which has no costs to plan with; use "
+            "evaluator='simulator', or a placer that searches, such as local_search."
         )
     return costs

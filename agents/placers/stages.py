@@ -20,12 +20,12 @@ PRECISION = 1e-9  # relative, of the largest stage
 
 @dataclass(frozen=True)
 class Stages:
-    """Cuts the topological order into one stage a device, the largest as small as can be.
+    """Contiguous stages, one per device, with the smallest maximum time.
 
-    Units stand in the order of their first group. A stage has the compute time of its units,
+    Units are in the order of their first group. A stage has the compute time of its units,
     without transfers, and fits into its device's memory. Every order of every set of devices
-    is cut and evaluated, a single device among them; where that would be more than `max_orders`,
-    only the fastest device, the fastest two, and so on, the fastest first. Nothing is random.
+    is cut and evaluated, single devices included. If these are more than `max_orders`, only the
+    fastest device, the fastest two and so on are used, the fastest first. Nothing is random.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -40,13 +40,13 @@ class Stages:
     """
 
     max_orders: int = 100
-    """The most orders of devices to try."""
+    """Maximum number of device orders to try."""
 
     def __post_init__(self) -> None:
         check_options(self, max_orders=(1, math.inf))
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says.
+        """Search, and return the best placement; see `Placer`.
 
         Raises:
             DevicePlacementError: when the evaluator measures and so has no costs.
@@ -78,12 +78,12 @@ class Stages:
 def cut(
     compute_s: Float64, sizes: Float64, memory_bytes: Float64, order: Sequence[int]
 ) -> Choice | None:
-    """The contiguous stages on devices in this order whose largest is as small as can be.
+    """Return the contiguous stages on devices in this order with the smallest maximum time.
 
     Args:
         compute_s: (num_units, num_devices) inf where a unit can't run.
         sizes: (num_units,) bytes.
-        memory_bytes: (num_devices,) what fits.
+        memory_bytes: (num_devices,) of each device.
         order: devices, the first stage's first; the last ones may stay empty.
 
     Returns:
@@ -96,7 +96,7 @@ def cut(
     total_bytes = np.concatenate([[0.0], sizes.cumsum()])
 
     def fill(limit_s: float) -> list[int] | None:
-        """Where the stages end when each takes all it can within a time."""
+        """Return where the stages end when each takes all it can within a time."""
         ends = [0]
         for device in order:
             in_time = total_s[ends[-1], device] + limit_s

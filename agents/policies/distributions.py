@@ -1,4 +1,4 @@
-"""Action distributions over whole placements: independent, masked, one a learned group."""
+"""Action distributions over whole placements: independent, masked, one per learned group."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MASKED = -1e8  # a logit whose probability is 0
 
 
 class PlacementDistribution(MultiCategoricalDistribution):
-    """A device for each group, each drawn on its own.
+    """Distribution that draws each group's device independently.
 
-    What SB3's `MultiCategoricalDistribution` says of the same logits, without an object a group:
-    with hundreds of groups those take most of the time of a training.
+    It equals SB3's `MultiCategoricalDistribution` for the same logits, without one object per
+    group: with hundreds of groups these take most of the time of a training.
 
     Args:
         num_groups: groups of the padded graph.
-        num_devices: how many there are.
+        num_devices: number of devices.
 
     >>> distribution = PlacementDistribution(3, 2).proba_distribution(torch.zeros(1, 6))
     >>> distribution.log_prob(distribution.sample()).exp()
@@ -31,38 +31,38 @@ class PlacementDistribution(MultiCategoricalDistribution):
         self.num_groups, self.num_devices = num_groups, num_devices
 
     def proba_distribution(self, action_logits: Tensor) -> PlacementDistribution:
-        """The distribution of logits, (batch, num_groups * num_devices)."""
+        """Set the logits, (batch, num_groups * num_devices), and return the distribution."""
         shaped = action_logits.reshape(len(action_logits), self.num_groups, self.num_devices)
         self.each = Categorical(logits=shaped, validate_args=False)
         return self
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """(batch,) of whole placements, (batch, num_groups)."""
+        """Return log-probabilities, (batch,), of whole placements, (batch, num_groups)."""
         each: Tensor = self.each.log_prob(actions.long())  # type: ignore[no-untyped-call]
         return self._sum(each)
 
     def entropy(self) -> Tensor:
-        """(batch,)."""
+        """Return the entropies, (batch,)."""
         each: Tensor = self.each.entropy()  # type: ignore[no-untyped-call]
         return self._sum(each)
 
     def sample(self) -> Tensor:
-        """(batch, num_groups) drawn devices."""
+        """Draw devices, (batch, num_groups)."""
         drawn: Tensor = self.each.sample()  # type: ignore[no-untyped-call]
         return drawn
 
     def mode(self) -> Tensor:
-        """(batch, num_groups) the likeliest device of each."""
+        """Return the likeliest device of each group, (batch, num_groups)."""
         likeliest: Tensor = self.each.logits.argmax(dim=2)
         return likeliest
 
     def _sum(self, each: Tensor) -> Tensor:
-        """(batch,) over the groups, of (batch, num_groups)."""
+        """Sum (batch, num_groups) over the groups to (batch,)."""
         return each.sum(dim=1)
 
 
 class MaskablePlacementDistribution(PlacementDistribution, MaskableDistribution):
-    """The same for sb3-contrib's MaskablePPO.
+    """`PlacementDistribution` for sb3-contrib's MaskablePPO.
 
     >>> distribution = MaskablePlacementDistribution(1, 2).proba_distribution(torch.zeros(1, 2))
     >>> distribution.apply_masking(torch.tensor([[True, False]]))
@@ -71,13 +71,13 @@ class MaskablePlacementDistribution(PlacementDistribution, MaskableDistribution)
     """
 
     def proba_distribution(self, action_logits: Tensor) -> MaskablePlacementDistribution:
-        """The distribution of logits, (batch, num_groups * num_devices), without masks."""
+        """Set logits, (batch, num_groups * num_devices), without masks; return the distribution."""
         super().proba_distribution(action_logits)
         self.unmasked = self.each.logits
         return self
 
     def apply_masking(self, masks: MaybeMasks) -> None:
-        """Give what is masked, False in (batch, num_groups * num_devices), probability 0."""
+        """Set the probability to 0 where (batch, num_groups * num_devices) masks are False."""
         logits = self.unmasked
         if masks is not None:
             allowed = torch.as_tensor(masks, dtype=torch.bool, device=logits.device)
@@ -86,7 +86,7 @@ class MaskablePlacementDistribution(PlacementDistribution, MaskableDistribution)
 
 
 class GroupedDistribution(PlacementDistribution):
-    """One device is drawn for each learned group; it counts once, whatever the group's size.
+    """Distribution of one device per learned group, which counts once, whatever its size.
 
     >>> first = torch.tensor([[0.0, 0.0, 2.0]])  # groups 0 and 1 are one learned group
     >>> features = torch.cat([torch.zeros(1, 6), first], dim=1)
@@ -96,11 +96,11 @@ class GroupedDistribution(PlacementDistribution):
     """
 
     def proba_distribution(self, action_logits: Tensor) -> GroupedDistribution:
-        """The distribution of logits, and of the first group of each one's learned group.
+        """Set logits and each group's first group in its learned group; return the distribution.
 
         Args:
             action_logits: (batch, num_groups * num_devices + num_groups), as `GroupingExtractor`
-                gives them.
+                returns them.
         """
         super().proba_distribution(action_logits[:, : -self.num_groups])
         self.leader = action_logits[:, -self.num_groups :].long()
@@ -108,7 +108,7 @@ class GroupedDistribution(PlacementDistribution):
         return self
 
     def sample(self) -> Tensor:
-        """(batch, num_groups) drawn devices, the same in all of a learned group."""
+        """Draw devices, (batch, num_groups), equal within a learned group."""
         return super().sample().gather(1, self.leader)
 
     def _sum(self, each: Tensor) -> Tensor:

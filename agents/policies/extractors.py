@@ -14,13 +14,13 @@ from device_placement.agents.policies.gnn import GraphEncoder, masked_mean, read
 
 
 class GraphFeaturesExtractor(BaseFeaturesExtractor):
-    """Embeds the groups by messages along the edges, and reads out one vector a graph.
+    """Message passing along the edges, read out as one vector per graph.
 
-    The padded graphs of a batch become one graph without edges between them. A node begins as
-    its features, its device and whether it is the next to place; after `layers` rounds of
-    messages the readout is the mean and the maximum over the real nodes, what the node to place
-    has beyond that mean (0 where there is none), the devices' features, the last time, and which
-    graph it is. Neither padding nor the order of the nodes changes the result.
+    The padded graphs of a batch become one graph without edges between them. A node starts as
+    its features, its device and whether it is the next to place. After `layers` rounds of
+    messages the readout is the mean and the maximum over the real nodes, the node to place
+    minus that mean (0 if there is none), the devices' features, the last time, and the graph's
+    number. Neither padding nor the order of the nodes changes the result.
 
     Args:
         observation_space: of a `DevicePlacementEnv`.
@@ -68,7 +68,7 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         self.read = nn.Sequential(nn.Linear(num_outputs, features_dim), nn.Tanh())
 
     def forward(self, observations: TensorDict) -> Tensor:
-        """Features of each observation of a batch."""
+        """Return the features of each observation of a batch."""
         parts = [
             self._read_nodes(self._embed_nodes(observations), observations),
             observations["device_features"].float().flatten(1),
@@ -79,7 +79,7 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         return features
 
     def _embed_nodes(self, observations: TensorDict) -> Tensor:
-        """(batch, max_groups, hidden)."""
+        """Return the embeddings, (batch, max_groups, hidden)."""
         features = self.embed_features(observations["node_features"].float())
         features = self.norm(features - masked_mean(features, observations["node_mask"])[:, None])
         state = [observations["placement"].float(), observations["cursor"].float()[:, :, None]]
@@ -88,7 +88,7 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         return nodes
 
     def _read_nodes(self, nodes: Tensor, observations: TensorDict) -> Tensor:
-        """(batch, 3 * hidden): mean, maximum, and the node to place relative to the mean."""
+        """Return mean, maximum, and the node to place minus the mean, (batch, 3 * hidden)."""
         padding = ~observations["node_mask"].bool()[:, :, None]
         mean = masked_mean(nodes, observations["node_mask"])
         highest = nodes.masked_fill(padding, -torch.inf).amax(dim=1)
@@ -97,13 +97,13 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         return torch.cat([mean, highest.nan_to_num(neginf=0.0), placed_next], dim=1)
 
     def _one_hot(self, graph_id: Tensor) -> Tensor:
-        """(batch, num_graphs)."""
+        """Encode graph numbers as one-hot rows, (batch, num_graphs)."""
         numbers = torch.arange(self.num_graphs, device=graph_id.device)
         return (graph_id == numbers).float()
 
 
 def _num_graphs(space: spaces.Space[object]) -> int:
-    """How many models share the environment; 2 also where there is one, as the space says."""
+    """Return the number of models by the space, which has at least 2."""
     if not isinstance(space, spaces.Box):
-        raise TypeError(f"graph_id has the space {space}; GraphFeaturesExtractor reads a Box.")
+        raise TypeError(f"Got the space {space} for graph_id; GraphFeaturesExtractor reads a Box.")
     return int(space.high.max()) + 1

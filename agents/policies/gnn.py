@@ -14,7 +14,7 @@ from device_placement.envs.observation import NUM_EDGE_FEATURES
 
 
 def _library() -> Any:
-    """PyTorch Geometric, which takes seconds to import, when it is needed."""
+    """Import PyTorch Geometric when it is needed, as that takes seconds."""
     import torch_geometric.nn
 
     return torch_geometric.nn
@@ -26,16 +26,16 @@ CONVS: Mapping[str, Callable[[int, int], nn.Module]] = {
     "gin": lambda hidden, edges: _library().GINEConv(nn.Linear(hidden, hidden), edge_dim=edges),
     "sage": lambda hidden, _: _library().SAGEConv(hidden, hidden),
 }
-"""Name -> layer for embeddings of a size and edges with so many features, which ``gcn`` (Kipf and
-Welling 2017, arXiv 1609.02907) and ``sage`` (Hamilton et al. 2017, arXiv 1706.02216) leave unread,
-``gat`` (Brody et al. 2022, arXiv 2105.14491) and ``gin`` (Hu et al. 2020, arXiv 1905.12265) not."""
+"""Name -> layer by the sizes of embeddings and edge features. ``gat`` (Brody et al. 2022, arXiv
+2105.14491) and ``gin`` (Hu et al. 2020, arXiv 1905.12265) read edge features, ``gcn`` (Kipf and
+Welling 2017, arXiv 1609.02907) and ``sage`` (Hamilton et al. 2017, arXiv 1706.02216) do not."""
 
 READS_EDGES = ("gat", "gin")
 DIRECTIONS = ("both", "undirected")
 
 
 class Graphs(NamedTuple):
-    """The padded graphs of a batch as one graph without edges between them."""
+    """Padded graphs of a batch as one graph without edges between them."""
 
     edge_index: Tensor  # (2, num_edges) long; graph b begins at node b * max_groups
     edge_features: Tensor  # (num_edges, num_edge_features)
@@ -43,14 +43,14 @@ class Graphs(NamedTuple):
 
 
 class MessageLayer(nn.Module):
-    """One round of messages, added to what was there.
+    """One round of messages, added to the embeddings.
 
     Args:
         hidden: size of a node's embedding.
         num_edge_features: size of an edge's features.
         conv: a name of `CONVS`.
-        direction: ``both`` passes messages along the edges and against them, with weights of
-            their own, as the graph is a DAG; ``undirected`` takes every edge as two.
+        direction: ``both`` passes messages along the edges and against them, with separate
+            weights, as the graph is a DAG; ``undirected`` takes every edge as two.
         residual: add the messages to the embedding, instead of replacing it.
         norm: normalise the messages (LayerNorm).
         dropout: share of the messages' values that is dropped in training.
@@ -84,7 +84,7 @@ class MessageLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, nodes: Tensor, edge_index: Tensor, edge_features: Tensor) -> Tensor:
-        """Embeddings that know one step more of the graph."""
+        """Return embeddings that cover one more step of the graph."""
         back = edge_index.flip(0)
         if self.against is None:
             edge_index = torch.cat([edge_index, back], dim=1)
@@ -111,8 +111,8 @@ class GraphEncoder(nn.Module):
         hidden: size of a node's embedding.
         num_edge_features: size of an edge's features.
         layers: rounds of messages.
-        options: what `MessageLayer` takes besides: ``conv``, ``direction``, ``residual``, ``norm``
-            and ``dropout``.
+        options: further arguments of `MessageLayer`: ``conv``, ``direction``, ``residual``,
+            ``norm`` and ``dropout``.
 
     Shapes:
         input: (batch, max_groups, hidden), and the graphs of the batch.
@@ -138,7 +138,7 @@ class GraphEncoder(nn.Module):
         )
 
     def forward(self, nodes: Tensor, graphs: Graphs) -> Tensor:
-        """Embeddings that know `layers` steps of the graph around each node."""
+        """Return embeddings that cover `layers` steps around each node."""
         flat = nodes.flatten(0, 1)
         for layer in self.layers:
             flat = layer(flat, graphs.edge_index, graphs.edge_features)
@@ -146,7 +146,7 @@ class GraphEncoder(nn.Module):
 
 
 def read_graphs(observations: TensorDict) -> Graphs:
-    """The real edges of a batch of observations as those of one graph."""
+    """Join the real edges of a batch of observations into one graph."""
     real = observations["edge_mask"].bool()
     node_mask = observations["node_mask"].bool()
     edge_index = observations["edge_index"].long()  # SB3 casts every Box to float32
@@ -156,7 +156,7 @@ def read_graphs(observations: TensorDict) -> Graphs:
 
 
 def masked_mean(nodes: Tensor, mask: Tensor) -> Tensor:
-    """(batch, hidden) the mean of the real nodes.
+    """Return the mean of the real nodes, (batch, hidden).
 
     Args:
         nodes: (batch, max_groups, hidden).
@@ -177,18 +177,18 @@ STATIC = (
     "device_mask",
     "device_features",
 )
-"""What all observations of one model have in common."""
+"""Keys of an observation that are the same for all observations of one model."""
 
 
 def distinct_graphs(observations: TensorDict) -> tuple[TensorDict, Tensor]:
-    """The graphs of a batch, each once, however many rows hold it.
+    """Return each graph of a batch once, however many rows hold it.
 
-    Rows with one ``graph_id`` count as one graph if nothing that describes the graph differs
-    between them; where anything does, every row is a graph of its own.
+    Rows with one ``graph_id`` count as one graph if their graphs are equal; if any differ, every
+    row counts as a separate graph.
 
     Returns:
-        The `STATIC` part of the observations with a row a graph, and (batch,) which is each
-        row's.
+        The `STATIC` part of the observations with one row per graph, and (batch,) each row's
+        graph.
     """
     static = {key: observations[key] for key in STATIC}
     graph_id = observations["graph_id"].flatten()
@@ -204,13 +204,13 @@ def distinct_graphs(observations: TensorDict) -> tuple[TensorDict, Tensor]:
 
 
 class StaticEncoder(nn.Module):
-    """Embeddings of a model's groups that do not depend on where they are.
+    """Embeddings of a model's groups, independent of their placement.
 
     Args:
         num_features: of a node.
         hidden: size of an embedding.
-        attention: layers behind the encoder in which every group attends to all of its graph.
-        options: what `GraphEncoder` takes besides.
+        attention: layers after the encoder in which every group attends to all of its graph.
+        options: further arguments of `GraphEncoder`.
 
     Shapes:
         output: (num_graphs, max_groups, hidden).
@@ -227,17 +227,17 @@ class StaticEncoder(nn.Module):
             )
             for _ in range(attention)
         )
-        self._weights: list[Tensor] = []  # kept, as asking for them takes longer than a step
+        self._weights: list[Tensor] = []  # cached, as collecting them takes longer than a step
         self._last: tuple[list[tuple[int, int]], TensorDict, Tensor] | None = None
 
     def forward(self, static: TensorDict) -> Tensor:
-        """The embeddings of the graphs that `distinct_graphs` gave.
+        """Return the embeddings of the graphs that `distinct_graphs` returned.
 
-        Those of the last call are returned as they are where neither graphs nor weights have
-        changed since, as from step to step of a rollout.
+        Those of the last call are returned again while neither graphs nor weights change, as
+        between the steps of a rollout.
         """
         if self.training or torch.is_grad_enabled():
-            self._last = None  # a step may follow, and fused optimizers leave versions as they are
+            self._last = None  # a step may follow, and fused optimizers do not change versions
             return self._encode(static)
         self._weights = self._weights or [*self.parameters()]
         version = [(weight._version, weight.data_ptr()) for weight in self._weights]
@@ -257,7 +257,7 @@ class StaticEncoder(nn.Module):
 
 
 def _equal(one: TensorDict, other: TensorDict) -> bool:
-    """Whether two batches hold the same, on the same device."""
+    """Return whether two batches are equal and on the same device."""
     return all(
         array.device == other[key].device and torch.equal(array, other[key])
         for key, array in one.items()

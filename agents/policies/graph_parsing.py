@@ -27,7 +27,7 @@ from device_placement.envs.errors import DevicePlacementError
 class ParsedSteps(NamedTuple):
     """States, groups and logits of each step so far, for each graph of a batch.
 
-    They follow from the weights and the number of the step, so they are kept for the next call.
+    They depend only on the weights and the step's number, so they are kept for the next call.
     """
 
     key: tuple[list[int], list[int]]  # numbers of the graphs, versions of the weights
@@ -39,27 +39,27 @@ class ParsedSteps(NamedTuple):
 class GroupingExtractor(BaseFeaturesExtractor):
     """Logits of each group's device, the first group of each learned group, and value features.
 
-    In step t of an episode the state is Z_t; Z_0 is what the encoder gives, and every step adds
-    to each node the embedding of the learned group it was in: Z_(t + 1) = Z_t + Z'_t. As groups
-    follow from the state, so does all of this from the weights and the number of the step.
+    In step t of an episode the state is Z_t. Z_0 is the encoder's output, and every step adds
+    to each node the embedding of its learned group: Z_(t + 1) = Z_t + Z'_t. Groups follow from
+    the state, so everything depends only on the weights and the number of the step.
 
-    In training the groups of the rollout are kept while the weights change, so that the
-    placements that were sampled stay possible; `distinct_graphs` says which rows are one graph.
+    In training the groups of the rollout are kept while the weights change, so that sampled
+    placements stay possible; `distinct_graphs` determines which rows are one graph.
 
     Args:
         observation_space: of a `DevicePlacementEnv`.
         action_space: of the same, in ``assign``.
         hidden: size of an embedding.
         layers: rounds of messages.
-        passes: how often the graph of the groups is parsed again; 1 is once.
-        min_score: edges that score less are not kept, so that a group may stay alone; with 0
+        passes: number of parsings, each of the graph between the previous groups.
+        min_score: edges with a lower score are not kept, so that a group may stay alone; with 0
             every group keeps its best edge, as published.
-        similarity: as `ParsingLayer` takes it.
+        similarity: see `ParsingLayer`.
         convex: split learned groups where the graph between them has a cycle, so that none is
             executed in several pieces.
-        moves_state: whether the state moves between the steps of an episode.
-        parsing_dropout: as `ParsingLayer` takes it.
-        options: what `GraphEncoder` takes besides.
+        moves_state: whether the state changes between the steps of an episode.
+        parsing_dropout: `dropout` of `ParsingLayer`.
+        options: further arguments of `GraphEncoder`.
 
     Shapes:
         output: (batch, num_logits + hidden), of which the last max_groups of the num_logits are
@@ -85,11 +85,11 @@ class GroupingExtractor(BaseFeaturesExtractor):
     ) -> None:
         if not isinstance(action_space, spaces.MultiDiscrete):
             raise DevicePlacementError(
-                "A learned group is placed as a whole, so its policy needs whole placements; use "
+                f"Got the action space {action_space}; learned groups need whole placements: use "
                 "formulation='assign'."
             )
         if passes < 1:
-            raise DevicePlacementError(f"Got passes={passes}; the graph is parsed once or more.")
+            raise DevicePlacementError(f"Got passes={passes}; it must be 1 or more.")
         groups, devices = observation_space["device_mask"].shape or ()
         self.num_logits = groups * (devices + 1)
         super().__init__(observation_space, self.num_logits + hidden)
@@ -106,7 +106,7 @@ class GroupingExtractor(BaseFeaturesExtractor):
         self.num_groups = 0.0  # mean number of learned groups in the last forward pass
 
     def forward(self, observations: TensorDict) -> Tensor:
-        """Logits, first groups and value features of each observation of a batch."""
+        """Return logits, first groups and value features of each observation of a batch."""
         static, graph = distinct_graphs(observations)
         graphs = read_graphs(static)
         ids = torch.empty(len(graphs.node_mask), dtype=torch.long, device=graph.device)
@@ -126,10 +126,10 @@ class GroupingExtractor(BaseFeaturesExtractor):
         return torch.cat(row, dim=1)
 
     def _known_steps(self, start: Tensor, ids: list[int]) -> ParsedSteps:
-        """Return the steps so far: without gradients the last call's, if nothing has changed."""
+        """Return the steps so far; without gradients, the last call's if nothing has changed."""
         key = ids, [weight._version for weight in self._own]
         last, self._last = self._last, None
-        # Encoded graphs are the same object just as long as they and the encoder are the same.
+        # Encoded graphs are the same object exactly while they and the encoder are unchanged.
         if last is None or last.states[0] is not start or last.key != key:
             last = ParsedSteps(key, [start], [], [])
         if not torch.is_grad_enabled():
@@ -139,7 +139,7 @@ class GroupingExtractor(BaseFeaturesExtractor):
     def _add_step(
         self, steps: ParsedSteps, at: int, value: Tensor, static: TensorDict, graphs: Graphs
     ) -> None:
-        """Add the next step, whose number is at."""
+        """Add the next step, number `at`."""
         keys = [(one, at) for one in steps.key[0]]
         allowed = static["device_mask"].bool()
         leader, embedded = self._group(steps.states[at], graphs, allowed, keys)
@@ -150,7 +150,7 @@ class GroupingExtractor(BaseFeaturesExtractor):
     def _group(
         self, state: Tensor, graphs: Graphs, allowed: Tensor, keys: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
-        """The first group of each learned group, (num_graphs, max_groups), and its embedding."""
+        """Return each learned group's first group, (num_graphs, max_groups), and embedding."""
         nodes, edges = _normal(state, graphs.node_mask).flatten(0, 1), graphs.edge_index
         labels, embedded = torch.arange(len(nodes), device=nodes.device), nodes
         scores = nodes.new_zeros(edges.shape[1])
@@ -180,7 +180,7 @@ class GroupingExtractor(BaseFeaturesExtractor):
         keys: list[tuple[int, int]],
         kept: list[Tensor | None],
     ) -> Tensor:
-        """(num_graphs, max_groups) the first group of each one: as kept, or else by the labels."""
+        """Return each first group, (num_graphs, max_groups): as kept, or else by the labels."""
         known = [one for one in kept if one is not None]
         if len(known) == len(keys):
             return torch.stack(known)
@@ -196,35 +196,35 @@ class GroupingExtractor(BaseFeaturesExtractor):
         return leader
 
     def _place(self, embedded: Tensor, graph: Tensor, leader: Tensor, static: TensorDict) -> Tensor:
-        """(num_graphs, max_groups, num_devices) the logits of each group's learned group."""
+        """Return the logits of the learned groups, (num_graphs, max_groups, num_devices)."""
         logits: Tensor = self.head(embedded, graph, static["device_features"].float())
         return logits.masked_fill(~_in_common(leader, static["device_mask"].bool()), MASKED)
 
 
 def _normal(state: Tensor, node_mask: Tensor) -> Tensor:
-    """(num_graphs, max_groups, hidden) embeddings as they are scored and placed.
+    """Return normalised embeddings to score and place, (num_graphs, max_groups, hidden).
 
-    What all nodes of a graph have in common is taken off before each is brought to one length
-    (PairNorm-SI: Zhao and Akoglu, ICLR 2020, arXiv 1909.12223). What is left is what tells nodes
-    apart; it would be little otherwise, and less with every step, as nodes of a group grow alike.
+    The mean over the nodes of a graph is subtracted, and each node is scaled to one length
+    (PairNorm-SI: Zhao and Akoglu, ICLR 2020, arXiv 1909.12223). The differences between nodes
+    would be small otherwise, and shrink with every step, as nodes of a group become alike.
     """
     centred = state - masked_mean(state, node_mask)[:, None]
     return functional.layer_norm(centred, centred.shape[2:])
 
 
 def _in_common(leader: Tensor, allowed: Tensor) -> Tensor:
-    """(num_graphs, max_groups, num_devices) the devices that all of a learned group may use."""
+    """Return the devices a learned group may use, (num_graphs, max_groups, num_devices)."""
     index = leader[:, :, None].expand_as(allowed)
     common = torch.ones_like(allowed, dtype=torch.uint8)
     common.scatter_reduce_(1, index, allowed.to(torch.uint8), "amin")
     return common.gather(1, index).bool()
 
 
-SHARPNESS = 10.0  # of scores that begin with a cosine
+SHARPNESS = 10.0  # of scores that start as a cosine
 
 
 class ParsingLayer(nn.Module):
-    """Scores of edges, of which `parse` makes groups; no gradient passes that.
+    """Scores of edges, from which `parse` makes groups, without a gradient.
 
     The score of an edge is sigmoid(MLP(z_u * z_v)). The gradient reaches it because a group's
     embedding, the mean over its nodes, is multiplied by the mean score of the edges inside it.
@@ -232,10 +232,10 @@ class ParsingLayer(nn.Module):
     Args:
         hidden: size of an embedding.
         dropout: share of the products' values that is dropped in training.
-        similarity: begin with an MLP whose score is sigmoid(`SHARPNESS` (c - similarity)), c being
-            the cosine of the embeddings at both ends: as the policy learns, nodes that it places
-            alike become alike and so a group. None: begin with random scores, by which groups
-            hardly change, as the gradient that reaches them does not say which nodes should part.
+        similarity: start with an MLP whose score is sigmoid(`SHARPNESS` (c - similarity)), where c
+            is the cosine of the embeddings at both ends: as the policy learns, nodes that it
+            places alike become similar and so a group. None: start with random scores; groups then
+            hardly change, as the gradient does not show which nodes to separate.
 
     Shapes:
         input: (num_nodes, hidden), (2, num_edges).
@@ -250,7 +250,7 @@ class ParsingLayer(nn.Module):
         self.score = nn.Sequential(first, nn.ReLU(), nn.Dropout(dropout), last)
 
     def forward(self, nodes: Tensor, edge_index: Tensor) -> Tensor:
-        """The scores of the edges, 0 to 1."""
+        """Return the scores of the edges, 0 to 1."""
         normal = functional.layer_norm(nodes, nodes.shape[1:])
         scores: Tensor = self.score(normal[edge_index[0]] * normal[edge_index[1]])
         return torch.sigmoid(scores).squeeze(1)
@@ -258,7 +258,7 @@ class ParsingLayer(nn.Module):
 
 @torch.no_grad()
 def _begin_alike(first: nn.Linear, last: nn.Linear, similarity: float) -> None:
-    """Let two hidden units carry plus and minus the cosine, and the others count nothing yet."""
+    """Set two hidden units to plus and minus the cosine, and ignore the others at first."""
     sign = torch.tensor([1.0, -1.0])
     first.weight[:2] = sign[:, None] / first.in_features  # normal embeddings: c is a mean
     first.bias[:2] = 0.0

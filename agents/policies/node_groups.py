@@ -16,13 +16,13 @@ def parse(num_nodes: int, edge_index: Tensor, scores: Tensor, min_score: float =
 
     The groups are the connected components of these edges. Every node has one vote, whichever
     way its edges point, so a group has at least two nodes unless a node has no edge that may be
-    kept. Of edges that score the same the first is the better one.
+    kept. Of edges with equal scores the first counts as better.
 
     Args:
-        num_nodes: how many there are.
+        num_nodes: number of nodes.
         edge_index: (2, num_edges) long; no edge joins a node with itself.
         scores: (num_edges,).
-        min_score: edges that score less are never kept.
+        min_score: edges with a lower score are never kept.
 
     Returns:
         (num_nodes,) long, the group of each node; groups are numbered by their first nodes.
@@ -36,7 +36,7 @@ def parse(num_nodes: int, edge_index: Tensor, scores: Tensor, min_score: float =
 
 @compiled
 def _join_best(num_nodes: int, edge_index: Int64, scores: Float32, min_score: float) -> Int64:
-    """Return (num_nodes,) the labels that `parse` returns.
+    """Return the labels that `parse` returns, (num_nodes,).
 
     Three passes: edges, so that of equal scores the first is the best; nodes, to join along the
     best edges by union-find; nodes in ascending order, to number the groups by their first nodes.
@@ -47,8 +47,8 @@ def _join_best(num_nodes: int, edge_index: Int64, scores: Float32, min_score: fl
             for node in edge_index[:, edge]:
                 if best[node] < 0 or scores[edge] > scores[best[node]]:
                     best[node] = edge
-    # A node of the same group that is not larger: itself only for the group's first node. So the
-    # last pass has numbered it already when it gets to the node.
+    # A node of the same group that is not larger, and the node itself only for the group's first.
+    # So the last pass numbers it before it reaches the node.
     first = np.arange(num_nodes)
     for node in range(num_nodes):
         if best[node] >= 0:
@@ -71,7 +71,7 @@ def _join_best(num_nodes: int, edge_index: Int64, scores: Float32, min_score: fl
 def find_leaders(labels: Tensor, allowed: Tensor) -> Tensor:
     """Return the first node of each node's group, graph by graph.
 
-    The nodes of a group that have no device in common stay alone instead.
+    The nodes of a group without a common device stay alone.
 
     Args:
         labels: (num_graphs * num_nodes,) groups, each within one graph.
@@ -88,10 +88,10 @@ def find_leaders(labels: Tensor, allowed: Tensor) -> Tensor:
 
 @compiled
 def _leaders(labels: Int64, allowed: Bool) -> Int64:
-    """Return (num_graphs, num_nodes) what `find_leaders` returns.
+    """Return what `find_leaders` returns, (num_graphs, num_nodes).
 
-    Graphs lie one after the other, so nodes in ascending order find the first of each group, and
-    no group reaches into another graph.
+    Graphs follow one another, so nodes in ascending order find the first of each group, and no
+    group spans two graphs.
     """
     num_graphs, num_nodes, num_devices = allowed.shape
     num_labels = labels.max() + 1 if labels.size else 0
@@ -110,13 +110,13 @@ def _leaders(labels: Int64, allowed: Bool) -> Int64:
 
 
 def pool(nodes: Tensor, labels: Tensor, edge_index: Tensor, scores: Tensor) -> Tensor:
-    """Return (num_groups, hidden): the mean of each group's nodes times its edges' mean score.
+    """Return the mean of each group's nodes times its edges' mean score, (num_groups, hidden).
 
-    A group without edges keeps its mean as it is.
+    A group without edges keeps its mean.
 
     Args:
         nodes: (num_nodes, hidden).
-        labels: (num_nodes,) long, below num_groups; numbers that no node has make rows of zeros.
+        labels: (num_nodes,) long, below num_groups; unused numbers become rows of zeros.
         edge_index: (2, num_edges).
         scores: (num_edges,).
     """
@@ -132,11 +132,11 @@ def pool(nodes: Tensor, labels: Tensor, edge_index: Tensor, scores: Tensor) -> T
 
 
 def make_convex(edge_index: Int64, labels: Int64) -> Int64:
-    """Split groups just where the graph between them has a cycle.
+    """Split groups only where the graph between them has a cycle; return the new labels.
 
-    Where a path leaves a group of such a cycle and enters it again, what lies behind is a group
-    of its own; nothing else is split. Each group of the result is connected, and the graph
-    between the groups is acyclic, so no group is executed in several pieces.
+    Where a path leaves a group of such a cycle and enters it again, the part after that becomes
+    a separate group; nothing else is split. Each group of the result is connected, and the
+    graph between the groups is acyclic, so no group is executed in several pieces.
 
     Args:
         edge_index: (2, num_edges) of a DAG whose nodes are numbered in topological order.
@@ -162,7 +162,7 @@ def make_convex(edge_index: Int64, labels: Int64) -> Int64:
 
 @compiled
 def _entries(edge_index: Int64, labels: Int64) -> Int64:
-    """Return (num_nodes,) how often a path to each node enters another group, at most.
+    """Return how often, at most, a path to each node enters another group, (num_nodes,).
 
     The edges are sorted by their producers, and nodes are numbered in topological order: when a
     node's edges come up, all edges into it have been seen, so its own number is final.

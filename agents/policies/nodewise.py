@@ -25,7 +25,7 @@ NUM_STATE = 3  # whether a group is on the device, is unplaced, and is the next 
 
 
 def formulation_of(observation_space: spaces.Dict, action_space: spaces.Space[object]) -> str:
-    """The formulation that an action space is of."""
+    """Return the formulation of an action space."""
     if isinstance(action_space, spaces.MultiDiscrete):
         return "assign"
     assert isinstance(action_space, spaces.Discrete), action_space
@@ -34,14 +34,14 @@ def formulation_of(observation_space: spaces.Dict, action_space: spaces.Space[ob
 
 
 class PairHead(nn.Module):
-    """A logit for each node and device, from the node, the pooled graph and the device.
+    """Head that computes a logit for each node and device from node, pooled graph and device.
 
-    Devices are told apart by their features and by their numbers, which have codes for up to
+    Devices are distinguished by their features and by one-hot codes of their numbers, up to
     `MAX_DEVICES`; no weight depends on how many there are.
 
     Args:
         hidden: size of the embeddings of nodes and graphs.
-        num_extra: size of what else is known of each pair of node and device.
+        num_extra: size of further features of each pair of node and device.
 
     Shapes:
         input: (batch, num_nodes, hidden), (batch, hidden), (batch, num_devices,
@@ -57,12 +57,12 @@ class PairHead(nn.Module):
         self.of_extra = nn.Linear(num_extra, hidden, bias=False) if num_extra else None
         self.mix = nn.Linear(hidden, hidden)
         self.read = nn.Linear(hidden, 1, bias=False)
-        nn.init.zeros_(self.read.weight)  # every device is as likely at first
+        nn.init.zeros_(self.read.weight)  # all devices are equally likely at first
 
     def forward(
         self, nodes: Tensor, graph: Tensor, devices: Tensor, extra: Tensor | None = None
     ) -> Tensor:
-        """The logits."""
+        """Return the logits."""
         codes = torch.eye(MAX_DEVICES, device=devices.device)[: devices.shape[1]]
         described = torch.cat([devices, codes.expand(len(devices), -1, -1)], dim=2)
         node = self.of_node(nodes) + self.of_graph(graph)[:, None]
@@ -77,21 +77,21 @@ class NodewiseExtractor(BaseFeaturesExtractor):
     """Masked logits of all actions, and features for the value, in one row.
 
     The graph is encoded without its placement, once for all rows of a batch that hold it. In
-    ``construct`` and ``refine``, and with ``sees_placement`` in ``assign``, each device's copy of
-    the graph, in which groups know whether they are on it, is encoded besides; a device is so
-    seen by where it works already, whatever its number.
+    ``construct`` and ``refine``, and with ``sees_placement`` in ``assign``, a copy of the graph
+    is also encoded for each device, with groups marked that are on it. So a device is described
+    by the groups it already has, whatever its number.
 
     Args:
         observation_space: of a `DevicePlacementEnv`.
-        action_space: of the same; its kind tells the formulation.
+        action_space: of the same; its kind determines the formulation.
         hidden: size of a node's embedding.
         layers: rounds of messages before the placement is seen.
         state_layers: rounds of messages that carry it.
         sees_placement: whether logits depend on the placement; by default all but in ``assign``.
-        sweeps: in ``refine``, move one group a step, in topological order.
-        attention: as `StaticEncoder` takes it.
-        options: what `GraphEncoder` takes besides: ``conv``, ``direction``, ``residual``, ``norm``
-            and ``dropout``.
+        sweeps: in ``refine``, move one group per step, in topological order.
+        attention: see `StaticEncoder`.
+        options: further arguments of `GraphEncoder`: ``conv``, ``direction``, ``residual``,
+            ``norm`` and ``dropout``.
 
     Shapes:
         output: (batch, num_logits + hidden).
@@ -129,7 +129,7 @@ class NodewiseExtractor(BaseFeaturesExtractor):
         self.value = nn.Linear(2 * hidden + 1, hidden)
 
     def forward(self, observations: TensorDict) -> Tensor:
-        """Logits and value features of each observation of a batch."""
+        """Return logits and value features of each observation of a batch."""
         if self.sweeps:
             observations = {**observations, "cursor": _next_in_turn(observations)}
         static, graph = distinct_graphs(observations)
@@ -150,7 +150,7 @@ class NodewiseExtractor(BaseFeaturesExtractor):
         return torch.cat(row, dim=1)
 
     def _see(self, nodes: Tensor, observations: TensorDict) -> Tensor:
-        """(batch, max_groups, num_devices, hidden) each group as each device sees it."""
+        """Encode each group for each device, (batch, max_groups, num_devices, hidden)."""
         placement = observations["placement"].float()
         here, unplaced = placement[:, :, :-1], placement[:, :, -1:]
         batch, groups, devices = here.shape
@@ -172,11 +172,11 @@ class NodewiseExtractor(BaseFeaturesExtractor):
         return result
 
     def _mask(self, logits: Tensor, observations: TensorDict) -> Tensor:
-        """The logits with those of devices that may not be used out of reach."""
+        """Return logits that mask devices which may not be used."""
         return logits.masked_fill(~observations["device_mask"].bool(), MASKED)
 
     def _of_actions(self, logits: Tensor, observations: TensorDict) -> Tensor:
-        """(batch, num_logits) the logits in the order of the actions."""
+        """Return the logits in the order of the actions, (batch, num_logits)."""
         if self.formulation == "construct":
             return (observations["cursor"].float()[:, None] @ logits).squeeze(1)
         if self.formulation == "refine":
@@ -186,13 +186,13 @@ class NodewiseExtractor(BaseFeaturesExtractor):
 
 
 def _next_in_turn(observations: TensorDict) -> Tensor:
-    """(batch, max_groups) 1 for the group whose turn it is, one a step."""
+    """Return 1 for the group whose turn it is, one per step, (batch, max_groups)."""
     number = observations["node_mask"].float().sum(dim=1, keepdim=True).clamp(min=1)
     turn = torch.remainder(observations["step"].float(), number).long()
     return torch.zeros_like(observations["cursor"]).scatter_(1, turn, 1)
 
 
 def _mean_over_devices(pairs: Tensor, usable: Tensor) -> Tensor:
-    """(batch, max_groups, hidden) the mean over the devices that some group may use."""
+    """Return the mean over the devices that some group may use, (batch, max_groups, hidden)."""
     weights = usable / usable.sum(dim=1, keepdim=True)
     return torch.einsum("bgdh,bd->bgh", pairs, weights)

@@ -24,11 +24,11 @@ from device_placement.agents.policies.nodewise import NodewiseExtractor
 
 
 class Halves(nn.Module):
-    """A row of features as logits and what the value is read from.
+    """Split of a feature row into logits and value features.
 
     Args:
-        num_logits: how many come first.
-        num_values: how many follow.
+        num_logits: number of logits, which come first.
+        num_values: number of value features, which follow.
     """
 
     def __init__(self, num_logits: int, num_values: int) -> None:
@@ -36,20 +36,20 @@ class Halves(nn.Module):
         self.latent_dim_pi, self.latent_dim_vf = num_logits, num_values
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Both."""
+        """Return logits and value features."""
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: Tensor) -> Tensor:
-        """The logits."""
+        """Return the logits."""
         return features[:, : self.latent_dim_pi]
 
     def forward_critic(self, features: Tensor) -> Tensor:
-        """What the value is read from."""
+        """Return the value features."""
         return features[:, self.latent_dim_pi :]
 
 
 class _Placements:
-    """Whole placements are drawn at once, from a distribution of ours."""
+    """Mixin that draws whole placements at once, from our own distribution."""
 
     distribution: type[PlacementDistribution] = PlacementDistribution
 
@@ -65,7 +65,7 @@ class _Placements:
 
 
 class _Features(_Placements):
-    """The features are those of `GraphFeaturesExtractor`."""
+    """Mixin that uses the features of `GraphFeaturesExtractor`."""
 
     extractor = GraphFeaturesExtractor
 
@@ -78,7 +78,7 @@ class FeaturesPolicy(_Features, MultiInputActorCriticPolicy):
     """SB3's MultiInputPolicy with our features extractor, and placements drawn at once.
 
     For PPO and A2C, in all formulations; `MaskableFeaturesPolicy` is the same for MaskablePPO. It
-    is made as `NodewisePolicy` is, with the ``features_extractor_kwargs`` of
+    takes the arguments of `NodewisePolicy`, with the ``features_extractor_kwargs`` of
     `GraphFeaturesExtractor`.
 
     >>> import gymnasium as gym
@@ -95,7 +95,7 @@ class MaskableFeaturesPolicy(_Features, MaskableMultiInputActorCriticPolicy):
 
 
 class _Logits(_Placements):
-    """The features are the logits already."""
+    """Mixin for extractors whose features contain the logits."""
 
     extractor: type[NodewiseExtractor | GroupingExtractor]
 
@@ -115,7 +115,7 @@ class _Logits(_Placements):
         super().__init__(observation_space, action_space, lr_schedule, **options)  # type: ignore[call-arg]
 
     def _build(self, lr_schedule: Schedule) -> None:
-        """The rest of the networks, and the optimizer; every value begins at 0."""
+        """Build the other networks and the optimizer; every value starts at 0."""
         self._choose_distribution()
         policy: Any = self
         num_logits = policy.features_extractor.num_logits
@@ -130,17 +130,17 @@ class _Logits(_Placements):
 
 
 class NodewisePolicy(_Logits, ActorCriticPolicy):
-    """One shared head gives each group's device, for graphs of any size and any devices.
+    """Policy with one head shared by all groups, for graphs of any size and any devices.
 
     For PPO and A2C, in all formulations; `MaskableNodewisePolicy` is the same for MaskablePPO.
     Devices that may not run a group have probability 0 with every algorithm. Weights fit any
-    model and devices: ``policy.load_state_dict`` of one into another.
+    model and devices, by ``policy.load_state_dict``.
 
     Args:
         observation_space: of a `DevicePlacementEnv`.
         action_space: of the same.
-        lr_schedule: the learning rate by the training's progress.
-        options: what `ActorCriticPolicy` takes; ``features_extractor_kwargs`` are those of
+        lr_schedule: learning rate as a function of the training's progress.
+        options: arguments of `ActorCriticPolicy`; ``features_extractor_kwargs`` are those of
             `NodewiseExtractor`.
 
     >>> import gymnasium as gym
@@ -160,8 +160,8 @@ class GraphParsingPolicy(_Logits, ActorCriticPolicy):
     Args:
         observation_space: of a `DevicePlacementEnv`.
         action_space: of the same.
-        lr_schedule: the learning rate by the training's progress.
-        options: what `ActorCriticPolicy` takes; ``features_extractor_kwargs`` are those of
+        lr_schedule: learning rate as a function of the training's progress.
+        options: arguments of `ActorCriticPolicy`; ``features_extractor_kwargs`` are those of
             `GroupingExtractor`.
 
     Raises:

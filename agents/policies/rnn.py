@@ -21,9 +21,9 @@ from device_placement.envs.errors import DevicePlacementError
 
 
 class Encoded(NamedTuple):
-    """What the decoder reads of each graph of a batch; num_groups are those of the largest."""
+    """Input of the decoder for each graph of a batch; num_groups is that of the largest."""
 
-    groups: Tensor  # (batch, num_groups, hidden) what the encoder puts out at each
+    groups: Tensor  # (batch, num_groups, hidden) output of the encoder at each
     hidden: Tensor  # (batch, hidden) of the encoder's state after the last group
     cell: Tensor  # (batch, hidden) the rest of that state
     padding: Tensor  # (batch, num_groups) bool
@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
 
 
 def neighbour_means(nodes: Tensor, edge_index: Tensor) -> Tensor:
-    """(num_nodes, 2 * num_features) mean features of a node's producers, and of its consumers.
+    """Return mean features of each node's producers and consumers, (num_nodes, 2 * num_features).
 
     Args:
         nodes: (num_nodes, num_features).
@@ -52,11 +52,11 @@ def neighbour_means(nodes: Tensor, edge_index: Tensor) -> Tensor:
 
 
 class SequenceEncoder(BaseFeaturesExtractor):
-    """An LSTM over the groups in topological order, which is that of their numbers.
+    """LSTM over the groups in topological order, which is that of their numbers.
 
     The paper describes a group by its ops' types, output shapes and neighbours (a slot for each
-    other group). Here these are ``node_features``, and their means over the groups that feed it
-    and over those that it feeds, so that no weight depends on the number of groups.
+    other group). Here these are ``node_features``, and their means over its producers and over
+    its consumers, so that no weight depends on the number of groups.
 
     Args:
         observation_space: of a `DevicePlacementEnv`.
@@ -73,7 +73,7 @@ class SequenceEncoder(BaseFeaturesExtractor):
         self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
 
     def forward(self, observations: TensorDict) -> Encoded:
-        """The encoded graph of each observation, computed once for all that hold the same."""
+        """Return the encoded graph of each observation, computed once per distinct graph."""
         static, graph = distinct_graphs(observations)
         real = static["node_mask"].bool()
         num_groups = real.sum(dim=1).cpu()
@@ -95,46 +95,47 @@ class SequenceEncoder(BaseFeaturesExtractor):
 
 
 class Memory(NamedTuple):
-    """What a decoder attends to, as far as it is the same in every step."""
+    """Inputs of a decoder's attention that are the same in every step."""
 
     keys: Tensor  # (batch, hidden, num_groups)
-    padding: Tensor  # (batch, 1, num_groups) 0, or far below where there is no group
-    context: Tensor  # (batch, num_groups, num_devices) what attending to each adds to the logits
+    padding: Tensor  # (batch, 1, num_groups) 0, or very negative where there is no group
+    context: Tensor  # (batch, num_groups, num_devices) what attention to each adds to the logits
     of_seen: Tensor  # (num_devices, hidden) weights of what the decoder's own state adds
 
 
 class AttentionDecoder(nn.Module):
-    """An LSTM that reads the device chosen before and attends to the groups.
+    """LSTM that reads the previously chosen device and attends to the groups.
 
-    As in the paper it is not told which group is next, but counts. The attention weighs a group
-    by the product of what the encoder and the decoder put out, with a matrix between them (Luong
-    et al. 2015, arXiv 1508.04025); the paper's is a small network for each pair (Bahdanau et al.
-    2015, arXiv 1409.0473), which needs `hidden` times the memory to evaluate whole placements.
+    As in the paper, its input does not contain the next group, so it has to count. A group's
+    attention weight is the product of the encoder's and the decoder's output, with a matrix
+    between them (Luong et al. 2015, arXiv 1508.04025). The paper has a small network for each
+    pair (Bahdanau et al. 2015, arXiv 1409.0473), which needs `hidden` times the memory to
+    evaluate whole placements.
 
     Args:
-        hidden: size of the embeddings and of the LSTM's state, which begins as the encoder's.
-        num_devices: how many there are.
+        hidden: size of the embeddings and of the LSTM's state, which starts as the encoder's.
+        num_devices: number of devices.
     """
 
     def __init__(self, hidden: int, num_devices: int) -> None:
         super().__init__()
-        self.start = num_devices  # stands for the device before the first
+        self.start = num_devices  # represents the device before the first
         self.embed = nn.Embedding(num_devices + 1, hidden)
         self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
         self.key = nn.Linear(hidden, hidden, bias=False)
         self.read = nn.Linear(2 * hidden, num_devices)
-        nn.init.zeros_(self.read.weight)  # every device is as likely at first
+        nn.init.zeros_(self.read.weight)  # all devices are equally likely at first
         nn.init.zeros_(self.read.bias)
 
     def follow(self, encoded: Encoded, devices: Tensor) -> Tensor:
-        """(batch, num_groups, num_devices) log-probabilities, given the devices before each."""
+        """Return log-probabilities given previous devices, (batch, num_groups, num_devices)."""
         start = torch.full_like(devices[:, :1], self.start)
         before = self.embed(torch.cat([start, devices[:, :-1]], dim=1))
         seen, _ = self.lstm(before, (encoded.hidden[None], encoded.cell[None]))
         return _log_probs(self._attend(seen, self._remember(encoded)), encoded)
 
     def choose(self, encoded: Encoded, deterministic: bool) -> tuple[Tensor, Tensor]:
-        """(batch, num_groups) devices, drawn or the likeliest, and their log-probabilities."""
+        """Return devices, (batch, num_groups), drawn or likeliest, and their log-probabilities."""
         memory, weights = self._remember(encoded), self.lstm.all_weights[0]
         hidden, cell = encoded.hidden, encoded.cell
         favours = torch.zeros_like(memory.context)
@@ -155,7 +156,7 @@ class AttentionDecoder(nn.Module):
         return devices, log_probs.gather(2, devices[:, :, None]).squeeze(2)
 
     def _remember(self, encoded: Encoded) -> Memory:
-        """What does not change from step to step."""
+        """Compute what does not change from step to step."""
         hidden = encoded.groups.shape[2]
         keys = self.key(encoded.groups).transpose(1, 2) / math.sqrt(hidden)
         of_seen, of_groups = self.read.weight[:, :hidden], self.read.weight[:, hidden:]
@@ -163,27 +164,27 @@ class AttentionDecoder(nn.Module):
         return Memory(keys, padding, encoded.groups @ of_groups.T, of_seen)
 
     def _attend(self, seen: Tensor, memory: Memory) -> Tensor:
-        """(batch, num_steps, num_devices) logits, of (batch, num_steps, hidden)."""
+        """Return logits, (batch, num_steps, num_devices), of (batch, num_steps, hidden)."""
         weights = torch.baddbmm(memory.padding, seen, memory.keys).softmax(dim=2)
         return torch.baddbmm(linear(seen, memory.of_seen, self.read.bias), weights, memory.context)
 
 
 def _log_probs(logits: Tensor, encoded: Encoded) -> Tensor:
-    """(batch, num_groups, num_devices)."""
+    """Return masked log-probabilities, (batch, num_groups, num_devices)."""
     return logits.masked_fill(encoded.forbidden, MASKED).log_softmax(dim=2)
 
 
 class RnnPolicy(ActorCriticPolicy):
-    """Mirhoseini et al. 2017: an LSTM reads the groups, another one gives each its device in turn.
+    """Mirhoseini et al. 2017: one LSTM reads the groups, another chooses the devices in turn.
 
     For PPO, A2C and `Reinforce`, in ``assign``. Devices that may not run a group have probability
-    0. Padding is skipped: it gets device 0. Weights fit any model, on as many devices.
+    0. Padding is skipped: it gets device 0. Weights fit any model on the same number of devices.
 
     Args:
         observation_space: of a `DevicePlacementEnv`.
         action_space: of the same, in ``assign``.
-        lr_schedule: the learning rate by the training's progress.
-        options: what `ActorCriticPolicy` takes; ``features_extractor_kwargs`` are those of
+        lr_schedule: learning rate as a function of the training's progress.
+        options: arguments of `ActorCriticPolicy`; ``features_extractor_kwargs`` are those of
             `SequenceEncoder`.
 
     Raises:
@@ -207,15 +208,15 @@ class RnnPolicy(ActorCriticPolicy):
     ) -> None:
         if not isinstance(action_space, spaces.MultiDiscrete):
             raise DevicePlacementError(
-                "A device is chosen with those of the groups before it in mind, so this policy "
-                "needs whole placements; use formulation='assign'."
+                f"Got the action space {action_space}; this policy chooses each device given the "
+                "earlier ones, so it needs whole placements: use formulation='assign'."
             )
         options["features_extractor_class"] = self.extractor
         options["share_features_extractor"] = True
         super().__init__(observation_space, action_space, lr_schedule, **options)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        """The decoder, the value, which begins at 0, and the optimizer."""
+        """Build the decoder, the value, which starts at 0, and the optimizer."""
         assert isinstance(self.action_space, spaces.MultiDiscrete)
         self.decoder = AttentionDecoder(self.features_dim, int(self.action_space.nvec[0]))
         self.value_net = nn.Linear(self.features_dim, 1)
@@ -225,7 +226,7 @@ class RnnPolicy(ActorCriticPolicy):
         self.optimizer = make(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def encode(self, obs: PyTorchObs) -> Encoded:
-        """What the decoder and the value read."""
+        """Return the input of the decoder and the value."""
         encoded: Any = self.extract_features(obs)
         assert isinstance(encoded, Encoded)
         return encoded
@@ -233,7 +234,7 @@ class RnnPolicy(ActorCriticPolicy):
     def forward(
         self, obs: PyTorchObs, deterministic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(batch, max_groups) devices, (batch, 1) values, and (batch,) log-probabilities."""
+        """Return devices, (batch, max_groups), values, (batch, 1), and (batch,) log-probs."""
         encoded = self.encode(obs)
         chosen, log_probs = self.decoder.choose(encoded, deterministic)
         actions = chosen.new_zeros(len(chosen), *(self.action_space.shape or ()))
@@ -244,10 +245,10 @@ class RnnPolicy(ActorCriticPolicy):
     def evaluate_actions(
         self, obs: PyTorchObs, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(batch, 1) values, (batch,) log-probabilities and (batch,) entropies of placements.
+        """Return values, (batch, 1), log-probabilities and entropies, (batch,), of placements.
 
         The entropy is the sum over the groups of that of a group's device, given the devices of
-        the groups before it in `actions`; its mean over what is drawn is the policy's.
+        the earlier groups in `actions`; its mean over draws is the policy's.
         """
         encoded = self.encode(obs)
         devices = actions[:, : encoded.padding.shape[1]].long()
@@ -257,17 +258,17 @@ class RnnPolicy(ActorCriticPolicy):
         return self.value_net(encoded.hidden), log_prob, entropy
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
-        """(batch, 1) values."""
+        """Return the values, (batch, 1)."""
         values: Tensor = self.value_net(self.encode(obs).hidden)
         return values
 
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
-        """There is none in closed form, as a group's device depends on those before it.
+        """Raise an error, as there is none in closed form: devices depend on earlier ones.
 
         Raises:
             DevicePlacementError: always.
         """
-        raise DevicePlacementError("Placements have no closed distribution; use evaluate_actions.")
+        raise DevicePlacementError("Placements have no closed form here; use evaluate_actions.")
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         actions: Tensor = self(observation, deterministic)[0]

@@ -18,7 +18,7 @@ PRESETS: dict[str, Preset] = {**OFF_THE_SHELF, **GRAPH_PRESETS, **PUBLISHED}
 
 
 def preset(name: str, formulation: str | None = None) -> Settings:
-    """The settings of a preset for a formulation, by default the one that it is meant for.
+    """Return a preset's settings for a formulation, by default the one it is meant for.
 
     Raises:
         DevicePlacementError: on an unknown preset, or a formulation that it does not have.

@@ -14,9 +14,9 @@ _PPO = {"n_steps": 32, "batch_size": 32, "n_epochs": 8, "learning_rate": 2e-3}
 
 
 def _nodewise(settings: Settings, **changes: object) -> Settings:
-    """The settings of an off-the-shelf agent for the nodewise policy.
+    """Return the settings of an off-the-shelf agent for the nodewise policy.
 
-    All features: the sinusoids tell groups apart that do the same at other places of the graph.
+    All features: the sinusoids distinguish similar groups at different places of the graph.
     """
     return replace(
         settings,

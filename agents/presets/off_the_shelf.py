@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from device_placement.agents.presets.preset import Options, Preset, Settings, by_formulation
 
-# A proposal does not change what the next one is worth, so gamma is 0 and the best baseline
-# is a constant, which the normalisation of the advantages takes away: no critic is trained.
+# A proposal does not change the value of the next one, so gamma is 0 and the best baseline
+# is a constant, which normalising the advantages removes: no critic is trained.
 BANDIT: Options = {"gamma": 0.0, "gae_lambda": 1.0, "vf_coef": 0.0, "ent_coef": 0.0}
 
-# Every step of an episode gets its end's reward; a critic would need more episodes than there are.
-# Without the entropy the policy, whose weights all groups share, soon ends at a single.
+# Every step gets the reward at the episode's end; a critic would need more episodes than there
+# are. Without the entropy the policy, whose weights all groups share, soon ends at a single.
 EPISODE: Options = {"gamma": 1.0, "gae_lambda": 1.0, "vf_coef": 0.0, "ent_coef": 0.02}
 
-# Gains are discounted, so that the sooner is the better; a move may pay off some moves later.
+# Gains are discounted, so that earlier ones are better; a move may pay off some moves later.
 MOVES: Options = {"gamma": 0.9, "gae_lambda": 0.9, "vf_coef": 0.5, "ent_coef": 0.005}
 
 _A2C: Options = {"normalize_advantage": True, "use_rms_prop": False}

@@ -13,7 +13,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """What an agent uses in one formulation."""
+    """Settings of an agent in one formulation."""
 
     formulation: str
     reward: str
@@ -25,19 +25,19 @@ class Settings:
     policy: Options = field(default_factory=dict)
     """Other arguments of the policy."""
     episodes: Mapping[str, int] = field(default_factory=dict)
-    """Arguments of the algorithm that are counted in episodes of one step a group."""
+    """Arguments of the algorithm that are counted in episodes of one step per group."""
     features: tuple[str, ...] = DEFAULT_BLOCKS
     """Names of `FEATURE_BLOCKS`."""
     horizon: int | None = 20
-    """Steps of an episode; None: one a group."""
+    """Steps of an episode; None: one per group."""
     copies: int = 1
     """Environments that a `PresetPlacer` steps together; they share the steps of an update."""
 
     def arguments(self, max_groups: int) -> dict[str, Any]:
-        """Arguments of the algorithm's class, with those in episodes as steps.
+        """Return the arguments of the algorithm's class, with those in episodes as steps.
 
         Args:
-            max_groups: of the largest model, which are the steps of an episode.
+            max_groups: groups of the largest model, as many as an episode has steps.
         """
         steps = {name: count * max_groups for name, count in self.episodes.items()}
         return {**steps, **self.algorithm}
@@ -45,21 +45,21 @@ class Settings:
 
 @dataclass(frozen=True)
 class Preset:
-    """An agent."""
+    """Agent: an algorithm and a policy with their settings."""
 
     summary: str
     source: str
-    """Where it is from."""
+    """Source of the agent."""
     differs: str
-    """What is done in another way than there."""
+    """Differences from the source."""
     algorithm: str
     """A name of `ALGORITHMS`."""
     policy: str
     """A name of `POLICIES`."""
     formulations: Mapping[str, Settings]
-    """By name; the first is the one that it is meant for."""
+    """By name; the agent is meant for the first."""
 
 
 def by_formulation(*settings: Settings) -> Mapping[str, Settings]:
-    """Settings by their formulations."""
+    """Return the settings by their formulations."""
     return {one.formulation: one for one in settings}

@@ -28,11 +28,11 @@ PUBLISHED: Mapping[str, Preset] = {
     "hsdag": Preset(
         "learned grouping by graph parsing, REINFORCE, as published",
         "HSDAG: Duan et al., NeurIPS 2024, arXiv 2405.14185",
-        "Groups of the chosen coarsening are the nodes. Embeddings are centred and normalised "
-        "before they are scored and placed, as they grow, and grow alike, from step to step. "
-        "Scores begin with the likeness of the ends; the paper does not say how. One parsing "
-        "pass, as with more a connected graph becomes one group. One update a buffer, as in the "
-        "released code, where the paper has four; gamma is that of the released code.",
+        "The nodes are the groups of the chosen coarsening. Embeddings are centred and normalised "
+        "before scoring and placing, as they grow, and become alike, from step to step. Scores "
+        "start as the similarity of the ends; the paper does not specify them. One parsing pass, "
+        "as more make a connected graph one group. One update per buffer, as in the released code; "
+        "the paper has four. Gamma is that of the released code.",
         "reinforce",
         "parsing",
         by_formulation(
@@ -46,12 +46,12 @@ PUBLISHED: Mapping[str, Preset] = {
         ),
     ),
     "hsdag_ppo": Preset(
-        "the same grouping, trained by PPO, with edges that have a direction",
+        "the same grouping, trained by PPO, on directed edges",
         "HSDAG: Duan et al., NeurIPS 2024, arXiv 2405.14185; PPO: arXiv 1707.06347",
-        "PPO with normalised advantages and a logarithmic reward in place of REINFORCE; every "
-        "feature; messages along and against the edges; a node whose neighbours are not like "
-        "enough stays alone, as nearly all are at first; groups that make no cycle; a state "
-        "that does not move, as no proposal changes what the next one is worth.",
+        "PPO with normalised advantages and a logarithmic reward instead of REINFORCE; all "
+        "features; messages along and against the edges; a node without similar neighbours stays "
+        "alone, as nearly all do at first; groups without cycles between them; a fixed state, as "
+        "no proposal changes the value of the next one.",
         "ppo",
         "parsing",
         by_formulation(
@@ -79,12 +79,12 @@ PUBLISHED: Mapping[str, Preset] = {
         ),
     ),
     "placeto": Preset(
-        "one group a step, each visited once an episode, rewarded by what its move improves",
+        "one group per step, each visited once per episode, rewarded by the improvement",
         "Placeto: Addanki et al., NeurIPS 2019, arXiv 1906.08879",
-        "PPO with a critic, on eight episodes, in place of REINFORCE with a baseline by step over "
-        "ten; a bonus for entropy, as moving one group of a chain alone never pays; "
-        "improvements are logarithms, later ones discounted; memory limits make a placement "
-        "invalid instead of costing a penalty.",
+        "PPO with a critic on eight episodes, instead of REINFORCE with a baseline per step on "
+        "ten; an entropy bonus, as moving one group of a chain alone never pays; improvements are "
+        "logarithms, later ones discounted; memory limits make a placement invalid instead of "
+        "costing a penalty.",
         "ppo",
         "nodewise",
         by_formulation(
@@ -112,7 +112,7 @@ PUBLISHED: Mapping[str, Preset] = {
         "GraphSAGE and attention over all groups, the whole placement in one shot",
         "GDP: Zhou et al. 2019, arXiv 1910.01578",
         "Attention is that of a transformer without recurrence over segments; no superposition "
-        "for several graphs; an invalid placement costs what the environment says.",
+        "for several graphs; an invalid placement gets the environment's penalty.",
         "ppo",
         "nodewise",
         by_formulation(
@@ -135,9 +135,9 @@ PUBLISHED: Mapping[str, Preset] = {
     "rnn": Preset(
         "an LSTM reads the groups in topological order, another one with attention places them",
         "Mirhoseini et al., ICML 2017, arXiv 1706.04972",
-        "Adjacency is told by the mean features of a group's neighbours; attention multiplies; "
-        "rewards are divided by their standard deviation; a bonus for entropy, without which it "
-        "soon ends at a single device.",
+        "Adjacency enters by the mean features of a group's neighbours; multiplicative attention; "
+        "rewards are divided by their standard deviation; an entropy bonus, without which it soon "
+        "ends at a single device.",
         "reinforce",
         "rnn",
         by_formulation(

@@ -19,19 +19,19 @@ from device_placement.envs.evaluation import (
 
 
 class RecordingEvaluator(EvaluatorWrapper):
-    """Wraps an evaluator: counts distinct placements, writes each down, knows the best.
+    """Evaluator wrapper that counts distinct placements, logs each and keeps the best.
 
     Args:
-        inner: who evaluates.
-        budget: distinct placements that may be asked for, singles included; a run also
-            ends after ten times as many requests. A `Budget` may be shared by several.
-        log: file to append an evaluation a line to; what it holds already counts as made.
+        inner: evaluator to wrap.
+        budget: distinct placements that may be requested, singles included; a run also ends
+            after ten times as many requests. A `Budget` may be shared by several.
+        log: file to append evaluations to, one per line; those it already holds count as made.
         on_new: called after each distinct evaluation.
         on_best: called after an evaluation that is better than all before.
 
     Raises:
-        DevicePlacementError: when the budget leaves nothing besides the singles, or the
-            log is of another problem.
+        DevicePlacementError: when the budget covers only the singles, or the log is of
+            another problem.
 
     >>> from device_placement.envs import make_evaluator
     >>> inner = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -59,9 +59,7 @@ class RecordingEvaluator(EvaluatorWrapper):
         self.best_s = math.inf
         self._log = log
         self._known: dict[tuple[int, ...], Evaluation] = {}
-        self._ahead: dict[
-            tuple[int, ...], Evaluation
-        ] = {}  # known from after the moment of `rewind`
+        self._ahead: dict[tuple[int, ...], Evaluation] = {}  # recorded after the moment of `rewind`
         self._leading_s = math.inf  # the best of what is known, without what is ahead
         self._on_new, self._on_best = on_new, on_best
         if log is not None and log.exists():
@@ -69,11 +67,11 @@ class RecordingEvaluator(EvaluatorWrapper):
 
     @classmethod
     def of(cls, evaluator: Evaluator, budget: int) -> RecordingEvaluator:
-        """Return an evaluator that records already as it is, another one with a record of its own.
+        """Return the evaluator itself if it records already, else wrapped with a new record.
 
         Args:
             evaluator: any.
-            budget: for a new record; raised to what the singles and one more placement take.
+            budget: for a new record; raised to cover the singles and one more placement.
         """
         if isinstance(evaluator, cls):
             return evaluator
@@ -81,17 +79,17 @@ class RecordingEvaluator(EvaluatorWrapper):
 
     @property
     def budget(self) -> int:
-        """Distinct placements that may be asked for, by all who share the budget."""
+        """Distinct placements that may be requested by all recorders that share the budget."""
         return self.shared.limit
 
     @property
     def record(self) -> Mapping[tuple[int, ...], Evaluation]:
-        """What was asked for so far, in order."""
+        """Evaluations requested so far, in order."""
         return self._known
 
     @property
     def num_distinct(self) -> int:
-        """Distinct placements asked for so far."""
+        """Distinct placements requested so far."""
         return len(self._known)
 
     @property
@@ -100,7 +98,7 @@ class RecordingEvaluator(EvaluatorWrapper):
         return self.shared.spent
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        """Evaluate one device per group, (num_groups,), and write it down if it is new."""
+        """Evaluate one device per group, (num_groups,), and log the evaluation if it is new."""
         key = tuple(map(int, assignment))
         self._count_requests(1)
         if key in self._known:
@@ -120,15 +118,15 @@ class RecordingEvaluator(EvaluatorWrapper):
         return evaluation
 
     def rewind(self, num_distinct: int = 0, num_requests: int = 0) -> None:
-        """Go back to a moment of the record, from where a search is repeated.
+        """Rewind the record to an earlier moment, from which a search is repeated.
 
-        What came after it is neither evaluated nor written down again when it is asked for; the
-        best placement stays the best of all. Once anything else is asked for, the search has
-        taken another way: what came after counts as asked for at once.
+        Later placements are neither evaluated nor logged again when they are requested; the best
+        placement stays the best of all. Once anything else is requested, the search has diverged,
+        and all later placements count as requested at once.
 
         Args:
-            num_distinct: distinct placements that had been asked for.
-            num_requests: requests that had been made.
+            num_distinct: distinct placements requested until then.
+            num_requests: requests made until then.
         """
         entries = [*self._known.items(), *self._ahead.items()]
         self.shared.num_distinct -= len(self._known)
@@ -139,11 +137,11 @@ class RecordingEvaluator(EvaluatorWrapper):
         self._count_requests(num_requests - self.num_requests)
 
     def known(self, assignment: Sequence[int]) -> Evaluation | None:
-        """The evaluation of one device per group, (num_groups,), if it was asked for."""
+        """Return the evaluation of one device per group, (num_groups,), if it was requested."""
         return self._known.get(tuple(int(device) for device in assignment))
 
     def evaluate_singles(self) -> list[Evaluation]:
-        """Evaluate every single device first, in the order of the devices."""
+        """Evaluate every single in the order of the devices, and return the evaluations."""
         return [self.evaluate(single) for single in single_assignments(self).values()]
 
     def _take(self, key: tuple[int, ...], evaluation: Evaluation) -> None:
@@ -159,7 +157,7 @@ class RecordingEvaluator(EvaluatorWrapper):
         self.shared.num_requests += number
 
     def _catch_up(self) -> None:
-        """Take what lies ahead: the search does not come by it any more."""
+        """Take all later placements, as the search has diverged from them."""
         ahead, self._ahead = self._ahead, {}
         for key, evaluation in ahead.items():
             self._take(key, evaluation)
@@ -188,13 +186,13 @@ class RecordingEvaluator(EvaluatorWrapper):
                 self._count_requests(int(entry["requests"]) - self.num_requests)
             except (ValueError, KeyError, TypeError) as error:
                 raise DevicePlacementError(
-                    f"Line {number} of {str(log)!r} can't be read: {error}. Begin anew with "
+                    f"Can't read line {number} of {str(log)!r}: {error}. Start a new run with "
                     "another --out."
                 ) from error
             if len(key) != self.coarse.num_groups:
                 raise DevicePlacementError(
                     f"{str(log)!r} holds placements of {len(key)} groups; the model has "
-                    f"{self.coarse.num_groups}. Resume with the settings it was begun with."
+                    f"{self.coarse.num_groups}. Resume with the settings of that run."
                 )
             self._take(key, evaluation)
 
@@ -203,12 +201,12 @@ REQUESTS_PER_BUDGET = 10
 
 
 class BudgetError(DevicePlacementError):
-    """More evaluations than the budget has."""
+    """Request for more evaluations than the budget allows."""
 
 
 @dataclass
 class Budget:
-    """Counts what a run asks for, of one model or of several together.
+    """Counter of a run's requests, for one model or several together.
 
     >>> budget = Budget(limit=4, patience=2)
     >>> for improves in (True, False, False):
@@ -218,14 +216,14 @@ class Budget:
     """
 
     limit: int
-    """Distinct placements that may be asked for, singles included; a run also ends after ten
+    """Distinct placements that may be requested, singles included; a run also ends after ten
     times as many requests."""
     patience: int | None = None
-    """Distinct placements in a row without a new best of their model, after which it ends."""
+    """Distinct placements in a row without a new best of their model after which a run ends."""
     num_distinct: int = 0
     num_requests: int = 0
     num_since_best: int = 0
-    """Distinct placements since the last one that was better than all before of its model."""
+    """Distinct placements since the last new best of a model."""
 
     @property
     def out_of_patience(self) -> bool:
@@ -242,13 +240,13 @@ class Budget:
         )
 
     def count(self, improves: bool) -> None:
-        """Count a distinct placement, and whether it is better than all before of its model."""
+        """Count a distinct placement that is, or is not, a new best of its model."""
         self.num_distinct += 1
         self.num_since_best = 0 if improves else self.num_since_best + 1
 
 
 def check_budget(budget: int, num_singles: int, patience: int | None = None) -> None:
-    """Check that budget and patience leave something besides the singles.
+    """Check that budget and patience cover more than the singles.
 
     Raises:
         DevicePlacementError: when they do not.

@@ -27,7 +27,7 @@ from device_placement.envs.placement import Placement
 
 
 def evaluator_of(config: SearchConfig) -> Evaluator:
-    """The evaluator that a search was told to use."""
+    """Make the evaluator that a search's settings name."""
     return make_evaluator(
         config.model,
         config.devices,
@@ -43,15 +43,15 @@ def evaluator_of(config: SearchConfig) -> Evaluator:
 
 
 class Run:
-    """The folder of one search, and its progress bar.
+    """Folder and progress bar of one search.
 
-    The folder holds ``config.json`` (settings, machine, versions) and what `ModelRun` writes: of
-    one model right there, of several each in a folder of its name.
+    The folder holds ``config.json`` (settings, machine, versions) and the files of `ModelRun`:
+    directly for one model, in a subfolder per model for several.
 
     Args:
-        config: the settings; `out` and `resume` say which folder.
-        label: begins the name of a new folder under ``runs/``.
-        besides: placements besides the singles, in place of the settings' budget.
+        config: the settings; `out` and `resume` determine the folder.
+        label: prefix of the name of a new folder under ``runs/``.
+        besides: placements in addition to the singles, instead of the settings' budget.
 
     Raises:
         DevicePlacementError: when the folder exists and is not to be resumed, or is of other
@@ -94,7 +94,7 @@ class Run:
             one.evaluator.close()
 
     def moment(self) -> dict[str, Any]:
-        """How far the run is, as plain data for `rewind`."""
+        """Return how far the run is, as plain data for `rewind`."""
         return {
             "asked": [
                 [one.recorder.num_distinct, one.recorder.num_requests] for one in self.models
@@ -103,7 +103,7 @@ class Run:
         }
 
     def rewind(self, moment: Mapping[str, Any] | None = None) -> None:
-        """Go back to a moment of the run, or to its beginning, from where it is repeated.
+        """Rewind the run to a moment, or to its beginning, from which it is repeated.
 
         See `RecordingEvaluator.rewind`.
         """
@@ -117,7 +117,7 @@ class Run:
             self._bar.refresh()
 
     def summary(self, interrupted: bool) -> str:
-        """What was done, where it lies, and how to go on after Ctrl-C; ends the progress bar."""
+        """Close the progress bar; return what was done, where it is, and how to resume."""
         self._end_bar()
         done = f"{self.budget.num_distinct} placements evaluated; results in {self.folder}"
         if recalled := sum(one.recorder.num_recalled for one in self.models):
@@ -130,7 +130,7 @@ class Run:
                 f"\nStopped early: the last {self.budget.num_since_best} placements brought no new "
                 f"best (--patience {self.budget.patience})"
             )
-        more = f"\nInterrupted; go on with --resume --out {self.folder}" if interrupted else ""
+        more = f"\nInterrupted; resume with --resume --out {self.folder}" if interrupted else ""
         return f"\n{done}{more}"
 
     def _open_folder(self, label: str, made: Sequence[Evaluator]) -> Path:
@@ -144,12 +144,12 @@ class Run:
             if expected != found:
                 raise DevicePlacementError(
                     f"The run in {str(folder)!r} is of a model with the hash {expected}; the one "
-                    f"in {config.model!r} now has {found}. Begin a new run with another --out."
+                    f"in {config.model!r} now has {found}. Start a new run with another --out."
                 )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DevicePlacementError(
                 f"The output folder {str(folder)!r} exists already; nothing was changed. Give "
-                "another --out, or go on with that run by --resume."
+                "another --out, or resume that run with --resume."
             )
         folder.mkdir(parents=True, exist_ok=True)
         settings = dataclasses.asdict(config) | {"resume": False}
@@ -171,7 +171,7 @@ class Run:
 
 
 def short_names(models: Sequence[str]) -> list[str]:
-    """A name for each model, for its folder and its curves; no two are the same.
+    """Return a unique name for each model, for its folder and its curves.
 
     >>> short_names(["resnet50", "mine/net.onnx", "other/net.xml"])
     ['resnet50', 'net', 'net-2']
@@ -190,22 +190,22 @@ def _check_same_devices(evaluators: Mapping[str, Evaluator]) -> None:
     if len({one.devices for one in evaluators.values()}) > 1:
         several = "; ".join(f"{name} on {devices}" for name, devices in described.items())
         raise DevicePlacementError(
-            f"One policy places all models on the same devices; got {several}. Name them by "
+            f"Got {several}; one policy places all models on the same devices. Name them with "
             "--devices."
         )
 
 
 class ModelRun:
-    """One model of a run.
+    """Model of a run.
 
-    Its folder holds ``evaluations.jsonl`` (one evaluation a line), ``best_placement.json`` (written
+    Its folder holds ``evaluations.jsonl`` (one per line), ``best_placement.json`` (written
     whenever it improves) and, at the end, ``result.json``.
 
     Args:
-        name: of the model, as it is shown.
+        name: of the model, for display.
         config: the settings of the run.
         evaluator: of the model.
-        folder: to write to; that of the run where it has one model only.
+        folder: to write to; the run's folder if it has one model only.
         budget: of the run.
         on_new: called after each distinct evaluation.
     """

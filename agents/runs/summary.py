@@ -23,14 +23,14 @@ Row = dict[str, Any]
 
 
 def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float = NAN) -> str:
-    """Compare, keep the winner as the model's result, write ``result.json``; the table.
+    """Compare the contenders, save the winner and ``result.json``, and return the table.
 
-    The result is the fastest, measured anew, of the singles and the given placements: the
-    best of many noisy times looks better than it is.
+    The result is the fastest of the singles and the given placements, measured again, since
+    the minimum of many noisy times is biased low.
 
     Args:
-        run: what the run keeps of the model.
-        assignments: (num_groups,) device numbers of what it found, by name.
+        run: the model's part of the run.
+        assignments: (num_groups,) device numbers of the placements found, by name.
         bound_s: no placement is faster than this; NaN where nothing was proven.
 
     Raises:
@@ -38,13 +38,13 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     """
     measured = run.evaluator.measures
     if measured:
-        print("Measuring the contenders anew, in turns ...\n")
+        print("Measuring the contenders again, in turns ...\n")
     evaluations = measure_anew(run.evaluator, assignments, run.config.rounds)
     singles = single_assignments(run.evaluator)
     eligible = {**singles, **assignments}
     for name, assignment in eligible.items():
         known = run.evaluator.evaluate(assignment)
-        if not known.valid:  # for its outputs, say, which are not looked at when measured anew
+        if not known.valid:  # e.g. for its outputs, which are not checked again
             evaluations[name] = known
     rows = make_rows(evaluations, list(singles))
     valid = [name for name in eligible if evaluations[name].valid]
@@ -77,7 +77,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
 def measure_anew(
     evaluator: Evaluator, assignments: Mapping[str, list[int]], rounds: int
 ) -> dict[str, Evaluation]:
-    """An evaluation of each single, OpenVINO's automatic choices and the given placements."""
+    """Evaluate each single, OpenVINO's automatic choices and the given placements."""
     if evaluator.measures:
         measuring = as_measuring(evaluator)
         return compare(measuring, contenders(measuring, assignments), rounds)
@@ -86,7 +86,7 @@ def measure_anew(
 
 
 def make_rows(evaluations: Mapping[str, Evaluation], singles: list[str]) -> list[Row]:
-    """Rows for table and JSON; the speed-up is over the best single, round by round."""
+    """Return rows for table and JSON; speed-ups are over the best single, round by round."""
     valid = [name for name in singles if evaluations[name].valid]
     best_single = min(valid, key=lambda name: evaluations[name].time_s, default=None)
     rows = []
@@ -100,7 +100,7 @@ def make_rows(evaluations: Mapping[str, Evaluation], singles: list[str]) -> list
 
 
 def format_table(rows: list[Row], winner: str, measured: bool = True) -> str:
-    """The rows as text, the result marked."""
+    """Return the rows as text, with the result marked."""
     lines = [("placement", "median ms", "95 % interval", "subgraphs", "vs best single")]
     for row in rows:
         name = f"{row['name']}{' *' if row['name'] == winner else ''}"
@@ -134,6 +134,6 @@ def format_table(rows: list[Row], winner: str, measured: bool = True) -> str:
             *text[1:],
             "",
             "* the result: the fastest of the singles and the placements found"
-            + (", measured anew in turns" if measured else ""),
+            + (", measured again in turns" if measured else ""),
         ]
     )

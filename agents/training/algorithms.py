@@ -31,7 +31,7 @@ from device_placement.agents.training.reinforce import Reinforce
 from device_placement.envs.errors import DevicePlacementError, choose, unknown
 
 Env = gym.Env[Any, Any]
-EXTRACTOR = "extractor."  # begins the name of what the features extractor is told
+EXTRACTOR = "extractor."  # prefix of the features extractor's arguments
 FIXED = (
     "policy",
     "env",
@@ -44,7 +44,7 @@ FIXED = (
     "device",
     "_init_setup_model",
 )
-"""What `make_algorithm` decides itself."""
+"""Arguments that `make_algorithm` sets itself."""
 
 ALGORITHMS: Mapping[str, type[OnPolicyAlgorithm]] = {
     "ppo": PPO,
@@ -75,7 +75,7 @@ def make_algorithm(
     tensorboard_log: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> BaseAlgorithm:
-    """An untrained algorithm with the settings of its preset.
+    """Make an untrained algorithm with the settings of its preset.
 
     Args:
         name: a name of `PRESETS`.
@@ -83,7 +83,7 @@ def make_algorithm(
             reward and the features that they should have.
         formulation: that of the environment; by default the one that the preset is meant for.
         seed: of the weights, the sampled actions and the environment.
-        torch_device: where the network lives.
+        torch_device: device of the network.
         tensorboard_log: folder for TensorBoard.
         overrides: arguments of the algorithm's class that differ from the preset; those of the
             features extractor begin with ``extractor.``.
@@ -126,7 +126,7 @@ def make_algorithm(
 def load_algorithm(
     name: str, path: str | os.PathLike[str], env: Env, torch_device: str = "cpu"
 ) -> BaseAlgorithm:
-    """A saved algorithm, ready to go on learning.
+    """Load a saved algorithm, ready to resume training.
 
     Raises:
         DevicePlacementError: on an unknown name.
@@ -149,8 +149,8 @@ def check_torch_device(name: str) -> None:
     except (RuntimeError, AssertionError) as error:  # the latter where torch has no CUDA
         reason = str(error).strip().splitlines()[0]
         raise DevicePlacementError(
-            f"torch can't use the device {name!r}: {reason}. Use cpu, or cuda on a machine that "
-            "has it with a torch built for it."
+            f"torch can't use the device {name!r}: {reason}. Use cpu, or cuda with a GPU and a "
+            "torch built for CUDA."
         ) from error
 
 
@@ -158,7 +158,7 @@ def check_overrides(name: str, overrides: Mapping[str, Any]) -> None:
     """Check that a preset's algorithm and features extractor have these settings.
 
     Raises:
-        DevicePlacementError: when they have not.
+        DevicePlacementError: on an unknown setting.
     """
     chosen = choose("preset", name, PRESETS)
     _overridden(ALGORITHMS[chosen.algorithm], POLICIES[chosen.policy], overrides)
@@ -171,7 +171,7 @@ def greedy_assignment(
     deterministic: bool = True,
     graph_id: int | None = None,
 ) -> list[int]:
-    """The placement at the end of one episode in which the policy takes its likeliest actions.
+    """Return the placement after one episode of the policy's likeliest actions.
 
     Args:
         algorithm: trained on environments like this one.
@@ -196,7 +196,7 @@ def greedy_assignment(
 def _overridden(
     make: type[OnPolicyAlgorithm], policy: Any, overrides: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The overrides of the algorithm, and those of the features extractor."""
+    """Split overrides into those of the algorithm and those of the features extractor."""
     given: dict[str, dict[str, Any]] = {"": {}, EXTRACTOR: {}}
     allowed = {"": _arguments(make), EXTRACTOR: _arguments(policy.extractor)}
     for name, value in overrides.items():
@@ -210,7 +210,7 @@ def _overridden(
 
 
 def _arguments(made: type[Any]) -> list[str]:
-    """What a class can be told, of what a preset may set; extractors pass on what layers take."""
+    """Return a class's arguments that a preset may set, with those of an extractor's layers."""
     parameters = inspect.signature(made).parameters.values()
     named = [one.name for one in parameters if one.name not in FIXED]
     if issubclass(made, nn.Module) and "options" in named:
@@ -219,21 +219,21 @@ def _arguments(made: type[Any]) -> list[str]:
 
 
 def _max_groups(env: Env | VecEnv) -> int:
-    """Groups of the largest model."""
+    """Return the number of groups of the largest model."""
     if isinstance(env, VecEnv):
         return int(env.get_attr("layout")[0].max_groups)
     return int(env.get_wrapper_attr("layout").max_groups)
 
 
 def _masks(algorithm: BaseAlgorithm, env: Env) -> dict[str, Any]:
-    """What `predict` takes besides; only MaskablePPO takes masks."""
+    """Return the masks for `predict`, which only MaskablePPO takes."""
     if not isinstance(algorithm, MaskablePPO):
         return {}
     return {"action_masks": env.get_wrapper_attr("action_masks")()}
 
 
 def _silence_critic(algorithm: OnPolicyAlgorithm) -> None:
-    """Let every value begin at 0.
+    """Make every value start at 0.
 
     Random first values would drown the rewards, whose differences are often a few percent.
     """

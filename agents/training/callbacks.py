@@ -18,19 +18,19 @@ from device_placement.envs.evaluation import NAN, Evaluator
 
 
 class SearchCallback(BaseCallback):
-    """Ends the learning when the budget is spent, and draws the curves.
+    """Callback that ends training when the budget is spent, and logs curves.
 
-    | curve | what it shows |
+    | curve | meaning |
     |---|---|
-    | ``time_ms``, ``num_subgraphs`` | of the placements that were evaluated, the mean |
+    | ``time_ms``, ``num_subgraphs`` | mean over the evaluated placements |
     | ``best_ms`` | the best time so far |
-    | ``gap_percent`` | how much more that is than the optimum, where `known_optimum_s` knows it |
+    | ``gap_percent`` | gap of the best to the optimum, where `known_optimum_s` returns one |
     | ``distinct`` | placements evaluated |
-    | ``learned_groups`` | where the policy learns groups: how many, the mean |
-    | ``entropy`` | of the policy, in nats a decision: see `entropy_per_decision`; the mean |
+    | ``learned_groups`` | mean number of learned groups, where the policy learns groups |
+    | ``entropy`` | mean entropy of the policy in nats per decision: see `entropy_per_decision` |
 
-    All begin with ``placement/``; with several models the first four are of each, with its name
-    behind that.
+    All names start with ``placement/``; with several models the first four exist for each, with
+    its name after that.
 
     Args:
         recorders: of the models, in the order of the environment's; they share the budget.
@@ -79,14 +79,14 @@ class SearchCallback(BaseCallback):
 
 
 def entropy_per_decision(log_prob: float, decisions: float) -> float:
-    """An estimate, in nats, of the entropy of the policy that drew an action.
+    """Estimate the entropy per decision, in nats, of the policy that drew an action.
 
-    The mean of -log p over drawn actions is the entropy, whatever the policy; no distribution
-    has to be computed anew for it.
+    The mean of -log p over drawn actions is the entropy of any policy; no distribution has to
+    be computed for it.
 
     Args:
         log_prob: log p of the action, a sum over its decisions.
-        decisions: how many they are.
+        decisions: number of decisions.
 
     >>> entropy_per_decision(2 * math.log(0.5), decisions=2)
     0.6931471805599453
@@ -95,13 +95,13 @@ def entropy_per_decision(log_prob: float, decisions: float) -> float:
 
 
 def num_decisions(algorithm: BaseAlgorithm, num_groups: int) -> float:
-    """How many choices an action consists of.
+    """Return the number of choices in an action.
 
-    One in ``construct`` and ``refine``; in ``assign`` one a learned group where the policy learns
-    groups, and one a group elsewhere, with the padding where the policy chooses for that, too.
+    It is one in ``construct`` and ``refine``. In ``assign`` it is one per learned group if the
+    policy learns groups, else one per group, including padding if the policy chooses for it.
 
     Args:
-        algorithm: that chose.
+        algorithm: that chose the action.
         num_groups: of the model.
     """
     if not isinstance(algorithm.action_space, spaces.MultiDiscrete):
@@ -113,10 +113,10 @@ def num_decisions(algorithm: BaseAlgorithm, num_groups: int) -> float:
 
 
 def known_optimum_s(evaluator: Evaluator) -> float:
-    """The seconds of the best placement, or NaN where it is not known at once.
+    """Return the seconds of the best placement, or NaN if it is not known at once.
 
-    It is where two devices are simulated one after the other: a minimum cut proves it in a
-    fraction of a second. Nothing of it is told to who searches.
+    It is known for two devices under `sequential`, where a minimum cut proves it in a fraction
+    of a second. It is not passed to the search.
 
     Args:
         evaluator: of a model, recording or not; nothing is recorded.

@@ -22,17 +22,17 @@ Progress = Mapping[str, Any]  # plain data
 
 
 class Checkpoints(BaseCallback):
-    """Saves a training before a rollout, when the weights have just been updated, and at its end.
+    """Callback that saves a training before rollouts, right after an update, and at the end.
 
-    With the weights goes everything that decides how the training goes on: the optimizer, the
-    random states, where the episode stands. Later than an update there is nothing to save, as a
-    rollout that was cut off is repeated from its beginning.
+    Everything that determines the rest of the training is saved with the weights: the optimizer,
+    the random states, the state of the episode. Nothing is saved during a rollout, as an
+    interrupted one is repeated from its beginning.
 
     Args:
         path: of the file, which is replaced in one step.
-        card: goes into the file.
-        every_s: seconds that pass at least from one checkpoint to the next.
-        moment: what else is to be kept, as plain data.
+        card: saved in the file.
+        every_s: minimum seconds between two checkpoints.
+        moment: returns further plain data to save.
 
     Raises:
         DevicePlacementError: on a negative number of seconds.
@@ -49,10 +49,10 @@ class Checkpoints(BaseCallback):
         super().__init__()
         self._path, self._card, self._every_s, self._moment = path, card, every_s, moment
         self._written_s = -math.inf
-        self._progress: Progress | None = None  # as long as the weights are those of then
+        self._progress: Progress | None = None  # while the weights are unchanged
 
     def keep(self) -> None:
-        """Save the last moment between two updates, unless an update has begun since."""
+        """Save the last state between two updates, unless an update has begun since."""
         if self._progress is not None:
             save_policy(self.model, self._path, self._card, self._progress)
             self._written_s = time.monotonic()
@@ -81,7 +81,7 @@ def check_interval(every_s: float) -> None:
     """Check the seconds between two checkpoints.
 
     Raises:
-        DevicePlacementError: when they are negative or no number.
+        DevicePlacementError: when they are negative or not a number.
     """
     if not every_s >= 0:
         raise DevicePlacementError(
@@ -90,7 +90,7 @@ def check_interval(every_s: float) -> None:
 
 
 def progress_of(algorithm: BaseAlgorithm) -> Progress:
-    """What `restore_progress` needs besides a saved algorithm, between two updates."""
+    """Return what `restore_progress` needs with a saved algorithm, between two updates."""
     return {
         "num_timesteps": algorithm.num_timesteps,
         "episode_starts": _flags(algorithm._last_episode_starts),
@@ -100,14 +100,14 @@ def progress_of(algorithm: BaseAlgorithm) -> Progress:
 
 
 def restore_progress(algorithm: BaseAlgorithm, progress: Progress) -> None:
-    """Bring a loaded algorithm, its environments and all that is random to where they were.
+    """Restore a loaded algorithm, its environments and all random states.
 
     Args:
         algorithm: loaded with environments like those that it was trained in.
         progress: from `progress_of`.
     """
     envs = _vec_env(algorithm)
-    envs.reset()  # some wrappers ask for it
+    envs.reset()  # some wrappers require it
     seen = [
         envs.env_method("restore", snapshot, indices=number)[0]
         for number, snapshot in enumerate(progress["envs"])
@@ -119,7 +119,7 @@ def restore_progress(algorithm: BaseAlgorithm, progress: Progress) -> None:
 
 
 def random_states() -> Progress:
-    """The states of Python's, NumPy's and torch's own generators, as plain data."""
+    """Return the states of Python's, NumPy's and torch's own generators, as plain data."""
     version, numbers, gauss = random.getstate()
     # stable-baselines3 draws its batches from NumPy's old generator.
     kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002

@@ -10,15 +10,15 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, where its C library is glibc.
+    """Let this process keep the memory that it frees, if its C library is glibc.
 
-    A large batch of graphs makes tensors of tens of megabytes. glibc gets each from the system
-    and gives it back at once, and clearing the pages anew takes up to as long as the computing:
-    an update of `placeto` on BERT-base takes 38 s in place of 62. In return, the process may hold
+    A large batch of graphs needs tensors of tens of megabytes. glibc gets each from the system
+    and returns it at once, and clearing the pages again takes up to as long as the computation:
+    an update of `placeto` on BERT-base takes 38 s instead of 62. In return, the process may hold
     up to twice the memory that it needs.
 
     Returns:
-        Whether the C library can do so.
+        Whether the C library supports it.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt

@@ -23,14 +23,14 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.files import replaced
 
-CARD = "device_placement.json"  # in the file, beside what stable-baselines3 writes
-PROGRESS = "training.json"  # the same, of a training that may go on
+CARD = "device_placement.json"  # in the file, next to what stable-baselines3 writes
+PROGRESS = "training.json"  # the same, of a training that may be resumed
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class PolicyCard:
-    """What a saved policy says of itself: enough to build it anew for another model."""
+    """Description of a saved policy: enough to build it again for another model."""
 
     preset: str
     formulation: str
@@ -47,7 +47,7 @@ class PolicyCard:
     def of(
         cls, name: str, formulation: str | None, evaluators: Sequence[Evaluator], **overrides: Any
     ) -> PolicyCard:
-        """The card of a preset, trained with some evaluators."""
+        """Return the card of a preset that is trained with some evaluators."""
         chosen = preset(name, formulation)
         return cls(
             preset=name,
@@ -64,7 +64,7 @@ class PolicyCard:
         horizon: int | None = None,
         reward: str | None = None,
     ) -> DevicePlacementEnv:
-        """An environment such as the policy was trained in.
+        """Make an environment like those that the policy was trained in.
 
         Args:
             evaluator: of a model, or one of each of several.
@@ -86,11 +86,11 @@ class PolicyCard:
         )
 
     def max_steps(self, max_groups: int, budget: int) -> int:
-        """Steps after which a training ends at the latest.
+        """Return the maximum number of steps of a training.
 
         Args:
             max_groups: of the largest model.
-            budget: distinct placements that it may ask for.
+            budget: distinct placements that it may request.
         """
         per_placement = max_groups if self.formulation == "construct" else 1
         return REQUESTS_PER_BUDGET * budget * per_placement
@@ -107,8 +107,8 @@ def save_policy(
     Args:
         algorithm: to save.
         path: of the file.
-        card: what it says of itself.
-        progress: how far its training is, as plain data, where it may go on.
+        card: of the policy.
+        progress: state of its training as plain data, if it may be resumed.
     """
     with replaced(path) as draft:
         algorithm.save(draft)
@@ -119,23 +119,23 @@ def save_policy(
 
 
 def read_progress(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """How far the training of a saved policy was.
+    """Read how far the training of a saved policy was.
 
     Raises:
-        DevicePlacementError: when the file does not say.
+        DevicePlacementError: when the file does not contain it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return dict(json.loads(archive.read(PROGRESS)))
     except UNREADABLE as error:
         raise DevicePlacementError(
-            f"Can't go on from {str(path)!r} ({type(error).__name__}: {error}); remove it, and the "
-            "training is repeated without evaluating again what was evaluated."
+            f"Can't resume from {str(path)!r} ({type(error).__name__}: {error}); remove it to "
+            "repeat the training, without evaluating anything twice."
         ) from error
 
 
 def read_card(path: str | os.PathLike[str]) -> PolicyCard:
-    """The card of a saved policy.
+    """Read the card of a saved policy.
 
     Raises:
         DevicePlacementError: when the file is not one that `save_policy` wrote.
@@ -161,15 +161,15 @@ def read_card(path: str | os.PathLike[str]) -> PolicyCard:
 def load_policy(
     path: str | os.PathLike[str], env: Env, seed: int = 0, torch_device: str = "cpu"
 ) -> BaseAlgorithm:
-    """A saved policy in a new algorithm, for an environment of any model and devices.
+    """Load a saved policy into a new algorithm, for an environment of any model and devices.
 
     Only weights are read, no code, so a file from elsewhere can do no harm.
 
     Args:
         path: of the file.
         env: made by `PolicyCard.make_env`.
-        seed: of what is sampled, and of further training.
-        torch_device: where the network lives.
+        seed: of sampling, and of further training.
+        torch_device: device of the network.
 
     Raises:
         DevicePlacementError: when the file can't be read, or its weights do not fit.
@@ -196,9 +196,9 @@ def load_policy(
         algorithm.policy.load_state_dict(policy)
     except RuntimeError as error:
         raise DevicePlacementError(
-            f"The weights in {str(path)!r} do not fit this model and these devices. Presets whose "
-            "weights fit any model are nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto and "
-            f"gdp, and rnn on as many devices; this one is of {card.preset}, of "
-            f"{', '.join(card.models)} on {', '.join(card.devices)}."
+            f"The weights in {str(path)!r}, of {card.preset} for {', '.join(card.models)} on "
+            f"{', '.join(card.devices)}, do not fit this model and these devices. Weights of "
+            "nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto and gdp fit any model; those of "
+            "rnn any model on the same number of devices."
         ) from error
     return algorithm

@@ -30,14 +30,15 @@ from device_placement.agents.training.policy_file import PolicyCard
 from device_placement.envs.errors import choose
 from device_placement.envs.evaluation import Evaluator
 
-NEW = 0.01  # share of a settled policy's requests that are of new placements, at most
+NEW = 0.01  # largest share of new placements in a settled policy's requests
 
 
 @dataclass(frozen=True)
 class PresetPlacer:
-    """Trains a preset on one problem until the budget is spent; the best that it met counts.
+    """Training of a preset on one problem, as a search for the best placement it meets.
 
-    It ends before that when the policy has settled and proposes hardly anything new any more.
+    It ends when the budget is spent, or when the policy has settled and hardly proposes anything
+    new.
 
     Raises:
         DevicePlacementError: on an unknown preset, formulation or feature block, or an option out
@@ -56,9 +57,9 @@ class PresetPlacer:
     horizon: int | None = None
     """Steps of an episode in assign and refine; the preset's by default."""
     settled: int = 500
-    """Requests after which it ends if fewer than one in a hundred of them was new."""
+    """Requests after which training ends if fewer than one in a hundred of them was new."""
     without: tuple[str, ...] = ()
-    """Feature blocks of the preset that are left out."""
+    """Feature blocks of the preset to leave out."""
 
     def __post_init__(self) -> None:
         blocks = preset(self.preset, self.formulation).features
@@ -67,17 +68,17 @@ class PresetPlacer:
         check_options(self, settled=(1, math.inf))
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says."""
+        """Search, and return the best placement; see `Placer`."""
         trace = Trace(evaluator, budget)
         trace.singles()
         card = PolicyCard.of(self.preset, self.formulation, [evaluator])
         features = tuple(block for block in card.features if block not in self.without)
         card = dataclasses.replace(card, features=features)
         algorithm = algorithm_on_copies(card, BudgetedEvaluator(trace), self.horizon, seed)
-        algorithm.set_logger(Logger(folder=None, output_formats=[]))  # else there is a folder
+        algorithm.set_logger(Logger(folder=None, output_formats=[]))  # otherwise it makes a folder
         limit = card.max_steps(trace.recorder.coarse.num_groups, trace.recorder.budget)
         callbacks = [SearchCallback([trace.recorder]), _Settled(trace.recorder, self.settled)]
-        with contextlib.suppress(BudgetError):  # amidst the steps of several environments
+        with contextlib.suppress(BudgetError):  # between the steps of several environments
             algorithm.learn(limit, callback=callbacks)
         return trace.result()
 
@@ -85,13 +86,13 @@ class PresetPlacer:
 def algorithm_on_copies(
     card: PolicyCard, evaluator: Evaluator, horizon: int | None = None, seed: int = 0
 ) -> BaseAlgorithm:
-    """An untrained algorithm on as many environments as its preset steps together.
+    """Make an untrained algorithm on as many environments as its preset steps together.
 
     Args:
         card: of its policy.
         evaluator: of the model, used by all environments.
         horizon: steps of an episode; the preset's by default.
-        seed: as that of `make_algorithm`.
+        seed: see `make_algorithm`.
 
     Raises:
         DevicePlacementError: on a horizon below 1, or an unknown override of the card.
@@ -109,7 +110,7 @@ def algorithm_on_copies(
 
 
 class _Settled(BaseCallback):
-    """Ends a training when of the last so many requests hardly any was new."""
+    """Callback that ends training when hardly any of the last requests was new."""
 
     def __init__(self, recorder: RecordingEvaluator, requests: int) -> None:
         super().__init__()
@@ -127,7 +128,7 @@ class _Settled(BaseCallback):
 
 
 def named_search(name: str, **options: Any) -> Placer:
-    """A placer or a preset by its name.
+    """Make a placer from the name of a placer or preset.
 
     Args:
         name: a name of `PLACERS` or of `PRESETS`.

@@ -20,34 +20,34 @@ from torch import nn
 from device_placement.envs.arrays import Float32
 from device_placement.envs.errors import DevicePlacementError, choose
 
-EPSILON = 1e-8  # for rewards that are all the same
+EPSILON = 1e-8  # for equal rewards
 BASELINES = {
-    "none": "nothing is taken off",
+    "none": "nothing is subtracted",
     "mean": "the mean reward of the buffer",
     "moving_average": "an exponential moving average of the buffers' mean rewards",
 }
 
 
 class Reinforce(OnPolicyAlgorithm):
-    """One step of gradient ascent a buffer, every action weighted with its own reward.
+    """REINFORCE with one gradient step per buffer, every action weighted by its own reward.
 
     The update of HSDAG (arXiv 2405.14185, section 2.6): with the rewards r_i of a buffer of
-    n_steps proposals, the gradient is sum_i gamma^i (r_i - b) grad log p(a_i), without a baseline b
-    there. It suits ``assign``, where each proposal is a whole placement; of an episode whose
-    reward comes at its end, only the last action would learn.
+    n_steps proposals, the gradient is sum_i gamma^i (r_i - b) grad log p(a_i); HSDAG has no
+    baseline b. It suits ``assign``, where each proposal is a whole placement; if the reward came
+    at the end of an episode, only the last action would learn.
 
     Args:
         policy: as SB3 takes it.
         env: the environment.
         learning_rate: of the optimizer, Adam unless ``policy_kwargs`` says otherwise.
         n_steps: proposals in a buffer, of each environment.
-        gamma: how much less each later proposal of a buffer counts.
+        gamma: discount of each later proposal of a buffer.
         baseline: a name of `BASELINES`.
-        decay: what the moving average keeps of itself with each buffer.
-        normalize_advantage: divide what is left of the rewards by their standard deviation.
+        decay: share of the moving average that is kept with each buffer.
+        normalize_advantage: divide rewards less the baseline by their standard deviation.
         ent_coef: weight of the policy's entropy, a sum over the buffer as the rest.
-        max_grad_norm: to which the gradient is clipped.
-        options: what `OnPolicyAlgorithm` takes besides.
+        max_grad_norm: norm to which the gradient is clipped.
+        options: further arguments of `OnPolicyAlgorithm`.
 
     Raises:
         DevicePlacementError: on an unknown baseline, or a decay outside of 0 to 1.
@@ -106,7 +106,7 @@ class Reinforce(OnPolicyAlgorithm):
             self._setup_model()
 
     def train(self) -> None:
-        """Update the policy by the buffer, in one step."""
+        """Update the policy from the buffer in one step."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self.rollout_buffer.advantages = self._weights()
@@ -128,14 +128,14 @@ class Reinforce(OnPolicyAlgorithm):
         self.logger.record("train/entropy", entropy.mean().item())
 
     def _setup_model(self) -> None:
-        """As SB3 does; every value is 0, as none is learned and truncated episodes add theirs."""
+        """Set up like SB3, with values of 0: truncated episodes add them, and none is learned."""
         super()._setup_model()
         assert isinstance(self.policy.value_net, nn.Linear)
         nn.init.zeros_(self.policy.value_net.weight)
         nn.init.zeros_(self.policy.value_net.bias)
 
     def _weights(self) -> Float32:
-        """(n_steps, n_envs) what each action is weighted with; the moving average moves on."""
+        """Return the weight of each action, (n_steps, n_envs), and update the moving average."""
         rewards = self.rollout_buffer.rewards
         mean = float(rewards.mean())
         if self.baseline == "moving_average":

@@ -21,18 +21,18 @@ def sample_policy(
     graph_id: int,
     samples: int,
 ) -> Iterator[list[int]]:
-    """Draw distinct placements from a policy, until there are so many or hardly any is new.
+    """Draw distinct placements from a policy, until there are enough or hardly any is new.
 
     Args:
         algorithm: trained.
         card: of the policy.
-        evaluators: one a model, as in the training.
+        evaluators: one per model, as in the training.
         graph_id: number of the model to place.
         samples: how many to draw.
 
     Yields:
-        Each (num_groups,) devices: the placement at the end of an episode. In ``refine`` those on
-        the way to it are evaluated as well.
+        (num_groups,) devices: the placement at the end of an episode. In ``refine`` earlier ones
+        of the episode are evaluated, too.
     """
     env = card.make_env(evaluators, horizon=last_horizon(card))
     drawn: set[tuple[int, ...]] = set()
@@ -52,17 +52,17 @@ def best_of_samples(
     graph_id: int,
     samples: int,
 ) -> list[int]:
-    """The best of some placements that are drawn from a policy.
+    """Draw placements from a policy and return the best.
 
     Args:
         algorithm: trained.
         card: of the policy.
-        evaluators: one a model, as in the training; one that records has the draws in its record.
+        evaluators: one per model, as in the training; recorders also record the draws.
         graph_id: number of the model to place.
         samples: distinct placements to draw.
 
     Returns:
-        (num_groups,) devices; empty when none that was drawn is valid.
+        (num_groups,) devices; empty when no draw is valid.
     """
     mine = RecordingEvaluator.of(evaluators[graph_id], 0)  # which evaluates nothing twice
     seen = [*evaluators[:graph_id], mine, *evaluators[graph_id + 1 :]]
@@ -75,12 +75,12 @@ def best_of_samples(
 
 
 def last_horizon(card: PolicyCard) -> int | None:
-    """Steps of an episode that ends with a placement to take; None: the preset's."""
+    """Return the steps of an episode that ends with a usable placement; None: the preset's."""
     return 1 if card.formulation == "assign" else None
 
 
 def check_counts(**counts: int) -> None:
-    """Check numbers of placements.
+    """Check that numbers of placements are not negative.
 
     Raises:
         DevicePlacementError: when one is negative.

@@ -20,12 +20,11 @@ Info = dict[str, Any]
 
 
 class SB3VecEnv(VecEnv):
-    """A `DevicePlacementVectorEnv` as stable-baselines3 wants it: what `DummyVecEnv` would give.
+    """Adapter of a `DevicePlacementVectorEnv` to stable-baselines3, equivalent to `DummyVecEnv`.
 
-    Observations are copies that may be written to, and infos are those of single environments,
-    a dict a copy, with ``TimeLimit.truncated`` and, where an episode has ended,
-    ``terminal_observation``. The copies share their attributes; ``action_masks`` is the one
-    method to call on them.
+    Observations are writable copies. Infos are those of single environments, one dict per copy,
+    with ``TimeLimit.truncated`` and, where an episode has ended, ``terminal_observation``. The
+    copies share their attributes; ``action_masks`` is the only method to call on them.
 
     Args:
         env: made with ``autoreset_mode="SameStep"``.
@@ -76,7 +75,7 @@ class SB3VecEnv(VecEnv):
         return _copy(observation), rewards.astype(np.float32), done, rows
 
     def _add_last(self, rows: list[Info], ended: Sequence[int], infos: Info) -> None:
-        """Tell the ends of the episodes that have ended; `rows` are those of their resets."""
+        """Add the ends of the episodes that have ended; `rows` are those of their resets."""
         groups = [
             0 if last is None else int(last["node_mask"].sum()) for last in infos["final_obs"]
         ]
@@ -90,7 +89,7 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The attribute of the vector env, once for each copy.
+        """Return the attribute of the vector env, once for each copy.
 
         Raises:
             AttributeError: when it has none of that name.
@@ -102,7 +101,7 @@ class SB3VecEnv(VecEnv):
         """Set an attribute of the vector env, for all copies.
 
         Raises:
-            DevicePlacementError: when it is to be of some copies only.
+            DevicePlacementError: when it is set for some copies only.
         """
         if len({*self._get_indices(indices)}) < self.num_envs:
             raise DevicePlacementError(
@@ -117,7 +116,7 @@ class SB3VecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """``action_masks`` of each copy, (num_actions,) bool.
+        """Return ``action_masks`` of each copy, (num_actions,) bool.
 
         Raises:
             AttributeError: on another method.
@@ -130,12 +129,12 @@ class SB3VecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """False for every copy: a native one has no wrappers."""
+        """Return False for every copy: native ones have no wrappers."""
         return [False for _ in self._get_indices(indices)]
 
 
 def split_infos(infos: Info, num_groups: Sequence[int]) -> list[Info]:
-    """The infos of each copy as a single environment has them: numbers, tuples and lists.
+    """Return each copy's infos like those of a single environment: numbers, tuples, lists.
 
     Args:
         infos: of `DevicePlacementVectorEnv`.

@@ -19,20 +19,20 @@ from device_placement.envs.rendering.timeline import draw_timeline
 from device_placement.envs.simulation.timeline import timeline
 
 SHOWN = len(OTHERS)  # placers in a figure
-LEAST = 1e-3  # the smallest gap that is told from none
+LEAST = 1e-3  # smallest gap that is distinguished from none
 SIZE = 8.0, 4.5  # inches
 GAPS = np.geomspace(LEAST, 10.0, 60)  # of the profile
 
 
 def shown_placers(means: dict[str, Estimate], always: Sequence[str] = ("random",)) -> list[str]:
-    """The best placers, and those that are always shown, as many as there are colours."""
+    """Return the best placers and those always shown, as many as there are colours."""
     kept = [name for name in always if name in means]
     best = sorted((name for name in means if name not in kept), key=lambda name: -means[name].value)
     return [*best[: SHOWN - len(kept)], *kept]
 
 
 def draw_curves(scores: Scores, problem: ProblemKey, placers: Sequence[str]) -> Any:
-    """The best so far after each evaluation: the median run, and the quartiles as a band."""
+    """Draw the best so far after each evaluation: the median run, and quartiles as a band."""
     figure = new_figure(*SIZE)
     axes = figure.add_subplot()
     floor_s = scores.floor_s(problem)
@@ -52,7 +52,7 @@ def draw_curves(scores: Scores, problem: ProblemKey, placers: Sequence[str]) -> 
     axes.axhline(single, color="black", linestyle=":", linewidth=1.0, label="best single")
     axes.set(xscale="log", xlabel="evaluations", title=problem[1])
     axes.set_yscale("symlog", linthresh=1.0, linscale=0.5)
-    axes.set_ylim(0.0, max(1.0, axes.get_ylim()[1]))  # of nothing but zeros, too
+    axes.set_ylim(0.0, max(1.0, axes.get_ylim()[1]))  # also when all are zero
     known = "best known" if math.isnan(scores.bound_s(problem)) else "best bound"
     known = "optimum" if scores.proven(problem) else known
     axes.set_ylabel(f"gap to the {known} in %")
@@ -63,7 +63,7 @@ def draw_curves(scores: Scores, problem: ProblemKey, placers: Sequence[str]) -> 
 
 
 def draw_profile(scores: Scores, suites: Sequence[str], placers: Sequence[str]) -> Any:
-    """The share of runs whose gap is at most so large, over all problems; bands: 95 %."""
+    """Draw the share of runs within each gap, over all problems; bands: 95 %."""
     figure = new_figure(*SIZE)
     axes = figure.add_subplot()
     efficiencies = scores.efficiencies(suites)
@@ -79,13 +79,13 @@ def draw_profile(scores: Scores, suites: Sequence[str], placers: Sequence[str]) 
 
 
 def draw_placement(definition: Problem, row: RunRow) -> Any:
-    """The placement of a run as a coloured graph: (height, width, 3) red, green and blue.
+    """Return a run's placement as a picture of the graph: (height, width, 3) RGB.
 
     Raises:
-        DeviceError: when it was measured on devices that are not here.
+        DeviceError: when it was measured on devices that this machine lacks.
     """
     simulated = definition.evaluator == SIMULATED
-    devices = definition.devices if simulated else row.devices  # "auto" may be others here
+    devices = definition.devices if simulated else row.devices  # "auto" may differ here
     plain = dataclasses.replace(definition, share=None, devices=devices)
     with opened(plain) as evaluator:
         subgraphs = evaluator.evaluate(row.assignment).num_subgraphs if simulated else 0
@@ -94,7 +94,7 @@ def draw_placement(definition: Problem, row: RunRow) -> Any:
 
 
 def draw_run_timeline(definition: Problem, row: RunRow) -> Any:
-    """What happens when, in the placement of a run on a simulated problem."""
+    """Draw the timeline of a run's placement on a simulated problem."""
     evaluator = open_problem(definition)
     assert evaluator.costs is not None
     events = timeline(evaluator.costs, row.assignment, definition.schedule)

@@ -47,12 +47,14 @@ pre { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
 
 
 def report(config: ReportConfig) -> int:
-    """Write the report."""
+    """Write the report, and return the exit status."""
     check_rliable()
     folder = Path(config.folder)
     rows = latest(read_rows(str(folder / ROWS)))
     if not rows:
-        raise DevicePlacementError(f"There are no runs in {config.folder!r}.")
+        raise DevicePlacementError(
+            f"There are no runs in {config.folder!r}; give the --out of a benchmark."
+        )
     path = Path(config.out or folder / "report.html")
     with replaced(path) as draft:
         draft.write_text(page(folder, rows), encoding="utf-8")
@@ -61,7 +63,7 @@ def report(config: ReportConfig) -> int:
 
 
 def page(folder: Path, rows: Sequence[RunRow]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     scores, problems = Scores(rows), read_problems(folder)
     parts = [
         f"<h1>Benchmark {html.escape(folder.name)}</h1>",
@@ -95,18 +97,18 @@ def page(folder: Path, rows: Sequence[RunRow]) -> str:
 
 
 def _sessions(folder: Path) -> list[str]:
-    """Each call: its command, when it began, of what revision, and the machine."""
+    """Return command, start, revision and machine of each call."""
     parts = []
     for session in read_sessions(folder):
         machine = ", ".join(f"{name} {value}" for name, value in session["machine"].items())
-        text = f"Begun {session['started']}, revision {session['revision']}; {machine}."
+        text = f"Started {session['started']}, revision {session['revision']}; {machine}."
         command = html.escape(str(session["command"]))
         parts.append(f"<pre>{command}</pre>\n<p>{html.escape(text)}</p>")
     return parts
 
 
 def _winner(scores: Scores, problem: ProblemKey) -> RunRow | None:
-    """The fastest run with a placement."""
+    """Return the fastest run with a placement."""
     rows = [row for name in scores.placers for row in scores.of(problem, name) if row.assignment]
     return min(rows, key=lambda row: row.time_s, default=None)
 
@@ -121,7 +123,7 @@ def _placement(winner: RunRow, definition: Problem) -> list[str]:
         parts.append(_picture(draw_placement(definition, winner)))
         if definition.evaluator == SIMULATED:
             parts.append(_image(draw_run_timeline(definition, winner), "timeline"))
-    except DevicePlacementError as error:  # of devices or files that are not here, say
+    except DevicePlacementError as error:  # e.g. devices or files are missing here
         parts.append(f"<p>It can't be drawn here: {html.escape(str(error))}</p>")
     return parts
 

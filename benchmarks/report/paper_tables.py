@@ -72,7 +72,7 @@ COSTS: Mapping[str, Mapping[str, float | None]] = {
 
 
 def paper_tables(config: PaperTablesConfig) -> int:
-    """Print the tables, and write them where that was asked for."""
+    """Print the tables, and write them if a folder is given."""
     check_rliable()
     rows = read_folders(config.folders, replayed=True)
     scores = Scores([row for row in rows if row.suite == SUITE])
@@ -98,7 +98,7 @@ def paper_tables(config: PaperTablesConfig) -> int:
 
 
 def graph_sizes() -> Table:
-    """Table 1: how large the models' graphs are."""
+    """Return table 1: sizes of the models' graphs."""
     heads = ["", "nodes, paper", "nodes, ours", "edges, paper", "edges, ours"]
     lines = []
     for model, (nodes, edges) in SIZES.items():
@@ -113,7 +113,7 @@ def graph_sizes() -> Table:
 
 
 def latencies(scores: Scores) -> Table:
-    """Table 2: latency and speed-up over the CPU of every method."""
+    """Return table 2: latency and speed-up over the CPU of every method."""
 
     def ours(name: str, model: str) -> str:
         if name in SINGLES:
@@ -140,7 +140,7 @@ def latencies(scores: Scores) -> Table:
 
 
 def ablation(scores: Scores) -> Table:
-    """Table 3: what leaving out features does."""
+    """Return table 3: the effect of leaving out features."""
     efficiencies = {k: v for k, v in scores.efficiencies([SUITE]).items() if k in ABLATION}
     means = interquartile_means(efficiencies)
     whole = next(iter(ABLATION))
@@ -161,7 +161,7 @@ def ablation(scores: Scores) -> Table:
 
 
 def search_costs(scores: Scores) -> Table:
-    """Table 5: how long a search takes."""
+    """Return table 5: the time of a search."""
 
     def ours(name: str, model: str) -> str:
         return number_cell(scores.wall_s(_problem(model), COUNTERPARTS[name]), ".0f")
@@ -176,13 +176,13 @@ def search_costs(scores: Scores) -> Table:
     ]
     caption = (
         f"Table 5: what a search of {budget} placements takes, median over the seeds; it may end "
-        f"earlier. {CAPTION}, so that nothing is measured meanwhile: the agent alone."
+        f"earlier. {CAPTION}, so it is the agent's time alone: nothing is measured."
     )
     return _beside("seconds", lines, caption)
 
 
 def single_s(model: str, device: str) -> float:
-    """The simulated seconds of a model of the suite on one device."""
+    """Return the simulated seconds of a model of the suite on one device."""
     evaluator = open_problem(PAPER[_problem(model)[1]])
     return evaluator.evaluate(single_assignments(evaluator)[f"all on {device}"]).time_s
 
@@ -190,13 +190,13 @@ def single_s(model: str, device: str) -> float:
 def _beside(
     what: str, lines: Sequence[Sequence[str]], caption: str, more: Sequence[str] = ()
 ) -> Table:
-    """A table with two columns a model: the paper's numbers and ours."""
+    """Return a table with two columns per model: the paper's numbers and ours."""
     heads = [f"{TITLES[model]}, {whose}" for model in SIZES for whose in ("paper", "ours")]
     return Table([what, *heads, *more], lines, caption)
 
 
 def _line(name: str, theirs: Sequence[str], ours: Sequence[str]) -> list[str]:
-    """A line of such a table, of the cells of each model."""
+    """Return a line of such a table from the cells of each model."""
     return [name, *itertools.chain.from_iterable(zip(theirs, ours, strict=True))]
 
 
@@ -206,7 +206,7 @@ def _problem(model: str) -> ProblemKey:
 
 
 def _speedup(time_s: float, model: str) -> float:
-    """As the paper defines it."""
+    """Return the speed-up as the paper defines it."""
     return 1 - time_s / PAPER_SINGLES_S[model]["CPU"]
 
 
@@ -224,6 +224,6 @@ def _found(scores: Scores, placer: str, model: str) -> str:
 
 
 def _spread(scores: Scores, placer: str, model: str) -> str:
-    """Median and range of the speed-ups in percent."""
+    """Return median and range of the speed-ups in percent."""
     found = [100 * _speedup(row.time_s, model) for row in scores.of(_problem(model), placer)]
     return interval_cell(median(found), min(found, default=0), max(found, default=0), ".1f")

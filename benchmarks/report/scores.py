@@ -18,12 +18,12 @@ from device_placement.envs.arrays import Float64
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import NAN
 
-PROVEN = 1e-6  # relative: how near to the bound a proven optimum is
+PROVEN = 1e-6  # relative: largest distance of a proven optimum from the bound
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of all runs; those that failed have none.
+    """Scores of all runs; failed ones have none.
 
     Args:
         rows: of any suites and placers; each run once.
@@ -42,7 +42,7 @@ class Scores:
         return list(dict.fromkeys(row.placer for row in self.rows))
 
     def of(self, problem: ProblemKey, placer: str) -> list[RunRow]:
-        """The runs of a placer that gave something."""
+        """Return the runs of a placer that have a result."""
         return [
             row for row in self._by_problem[problem] if row.placer == placer and not row.failure
         ]
@@ -55,74 +55,74 @@ class Scores:
         return found
 
     def bound_s(self, problem: ProblemKey) -> float:
-        """The best bound that any run proved; NaN where none did."""
+        """Return the best bound that any run proved; NaN if none did."""
         bounds = [row.bound_s for row in self._by_problem[problem] if not math.isnan(row.bound_s)]
         return max(bounds, default=NAN)
 
     def best_known_s(self, problem: ProblemKey) -> float:
-        """The fastest placement that any run found, singles included; NaN where there is none."""
+        """Return the fastest time that any run found, singles included; NaN if there is none."""
         rows = self._by_problem[problem]
         times = [time_s for row in rows for time_s in (row.time_s, row.single_s)]
         return min((time_s for time_s in times if not math.isnan(time_s)), default=NAN)
 
     def proven(self, problem: ProblemKey) -> bool:
-        """Whether the best known placement is proven to be the optimum."""
+        """Return whether the best known placement is proven to be the optimum."""
         return self.best_known_s(problem) <= self.bound_s(problem) * (1 + PROVEN)
 
     def floor_s(self, problem: ProblemKey) -> float:
-        """What gaps are to: the bound, or the best known where nothing is proven."""
+        """Return what gaps refer to: the bound, or the best known if nothing is proven."""
         bound_s = self.bound_s(problem)
         return self.best_known_s(problem) if math.isnan(bound_s) else bound_s
 
     def single_s(self, problem: ProblemKey) -> float:
-        """The best single; NaN where none is valid."""
+        """Return the time of the best single; NaN if none is valid."""
         singles = [row.single_s for row in self._by_problem[problem]]
         return min((time_s for time_s in singles if not math.isnan(time_s)), default=NAN)
 
     def single_gap(self, problem: ProblemKey) -> float:
-        """The gap of the best single; NaN where none is valid."""
+        """Return the gap of the best single; NaN if none is valid."""
         return self.single_s(problem) / self.floor_s(problem) - 1
 
     def num_failed(self, problem: ProblemKey, placer: str) -> int:
-        """How many runs of a placer gave nothing, where others did."""
+        """Return how many runs of a placer failed while others did not."""
         rows = [row for row in self._by_problem[problem] if row.placer == placer]
         failed = sum(bool(row.failure) for row in rows)
         return failed if failed < len(rows) else 0
 
     def gaps(self, problem: ProblemKey, placer: str, evaluations: float = math.inf) -> list[float]:
-        """The gap of each run after so many evaluations; NaN where it had nothing yet."""
+        """Return each run's gap after some evaluations; NaN if it had no result yet."""
         floor_s = self.floor_s(problem)
         return [row.after(evaluations) / floor_s - 1 for row in self.of(problem, placer)]
 
     def speedups(self, problem: ProblemKey, placer: str) -> list[float]:
-        """The speed-up of each run over the best single that it saw."""
+        """Return the speed-up of each run over the best single that it saw."""
         return [row.speedup for row in self.of(problem, placer)]
 
     def evaluations_within(self, problem: ProblemKey, placer: str, gap: float) -> float:
-        """The median number of evaluations until the gap is so small; inf: half or more fail."""
+        """Return the median number of evaluations to reach a gap; inf: half or more fail."""
         near_s = self.floor_s(problem) * (1 + gap)
         rows = [row for row in self._by_problem[problem] if row.placer == placer]
         return median([row.within(near_s) for row in rows])
 
     def wall_s(self, problem: ProblemKey, placer: str) -> float:
-        """The median wall time of the runs that were made in one go."""
+        """Return the median wall time of the runs that were not interrupted."""
         walls = [row.wall_s for row in self.of(problem, placer)]
         return median([wall_s for wall_s in walls if not math.isnan(wall_s)])
 
     def efficiencies(self, suites: Sequence[str]) -> dict[str, Float64]:
-        """The share of the best speed that each run reaches: optimum over time, 0 to 1.
+        """Return the share of the best speed that each run reaches: optimum over time, 0 to 1.
 
         Args:
             suites: whose problems count.
 
         Returns:
-            (num_seeds, num_problems) of each placer that has a result of every problem. A run that
-            failed beside others that did not counts 0.
+            (num_seeds, num_problems) of each placer that has a result of every problem. A failed
+            run counts 0 if others did not fail.
         """
         problems = [
             one
             for one in self.problems
-            if one[0] in suites and not math.isnan(self.floor_s(one))  # else nobody found anything
+            if one[0] in suites and not math.isnan(self.floor_s(one))  # else no run found any
         ]
         matrices = {}
         for placer in self.placers:
@@ -137,7 +137,7 @@ class Scores:
 
 
 def median(numbers: Sequence[float]) -> float:
-    """The median; NaN of nothing, and of what has a NaN."""
+    """Return the median; NaN if there are no numbers or any is NaN."""
     if not numbers or any(math.isnan(number) for number in numbers):
         return NAN
     return statistics.median(numbers)
@@ -147,7 +147,7 @@ REPETITIONS = 2000  # of a bootstrap
 
 
 class Estimate(NamedTuple):
-    """A number and its 95 % interval."""
+    """Number and its 95 % interval."""
 
     value: float
     low: float
@@ -155,7 +155,7 @@ class Estimate(NamedTuple):
 
 
 def interquartile_means(efficiencies: Mapping[str, Float64]) -> dict[str, Estimate]:
-    """The interquartile mean over seeds and problems, with a stratified bootstrap interval.
+    """Return interquartile means over seeds and problems, with stratified bootstrap intervals.
 
     Args:
         efficiencies: (num_seeds, num_problems) of each placer.
@@ -165,7 +165,7 @@ def interquartile_means(efficiencies: Mapping[str, Float64]) -> dict[str, Estima
     """
 
     def mean(scores: Float64) -> Any:
-        """As ``rliable.metrics.aggregate_iqm``, to the last bit, but twenty times as fast."""
+        """Compute ``rliable.metrics.aggregate_iqm`` to the last bit, twenty times as fast."""
         cut = scores.size // 4
         middle = np.partition(scores.ravel(), (cut, scores.size - cut - 1))[cut : scores.size - cut]
         return middle.mean()
@@ -176,7 +176,7 @@ def interquartile_means(efficiencies: Mapping[str, Float64]) -> dict[str, Estima
 def probabilities_of_improvement(
     efficiencies: Mapping[str, Float64], over: str
 ) -> dict[str, Estimate]:
-    """How probable it is that a run of each placer is better than one of another placer.
+    """Return the probability that a run of each placer is better than one of another placer.
 
     Args:
         efficiencies: (num_seeds, num_problems) of each placer, the other one's included.
@@ -184,7 +184,7 @@ def probabilities_of_improvement(
     """
 
     def probability(one: Float64, two: Float64) -> Any:
-        """As ``rliable.metrics.probability_of_improvement``, but a hundred times as fast."""
+        """Compute ``rliable.metrics.probability_of_improvement`` a hundred times as fast."""
         return np.mean((one[:, None] > two) + 0.5 * (one[:, None] == two))
 
     other = efficiencies[over]
@@ -193,7 +193,7 @@ def probabilities_of_improvement(
 
 
 def profiles(efficiencies: Mapping[str, Float64], least: Float64) -> dict[str, Float64]:
-    """The share of runs that are at least so efficient: performance profiles.
+    """Return performance profiles: the share of runs that reach each efficiency.
 
     Args:
         efficiencies: (num_seeds, num_problems) of each placer.
@@ -221,7 +221,7 @@ def _estimate(scores: Mapping[str, Any], function: Callable[..., Any]) -> dict[s
 def _intervals(
     scores: Mapping[str, Any], function: Callable[..., Float64]
 ) -> tuple[dict[str, Float64], dict[str, Float64]]:
-    """What the function gives of each, (num_values,), and 95 % intervals, (2, num_values)."""
+    """Return the function's values, (num_values,), and 95 % intervals, (2, num_values)."""
     library = _rliable("library")
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002 - the library draws from the global generator
@@ -233,10 +233,10 @@ def _intervals(
 
 
 def check_rliable() -> None:
-    """Say at once when the library is missing, not after hours.
+    """Check that rliable is installed, before hours of work.
 
     Raises:
-        DevicePlacementError: when it is.
+        DevicePlacementError: when it is missing.
     """
     if importlib.util.find_spec("rliable") is None:
         raise DevicePlacementError(

@@ -34,13 +34,13 @@ EARLY = 0.25  # share of the budget after which gaps are shown as well
 NOTE = """\
 Efficiency: the optimum's time over that of the placement, as interquartile mean over problems and
 seeds with its 95 % interval (stratified bootstrap; rliable). Better than random: the probability
-that a run is. Evaluations: until the gap is so small, on the median problem, and on how many
-problems more than half of the runs get there; `-` where they do on half of them or fewer.
+that a run is. Evaluations: until the gap is reached, on the median problem, and on how many
+problems more than half of the runs reach it; `-` if they do on half of them or fewer.
 Seconds: of a run on the median problem."""
 
 
 def report(rows: Sequence[RunRow]) -> str:
-    """All suites, one after the other, and what failed, as Markdown."""
+    """Return the tables of all suites, and the failed runs, as Markdown."""
     scores = Scores(rows)
     parts = []
     for suite in dict.fromkeys(row.suite for row in rows):
@@ -50,12 +50,12 @@ def report(rows: Sequence[RunRow]) -> str:
 
 
 def suite_title(suite: str) -> str:
-    """The name of a suite, and what it is."""
+    """Return the name and the summary of a suite."""
     return f"{suite}: {SUITES[suite].summary}" if suite in SUITES else suite
 
 
 def suite_tables(scores: Scores, suite: str) -> list[Table]:
-    """Every problem at the end and, where it is simulated, early; all problems together."""
+    """Return tables of problems at the end and, if simulated, early, and of all together."""
     tables = [suite_table(scores, suite)]
     if not _measured(suite):
         budget = max(row.budget for row in scores.rows if row.suite == suite)
@@ -64,12 +64,12 @@ def suite_tables(scores: Scores, suite: str) -> list[Table]:
 
 
 def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> Table:
-    """A row a placer, a column a problem: gaps in percent, or speed-ups; medians and quartiles.
+    """Return gaps in percent, or speed-ups, by placer and problem: medians and quartiles.
 
     Args:
         scores: of all suites.
-        suite: which one. One that is simulated shows gaps to the optimum or, marked by a dagger,
-            to the bound or best known; one that is measured speed-ups over the best single.
+        suite: its name. A simulated suite has gaps to the optimum or, marked by a dagger, to the
+            bound or best known; a measured one has speed-ups over the best single.
         evaluations: after which the gaps are shown; by default at the end.
     """
     problems = [one for one in scores.problems if one[0] == suite]
@@ -100,7 +100,7 @@ def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> Ta
 
 
 def summary_table(scores: Scores, suites: Sequence[str]) -> Table:
-    """A row a placer: all problems of some suites together."""
+    """Return one row per placer over all problems of some suites."""
     problems = [one for one in scores.problems if one[0] in suites]
     efficiencies = scores.efficiencies(suites)
     means = interquartile_means(efficiencies)
@@ -120,7 +120,7 @@ def summary_table(scores: Scores, suites: Sequence[str]) -> Table:
 
 
 def failures(rows: Sequence[RunRow]) -> list[str]:
-    """What failed and why, a line of Markdown each; nothing when nothing did."""
+    """Return the failed runs and their reasons, one line of Markdown each."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.failure:
@@ -161,7 +161,7 @@ NOTHING = "-"  # in a cell
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text.
+    """Table of text cells.
 
     >>> print(Table(["a", "b"], [["1", "`2`"]]).markdown())
     | a | b |
@@ -174,13 +174,13 @@ class Table:
     caption: str = ""
 
     def markdown(self) -> str:
-        """As Markdown, the caption as a paragraph above."""
+        """Return the table as Markdown, with the caption as a paragraph above."""
         rows = [self.heads, ["---"] * len(self.heads), *self.lines]
         text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
         return f"{self.caption}\n\n{text}" if self.caption else text
 
     def html(self) -> str:
-        """As HTML."""
+        """Return the table as HTML."""
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         head = "".join(f"<th>{inline(one)}</th>" for one in self.heads)
         body = "".join(
@@ -191,7 +191,7 @@ class Table:
 
 
 def number_cell(number: float, form: str = ".1f") -> str:
-    """A number, where there is one.
+    """Format a number, if there is one.
 
     >>> number_cell(2.345), number_cell(float("nan"))
     ('2.3', '-')
@@ -200,7 +200,7 @@ def number_cell(number: float, form: str = ".1f") -> str:
 
 
 def percent_cell(share: float) -> str:
-    """A share in percent; what rounding made negative is zero.
+    """Format a share in percent; negative ones, from rounding, become zero.
 
     >>> percent_cell(0.0123), percent_cell(-1e-12)
     ('1.2', '0.0')
@@ -209,7 +209,7 @@ def percent_cell(share: float) -> str:
 
 
 def interval_cell(value: float, low: float, high: float, form: str = ".3f") -> str:
-    """A number and what it is between.
+    """Format a number and its interval.
 
     >>> interval_cell(0.912, 0.9, 0.92)
     '0.912 (0.900-0.920)'
@@ -218,7 +218,7 @@ def interval_cell(value: float, low: float, high: float, form: str = ".3f") -> s
 
 
 def quartiles_cell(numbers: Sequence[float], form: str = ".3f") -> str:
-    """A median and the quartiles.
+    """Format the median and the quartiles.
 
     >>> quartiles_cell([1.0, 2.0, 4.0]), quartiles_cell([])
     ('2.000 (1.500-3.000)', '-')
@@ -230,7 +230,7 @@ def quartiles_cell(numbers: Sequence[float], form: str = ".3f") -> str:
 
 
 def gap_cell(gaps: Sequence[float]) -> str:
-    """A median and, where they differ, the quartiles, in percent.
+    """Format the median and, if they differ, the quartiles, in percent.
 
     >>> gap_cell([0.01, 0.02, 0.04]), gap_cell([0.5]), gap_cell([])
     ('2.0 (1.5-3.0)', '50.0', '-')
@@ -243,7 +243,7 @@ def gap_cell(gaps: Sequence[float]) -> str:
 
 
 def failed_note(number: int) -> str:
-    """What follows in a cell when some of the runs failed.
+    """Return the note that follows in a cell when some runs failed.
 
     >>> failed_note(0), failed_note(2)
     ('', ', 2 failed')
@@ -252,7 +252,7 @@ def failed_note(number: int) -> str:
 
 
 def inline(text: str) -> str:
-    """As HTML: escaped, what stands in backticks as code.
+    """Return text as HTML: escaped, with backticks as code.
 
     >>> inline("`a` < b")
     '<code>a</code> &lt; b'
@@ -266,9 +266,9 @@ BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
 
 
 def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
-    """Median gaps in percent: a row a placer, a column a problem; †: the optimum is not known.
+    """Return median gaps in percent by placer and problem; †: the optimum is not known.
 
-    Placers that found nothing valid anywhere are left out; `report` tells why.
+    Placers that found nothing valid anywhere are left out; `report` shows why.
     """
     problems = [one for one in scores.problems if one[0] in suites]
     heads = ["", *(name + ("" if scores.proven((s, name)) else " †") for s, name in problems)]
@@ -286,12 +286,12 @@ def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
 
 
 def with_table(text: str, table: Table) -> str:
-    """A text with the table in place of what stands between the two marks.
+    """Return a text with the table between its two marks.
 
     Raises:
         DevicePlacementError: when it lacks them.
     """
     pattern = re.compile(f"{BEGIN}\n.*?{END}", flags=re.DOTALL)
     if not pattern.search(text):
-        raise DevicePlacementError(f"There is no {BEGIN} followed by {END} in the text.")
+        raise DevicePlacementError(f"There is no {BEGIN} followed by {END} in the text; add them.")
     return pattern.sub(lambda _: f"{BEGIN}\n{table.markdown()}\n{END}", text)

@@ -22,7 +22,7 @@ from device_placement.envs.errors import DevicePlacementError, unknown
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.placement import check_assignment
 
-# Nothing in these is random, so one run says all.
+# These are not random, so one run is enough.
 DETERMINISTIC = ("single", "automatic", "heft", "m_etf", "stages", "contiguous", "min_cut")
 
 # These are exact under one schedule only.
@@ -44,22 +44,22 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class OwnAlgorithm:
-    """A user's function as a placer.
+    """Placer that calls a user's function.
 
     Args:
         function: takes an evaluator or an environment, the budget and the seed; returns
-            (num_groups,) device numbers, or None. What counts is the best that it evaluated,
-            what it returns included.
+            (num_groups,) device numbers, or None. The result is the best that it evaluated or
+            returned.
     """
 
     function: Callable[..., Sequence[int] | None]
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says.
+        """Search, and return the best placement; see `Placer`.
 
         Raises:
-            BudgetError: when the function asks for more than the budget.
-            PlacementError: when it returns what is no placement.
+            BudgetError: when the function requests more than the budget.
+            PlacementError: when it returns something other than a placement.
         """
         trace = Trace(evaluator, budget)
         limited = BudgetedEvaluator(trace)
@@ -73,15 +73,15 @@ class OwnAlgorithm:
 
 
 def find_algorithm(name: str) -> Placer:
-    """Who a name stands for.
+    """Return the algorithm with a name.
 
     Args:
-        name: of a placer, a preset or a variant; or ``module:function``, where the module may be
-            the path of a file as well.
+        name: of a placer, a preset or a variant; or ``module:function``, where the module may also
+            be the path of a file.
 
     Raises:
-        DevicePlacementError: when there is nobody of that name, or the function takes something
-            else.
+        DevicePlacementError: when no algorithm has that name, or the function takes other
+            arguments.
 
     >>> find_algorithm("hsdag_without_position")  # doctest: +ELLIPSIS
     PresetPlacer(preset='hsdag', ... without=('position_sinusoid',))
@@ -108,12 +108,12 @@ def find_algorithm(name: str) -> Placer:
 
 
 def first_parameter(function: Callable[..., Any]) -> str:
-    """The name of a function's first parameter; empty when it has none."""
+    """Return the name of a function's first parameter; empty if it has none."""
     return next(iter(inspect.signature(function).parameters), "")
 
 
 def _load(module: str) -> ModuleType:
-    """A module by its name, from the current folder too, or by the path of its file."""
+    """Import a module by name, also from the current folder, or by the path of its file."""
     path = Path(module)
     if path.suffix == ".py":
         spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)

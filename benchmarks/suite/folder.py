@@ -36,7 +36,7 @@ MEASURING = (
 
 
 def read_sessions(folder: Path) -> list[dict[str, Any]]:
-    """The calls that a folder's runs were made by; none when there is no such file.
+    """Return the calls that made a folder's runs; none if the file is missing.
 
     Raises:
         DevicePlacementError: when the file can't be read.
@@ -48,13 +48,13 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
         return list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
     except (ValueError, KeyError, TypeError) as error:
         raise DevicePlacementError(
-            f"Can't read {str(path)!r} ({type(error).__name__}: {error}); begin anew with another "
+            f"Can't read {str(path)!r} ({type(error).__name__}: {error}); start again with another "
             "--out."
         ) from error
 
 
 def read_problems(folder: Path) -> dict[ProblemKey, Problem]:
-    """The problems of a folder's runs by suite and name, as they were then."""
+    """Return the problems of a folder's runs, as recorded, by suite and name."""
     return {
         (suite, name): Problem(**fields)
         for session in read_sessions(folder)
@@ -63,7 +63,7 @@ def read_problems(folder: Path) -> dict[ProblemKey, Problem]:
 
 
 def read_measuring(folder: Path) -> MeasureConfig:
-    """How a folder's runs were measured."""
+    """Return how a folder's runs were measured."""
     sessions = read_sessions(folder)
     settings = sessions[-1]["settings"] if sessions else {}
     known = {field.name for field in dataclasses.fields(MeasureConfig)}
@@ -71,42 +71,41 @@ def read_measuring(folder: Path) -> MeasureConfig:
 
 
 def check_comparable(sessions: Sequence[Mapping[str, Any]]) -> None:
-    """Check that what several calls made can stand in one table.
+    """Check that the runs of several calls can be compared in one table.
 
     Raises:
         DevicePlacementError: when they have other problems of the same names, or measured on
             different machines or in different ways.
     """
     problems: dict[ProblemKey, Problem] = {}
-    ways: dict[str, tuple[str, object]] = {}  # of what is measured: when and what it was
+    ways: dict[str, tuple[str, object]] = {}  # by setting: when and what it was
     for session in sessions:
         for suite, name, fields in session["problems"]:
             problem = Problem(**fields)
             if (earlier := problems.setdefault((suite, name), problem)) != problem:
                 raise DevicePlacementError(
-                    f"The runs are of another problem {name!r}: {earlier}, now {problem}. Give "
-                    "another --out."
+                    f"Got {problem} as {name!r}; earlier runs are of another problem {name!r}: "
+                    f"{earlier}. Give another --out."
                 )
         if any(fields["evaluator"] == MEASURED for _, _, fields in session["problems"]):
             for name, value in _way(session).items():
                 when, earlier_value = ways.setdefault(name, (session["started"], value))
                 if value != earlier_value:
                     raise DevicePlacementError(
-                        f"What was measured on {when} had {name}={earlier_value!r}, on "
-                        f"{session['started']} {value!r}, so it can't be compared; give another "
-                        "--out."
+                        f"Got runs with {name}={earlier_value!r} (on {when}) and {value!r} (on "
+                        f"{session['started']}), which can't be compared; give another --out."
                     )
 
 
 def _way(session: Mapping[str, Any]) -> dict[str, object]:
-    """What times depend on."""
+    """Return the settings that times depend on."""
     fixed = {name: session["machine"].get(name) for name in ("processor", "cores", "openvino")}
     chosen = {name: session["settings"].get(name) for name in MEASURING}
     return {**fixed, **chosen}
 
 
 def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Problem]) -> int:
-    """Write down what this call is, and return its number.
+    """Record this call, and return its number.
 
     Args:
         folder: of the benchmark.
@@ -133,13 +132,13 @@ def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Probl
 
 
 def _program() -> str:
-    """What was called; by its command's name, also where that was run as a module."""
+    """Return the name of the command, also if it was run as a module."""
     name = Path(sys.argv[0]).name
     return "device-placement" if name == "cli.py" else name
 
 
 def git_revision() -> str:
-    """The commit of this code, with ``-dirty`` where it was changed; empty outside a repository."""
+    """Return this code's commit, ``-dirty`` if changed; empty outside a repository."""
     here = Path(__file__).resolve()
 
     def git(*words: str) -> str:
@@ -159,15 +158,15 @@ REPLAYS = "replay.csv"
 
 
 def read_folders(folders: Sequence[str], *, replayed: bool = False) -> list[RunRow]:
-    """The runs in some folders, each once, in a fixed order.
+    """Return the runs in some folders, each once, in a fixed order.
 
     Args:
         folders: of benchmarks.
-        replayed: leave out what did not reproduce, and say so on stderr.
+        replayed: leave out runs that did not reproduce, and report them on stderr.
 
     Raises:
-        DevicePlacementError: when a folder has no runs, or some that were not replayed though
-            that was asked for; when folders have the same run, or runs that can't be compared.
+        DevicePlacementError: when a folder has no runs or, with `replayed`, runs that were not
+            replayed; when folders have the same run, or runs that can't be compared.
     """
     check_comparable([one for folder in folders for one in read_sessions(Path(folder))])
     rows: dict[Key, RunRow] = {}
@@ -181,7 +180,7 @@ def read_folders(folders: Sequence[str], *, replayed: bool = False) -> list[RunR
             if row.key in rows:
                 raise DevicePlacementError(
                     f"{row.placer} on {row.problem} with the seed {row.seed} is in {folder!r} and "
-                    "in a folder before it; give one of them."
+                    "in an earlier folder; give one of them."
                 )
             rows[row.key] = row
     check_budgets({(row.suite, row.problem): row.budget for row in rows.values()}, rows.values())
@@ -198,12 +197,12 @@ def check_budgets(budgets: Mapping[ProblemKey, int], rows: Iterable[RunRow]) -> 
         if (budget := budgets.get((row.suite, row.problem), row.budget)) != row.budget:
             raise DevicePlacementError(
                 f"{row.placer} on {row.problem} was run with a budget of {row.budget}, others with "
-                f"{budget}; runs are compared with the same --budget, in another --out."
+                f"{budget}; compared runs need the same budget. Give that, or another --out."
             )
 
 
 def read_replays(path: str) -> dict[Key, bool]:
-    """Whether each row that was replayed reproduces."""
+    """Return whether each replayed row reproduces."""
     return {
         (line["suite"], line["problem"], line["placer"], int(line["seed"])): (
             line["reproduces"] == "yes"
@@ -213,7 +212,7 @@ def read_replays(path: str) -> dict[Key, bool]:
 
 
 def _reproduced(folder: str, rows: Sequence[RunRow]) -> list[RunRow]:
-    """Without those that were replayed and did not reproduce; failed ones stay."""
+    """Return the rows without those that did not reproduce; failed ones stay."""
     known = read_replays(str(Path(folder) / REPLAYS))
     missing = sum(not row.failure and row.key not in known for row in rows)
     if missing:

@@ -30,12 +30,12 @@ WORKLOADS = "workloads"
 
 
 def problems_of(suite: str, data: str = "", devices: str = "") -> dict[str, Problem]:
-    """The problems of a suite by name.
+    """Return the problems of a suite by name.
 
     Args:
         suite: a name of `SUITES`.
         data: for the suite ``workloads``, the folder with its files.
-        devices: for problems that are measured here on whatever there is, what to take instead.
+        devices: replaces "auto" in problems that are measured here.
 
     Raises:
         DevicePlacementError: on an unknown suite, or a folder without workloads.
@@ -55,7 +55,7 @@ def problems_of(suite: str, data: str = "", devices: str = "") -> dict[str, Prob
 
 @contextlib.contextmanager
 def opened(problem: Problem, measuring: MeasureConfig | None = None) -> Iterator[Evaluator]:
-    """The evaluator of `open_problem` for a while; one that measures is closed at the end."""
+    """Open a problem's evaluator, and close it at the end."""
     evaluator = open_problem(problem, measuring)
     try:
         yield evaluator
@@ -64,11 +64,11 @@ def opened(problem: Problem, measuring: MeasureConfig | None = None) -> Iterator
 
 
 def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Evaluator:
-    """An evaluator; one that measures is to be closed, one that simulates is made only once.
+    """Return an evaluator; close one that measures; one that simulates is made only once.
 
     Args:
         problem: what to evaluate.
-        measuring: how, where it is measured; the problem's reference and limit take precedence.
+        measuring: how to measure it; the problem's reference and limit take precedence.
 
     Raises:
         DevicePlacementError: when the problem can't be evaluated here.
@@ -84,8 +84,8 @@ def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Ev
         limit = problem.share * max(errors.values())
         if not limit:
             raise DevicePlacementError(
-                f"All on any of {', '.join(errors)} gives the outputs of the reference: no limit "
-                "tells them apart. This problem needs a CPU that computes in bf16 by default."
+                f"Got the reference's outputs from each of {', '.join(errors)}, so no limit "
+                "separates them; this problem needs a CPU that computes in bf16 by default."
             )
         chosen = dataclasses.replace(chosen, max_output_error=limit)
     return _measuring(problem, chosen)
@@ -135,7 +135,7 @@ def _simulator(problem: Problem) -> Evaluator:
 
 @functools.lru_cache(maxsize=16)
 def _graph(model: str) -> ComputationGraph:
-    """The graph of a model, on one device; `simulate` says which other devices support what."""
+    """Return a model's graph on one device; `simulate` adds what other devices support."""
     return read_graph(load_model(model), "CPU", simulated=True)
 
 
@@ -146,7 +146,7 @@ def _measuring(problem: Problem, measuring: MeasureConfig) -> OpenVINOEvaluator:
 
 
 def single_errors(evaluator: Evaluator) -> dict[str, float]:
-    """How far off the outputs of each single are, where these are compared."""
+    """Return the output error of each single, where outputs are compared."""
     return {
         name: evaluator.evaluate(single).output_error
         for name, single in single_assignments(evaluator).items()

@@ -16,12 +16,12 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
 Task = TypeVar("Task")
-_Process = tuple[Any, "Connection[Any, Any]"]  # and the way to it
+_Process = tuple[Any, "Connection[Any, Any]"]  # and its connection
 
 
 @dataclass(frozen=True)
 class Lost:
-    """Why a task has no result."""
+    """Reason why a task has no result."""
 
     reason: str
 
@@ -36,7 +36,7 @@ class _Worker(Generic[Task]):
     deadline: float = math.inf
 
     def start(self) -> None:
-        """The time of the task runs from now on."""
+        """Start the time limit of the task."""
         self.started, self.deadline = True, time.monotonic() + self.limit_s
 
 
@@ -46,16 +46,16 @@ def run_all(
     jobs: int = 1,
     time_limit_s: float | None = None,
 ) -> Iterator[tuple[Task, Any]]:
-    """Call a function for each task, and give each result as it comes.
+    """Call a function for each task in processes, and yield each result as it comes.
 
-    A process takes one task after another. When it dies, or takes too long and is killed, the
-    result is `Lost` and a new process goes on. All end with the one that called.
+    A process runs one task after another. When it dies, or takes too long and is killed, the
+    result is `Lost` and a new process replaces it. All end with the calling process.
 
     Args:
-        function: of a module, as it is looked up in the processes; it raises nothing.
-        tasks: in the order they are begun; these and the results are pickled.
+        function: of a module, as the processes import it; it raises nothing.
+        tasks: in the order they are started; these and the results are pickled.
         jobs: processes at a time.
-        time_limit_s: what one task may take, once there is a process for it.
+        time_limit_s: limit of one task, once a process runs it.
 
     Yields:
         The task and its result, in the order the tasks end.
@@ -67,7 +67,7 @@ def run_all(
             while waiting and len(busy) < jobs:
                 started = bool(idle)
                 process, connection = idle.pop() if idle else _start(function)
-                with contextlib.suppress(ConnectionError):  # it has died, as is seen below
+                with contextlib.suppress(ConnectionError):  # it has died, as is noticed below
                     connection.send(waiting[0])
                 busy.append(_Worker(process, connection, waiting.popleft(), limit_s))
                 if started:
@@ -87,7 +87,7 @@ def run_all(
 
 
 def _ended(busy: Sequence[_Worker[Task]]) -> list[_Worker[Task]]:
-    """Those that have a result, have died or took too long; waits until something happens."""
+    """Wait for, and return, workers that have a result, have died or took too long."""
     left_s = min(worker.deadline for worker in busy) - time.monotonic()
     ready = wait([one.connection for one in busy], None if left_s > 1e6 else max(0, left_s))
     now = time.monotonic()
@@ -99,12 +99,12 @@ def _ended(busy: Sequence[_Worker[Task]]) -> list[_Worker[Task]]:
 
 
 def _just_started(worker: _Worker[Any]) -> bool:
-    """Whether all that a worker has to say is that its process is up."""
+    """Return whether a worker only reports that its process is up."""
     if worker.started:
         return False
     try:
         worker.connection.recv()
-    except (EOFError, ConnectionError):  # it has died, as is seen where its result is received
+    except (EOFError, ConnectionError):  # it has died, as is noticed where its result is received
         return False
     worker.start()
     return True
@@ -115,7 +115,7 @@ def _start(function: Callable[[Any], Any]) -> _Process:
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, function))
     process.start()
-    there.close()  # so that its end is seen from here when the process dies
+    there.close()  # so that this end notices when the process dies
     return process, here
 
 
@@ -133,7 +133,7 @@ def _receive(worker: _Worker[Any]) -> Any:
 
 
 def _work(connection: Connection[Any, Any], function: Callable[[Any], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_end_with_parent, daemon=True).start()
     connection.send(None)
     while True:

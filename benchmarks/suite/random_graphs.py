@@ -19,19 +19,19 @@ INPUTS = 1, 3  # of an op, from the layer before
 SKIPS = 0.1  # share of inputs that come from further up instead
 REACH = 8  # layers that such an input skips at most
 TYPES = ("MatMul", "Convolution", "Add", "Relu")
-COMPUTED = 2  # of these types the first have FLOPs of their own; the others one an element
-BYTES = 1e4, 1e6  # least and most of a tensor, evenly in logarithms
+COMPUTED = 2  # the first types have their own FLOPs, the others one per element
+BYTES = 1e4, 1e6  # smallest and largest tensor, log-uniform
 FLOPS = 1e7, 1e9  # likewise
 
 
 def layered_graph(
     num_ops: int, seed: int = 0, devices: Sequence[str] = ("CPU",)
 ) -> ComputationGraph:
-    """A DAG whose ops lie in layers of random width and read from the layers before.
+    """Draw a DAG whose ops are in layers of random width and read from earlier layers.
 
     Args:
-        num_ops: how many ops, at least 2.
-        seed: of everything random.
+        num_ops: number of ops, at least 2.
+        seed: of all random choices.
         devices: names; each supports every op.
 
     Raises:
@@ -77,17 +77,17 @@ def layered_evaluator(
     schedule: str = "sequential",
     max_groups: int | None = None,
 ) -> SimulatedEvaluator:
-    """A simulator for a random graph on a machine of the table `HARDWARE`.
+    """Make a simulator for a random graph on a machine of the table `HARDWARE`.
 
     Args:
         model: ``layered:OPS`` or ``layered:OPS:SEED``.
         hardware: a name of the table.
         devices: what `parse_devices` takes; those that the machine has by default.
         schedule: a name of `SCHEDULES`.
-        max_groups: the most groups to place; every op by default.
+        max_groups: maximum number of groups; one per op by default.
 
     Raises:
-        DevicePlacementError: when any of them is wrong.
+        DevicePlacementError: when any of them is invalid.
     """
     ops, _, seed = model.removeprefix(PREFIX).partition(":")
     if not ops.isdecimal() or not (seed or "0").isdecimal():
@@ -102,7 +102,7 @@ def layered_evaluator(
 
 
 def _layers(num_ops: int, generator: np.random.Generator) -> list[range]:
-    """The ops of each layer."""
+    """Return the ops of each layer."""
     layers, first = [], 0
     while first < num_ops:
         width = int(generator.integers(WIDTHS[0], WIDTHS[1] + 1))
@@ -112,7 +112,7 @@ def _layers(num_ops: int, generator: np.random.Generator) -> list[range]:
 
 
 def _edges(layers: Sequence[range], generator: np.random.Generator) -> list[tuple[int, int]]:
-    """Producer and consumer of each edge; every op behind the first layer has an input."""
+    """Draw producer and consumer of each edge; ops after the first layer have an input."""
     edges = set()
     for number, layer in enumerate(layers[1:], start=1):
         for op in layer:
@@ -127,5 +127,5 @@ def _edges(layers: Sequence[range], generator: np.random.Generator) -> list[tupl
 def _between(
     least: float, most: float, number: int, generator: np.random.Generator
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Random numbers whose logarithms lie evenly."""
+    """Draw log-uniform numbers."""
     return np.exp(generator.uniform(np.log(least), np.log(most), number))

@@ -35,7 +35,7 @@ from device_placement.envs.measuring.compare import compare, paired_ratio, place
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import as_measuring
 
-SAME = 1e-7  # relative: how near a simulated time is to itself, as it is written down
+SAME = 1e-7  # relative: precision of a simulated time as it is written
 NO_SINGLE = "no single is valid, so there is nothing to compare with"
 FIELDS = (
     *("suite", "problem", "placer", "seed", "reproduces", "claimed", "claimed_low"),
@@ -45,7 +45,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of a winning placement when it was measured again."""
+    """Result of measuring a winning placement again."""
 
     row: RunRow
     speedup: float = NAN  # over the best single
@@ -54,7 +54,7 @@ class Replay:
 
     @property
     def claimed(self) -> Span:
-        """What the run's intervals of both say that the speed-up is between."""
+        """Interval of the speed-up, from the run's intervals of both times."""
         if not self.row.single:
             return 1.0, 1.0  # as fast as it was
         (low_s, high_s), (single_low_s, single_high_s) = (
@@ -65,13 +65,13 @@ class Replay:
 
     @property
     def reproduces(self) -> bool:
-        """Whether the two intervals meet."""
+        """Whether the two intervals overlap."""
         low, high = self.claimed
         return not self.failure and low <= self.interval[1] and self.interval[0] <= high
 
 
 def replay(config: ReplayConfig) -> int:
-    """Measure again what was not yet, write it down, and say what does not reproduce.
+    """Measure the remaining winners again, record them, and print what does not reproduce.
 
     Returns:
         The exit status: 0, or 1 when a row does not reproduce.
@@ -79,7 +79,9 @@ def replay(config: ReplayConfig) -> int:
     folder = Path(config.folder)
     rows = [row for row in latest(read_rows(str(folder / ROWS))) if not row.failure]
     if not rows:
-        raise DevicePlacementError(f"There are no runs in {config.folder!r} to replay.")
+        raise DevicePlacementError(
+            f"There are no runs in {config.folder!r} to replay; give the --out of a benchmark."
+        )
     path = str(folder / REPLAYS)
     known = read_replays(path)
     missing = [row for row in rows if row.key not in known]
@@ -87,7 +89,7 @@ def replay(config: ReplayConfig) -> int:
     with tqdm(total=len(missing), unit="run") as bar:
         for (suite, name, devices), some in by_problem(missing).items():
             problem = problems[suite, name]
-            if problem.evaluator == MEASURED:  # as "auto" may be something else here
+            if problem.evaluator == MEASURED:  # as "auto" may differ here
                 problem = dataclasses.replace(problem, devices=devices)
             for one in replay_problem(problem, some, measuring, config.rounds):
                 append_lines(path, FIELDS, [_to_fields(one)])
@@ -102,7 +104,7 @@ def replay(config: ReplayConfig) -> int:
 
 
 def by_problem(rows: Sequence[RunRow]) -> dict[tuple[str, str, str], list[RunRow]]:
-    """The rows of each suite, problem and set of devices."""
+    """Return the rows by suite, problem and devices."""
     found: dict[tuple[str, str, str], list[RunRow]] = {}
     for row in rows:
         found.setdefault((row.suite, row.problem, row.devices), []).append(row)
@@ -112,7 +114,7 @@ def by_problem(rows: Sequence[RunRow]) -> dict[tuple[str, str, str], list[RunRow
 def replay_problem(
     problem: Problem, rows: Sequence[RunRow], measuring: MeasureConfig, rounds: int
 ) -> Iterator[Replay]:
-    """Replay the rows of one problem; the same placement only once."""
+    """Replay the rows of one problem, equal placements only once; yield the results."""
     with opened(problem, dataclasses.replace(measuring, store=None, confirmations=0)) as evaluator:
         again = _measured if problem.evaluator == MEASURED else _simulated
         made: dict[tuple[str, tuple[int, ...]], Replay] = {}
@@ -163,5 +165,5 @@ def _describe(line: Mapping[str, str]) -> str:
     now = line["failure"] or f"{line['speedup']} ({line['speedup_low']}-{line['speedup_high']})"
     return (
         f"{line['placer']}, seed {line['seed']}, on {line['problem']}: {line['claimed']}x the best "
-        f"single was found ({line['claimed_low']}-{line['claimed_high']}), now it is {now}"
+        f"single was claimed ({line['claimed_low']}-{line['claimed_high']}), now it is {now}"
     )

@@ -16,7 +16,7 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import NAN
 
 ROWS = "runs.csv"  # in the folder of a benchmark
-DIGITS = string.digits + string.ascii_letters  # a device each, in a placement
+DIGITS = string.digits + string.ascii_letters  # one per device, in a placement
 NEVER = math.inf
 Span = tuple[float, float]
 Key = tuple[str, str, str, int]  # suite, problem, placer, seed
@@ -25,7 +25,7 @@ ProblemKey = tuple[str, str]  # suite, problem
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of one placer on one problem."""
+    """Run of one placer on one problem."""
 
     suite: str
     problem: str
@@ -52,29 +52,29 @@ class RunRow:
     evaluations: int = 0
     """Distinct placements of its trace, singles included."""
     wall_s: float = NAN
-    """NaN where it was killed and gone on with."""
+    """NaN if the run was killed and resumed."""
     improvements: tuple[tuple[int, float], ...] = ()
-    """Line of the trace and seconds of each new best, of what it asked for itself."""
+    """Line of the trace and seconds of each new best among its own requests."""
     assignment: tuple[int, ...] = ()
     """(groups,) device numbers of the best."""
 
     @property
     def key(self) -> Key:
-        """What tells it from other runs."""
+        """Identity of the run."""
         return self.suite, self.problem, self.placer, self.seed
 
     @property
     def speedup(self) -> float:
-        """Over the best single."""
+        """Speed-up over the best single."""
         return self.single_s / self.time_s
 
     def after(self, evaluations: float) -> float:
-        """The best time after so many evaluations; NaN when there was none yet."""
+        """Return the best time after some evaluations; NaN if there was none yet."""
         times = [time_s for number, time_s in self.improvements if number <= evaluations]
         return times[-1] if times else NAN
 
     def within(self, time_s: float) -> float:
-        """The number of the first evaluation that is at most so slow; inf when none is."""
+        """Return the number of the first evaluation within a time; inf if there is none."""
         return next((number for number, one_s in self.improvements if one_s <= time_s), NEVER)
 
 
@@ -104,7 +104,7 @@ FIELDS = (
 
 
 def improvements_of(times_s: Sequence[float]) -> tuple[tuple[int, float], ...]:
-    """The new bests among times in order; NaN: not valid.
+    """Return the new bests among times in order; NaN: not valid.
 
     >>> improvements_of([3.0, math.nan, 2.0, 2.5])
     ((1, 3.0), (3, 2.0))
@@ -117,10 +117,10 @@ def improvements_of(times_s: Sequence[float]) -> tuple[tuple[int, float], ...]:
 
 
 def read_rows(path: str) -> list[RunRow]:
-    """The rows of a file; none when there is no file.
+    """Read the rows of a file; none if it is missing.
 
     Raises:
-        DevicePlacementError: when it is of something else.
+        DevicePlacementError: when it holds something else.
     """
     try:
         return [_from_fields(line) for line in read_lines(path)]
@@ -131,14 +131,14 @@ def read_rows(path: str) -> list[RunRow]:
 
 
 def append_rows(path: str, rows: Sequence[RunRow]) -> None:
-    """Write rows behind those of the file, which is made when there is none."""
+    """Append rows to a file, creating it if it is missing."""
     append_lines(path, FIELDS, map(_to_fields, rows))
 
 
 def latest(rows: Sequence[RunRow]) -> list[RunRow]:
-    """The last row of each run, since one that failed may have been repeated, in a fixed order.
+    """Return the last row of each run, since failed ones may be repeated, in a fixed order.
 
-    Suites, problems and placers are in the order in which they are listed, whoever ended first.
+    Suites, problems and placers are in the order in which they are listed.
     """
     return sorted({row.key: row for row in rows}.values(), key=_place)
 
@@ -198,21 +198,21 @@ def _milliseconds(time_s: float) -> str:
 
 
 def read_lines(path: str) -> list[dict[str, str]]:
-    """The lines of a file by the names in its first one; none when there is no file.
+    """Read the lines of a CSV file by the names in its header; none if the file is missing.
 
-    Half a line at its end, of somebody who was killed, does not count.
+    An incomplete last line, left by a killed process, is ignored.
     """
     return list(csv.DictReader(io.StringIO(_whole(path), newline="")))
 
 
 def write_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
-    """Write a file anew: its names, then its lines."""
+    """Write a CSV file: names, then lines."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([names, *lines])
 
 
 def append_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
-    """Write lines behind those of a file, which is made, with its names, when there is none."""
+    """Append lines to a CSV file, creating it with its names if it is missing."""
     whole = _whole(path)
     if Path(path).is_file():
         with open(path, "r+", encoding="utf-8") as file:
@@ -222,7 +222,7 @@ def append_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[objec
 
 
 def _whole(path: str) -> str:
-    """The text of a file up to the end of its last whole line."""
+    """Return the text of a file up to the end of its last whole line."""
     if not Path(path).is_file():
         return ""
     with open(path, newline="", encoding="utf-8") as file:

@@ -12,7 +12,7 @@ TWO_CPUS = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
 
 @dataclass(frozen=True)
 class Problem:
-    """One model on one machine."""
+    """Model on a machine."""
 
     model: str
     """What `load_model` or `load_workload` takes, or ``layered:OPS`` for a random graph."""
@@ -23,13 +23,13 @@ class Problem:
     schedule: str = "sequential"
     """For the simulator: a name of `SCHEDULES`."""
     evaluator: str = SIMULATED
-    """Who evaluates: simulator, or openvino on this machine."""
+    """Evaluator: simulator, or openvino on this machine."""
     max_groups: int | None = None
-    """The most groups to place."""
+    """Maximum number of groups."""
     reference: str = ""
-    """The device that is compared with; the first by default."""
+    """Device to compare with; the first by default."""
     share: float | None = None
-    """Outputs may be off by this share of what the worst single is off by; by default by any."""
+    """Allowed output error as a share of the worst single's; by default any."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Suite:
     """Distinct placements of each run, singles included."""
 
 
-# The machine of HSDAG; singles take what its table 2 says.
+# The machine of HSDAG; singles take the times of its table 2.
 PAPER: Mapping[str, Problem] = {
     "resnet50 on paper": Problem("resnet50", "paper"),
     "inception_v3 on paper": Problem("inception_v3", "paper"),
@@ -67,7 +67,7 @@ LOCAL: Mapping[str, Problem] = {
     f"{model} here": Problem(model, evaluator=MEASURED) for model in MODELS
 }
 
-# All on the first device is too far off, all on the second one slow: no single is the answer.
+# The first single is too inaccurate, the second one slow: no single is the answer.
 LOCAL_ACCURACY: Mapping[str, Problem] = {
     f"{model} here, outputs near f32": Problem(
         model,
@@ -80,7 +80,7 @@ LOCAL_ACCURACY: Mapping[str, Problem] = {
     for model in MODELS
 }
 
-# Half a decade apart: how placers and features bear large graphs.
+# Half a decade apart: how placers and features cope with large graphs.
 SCALE: Mapping[str, Problem] = {
     f"{ops} ops in layers": Problem(f"layered:{ops}", "desktop", schedule="concurrent")
     for ops in (100, 316, 1000, 3162, 10_000, 31_623, 100_000)
@@ -99,7 +99,7 @@ SUITES: Mapping[str, Suite] = {
     "hard": Suite("simulated problems on which no single is good", HARD, 2000),
     "local": Suite("the same models measured on this machine", LOCAL, 300),
     "local_accuracy": Suite(
-        "measured here, outputs within half of what all in bf16 is off by", LOCAL_ACCURACY, 300
+        "measured here, outputs within half the error of all in bf16", LOCAL_ACCURACY, 300
     ),
     "workloads": Suite("the files in --data: dnn-partitioning (.json), PipeDream (.txt)", {}, 2000),
     "scale": Suite("random layered graphs of 100 to 100,000 ops, simulated", SCALE, 100),

@@ -27,7 +27,7 @@ from device_placement.envs.measuring.config import MeasureConfig
 
 @dataclass(frozen=True)
 class Task:
-    """One run."""
+    """Run of a placer on a problem with a seed."""
 
     suite: str
     name: str
@@ -35,23 +35,23 @@ class Task:
     placer: str
     seed: int
     budget: int
-    trace: Path  # its trace file, while it is not packed yet
+    trace: Path  # its trace file, until it is packed
     measuring: MeasureConfig
     session: int = 0
-    anew: bool = False  # whether what is left of an earlier run is removed
+    anew: bool = False  # whether the remains of an earlier run are removed
 
     @property
     def key(self) -> Key:
-        """As `RunRow.key`."""
+        """Same as `RunRow.key`."""
         return self.suite, self.name, self.placer, self.seed
 
     def failed(self, reason: str) -> RunRow:
-        """Its row when it gave nothing."""
+        """Return the row of this run when it fails."""
         return RunRow(*self.key, self.budget, self.session, failure=reason)
 
 
 def run_task(task: Task) -> RunRow:
-    """One run, with every evaluation written to its trace."""
+    """Run a task, write every evaluation to its trace, and return its row."""
     keep_freed_memory()
     path = task.trace
     try:
@@ -83,7 +83,7 @@ def _run(task: Task) -> RunRow:
 
 
 def _take_one_core() -> None:
-    """Let torch compute on one core, also where nothing but the placer imports it, and later."""
+    """Limit torch to one core, also if only the placer imports it, and later."""
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
@@ -121,7 +121,7 @@ def _row_of(task: Task, recorder: RecordingEvaluator, found: PlacerResult) -> Ru
 
 
 def _unpack(path: Path) -> None:
-    """Have the trace as text, where a run that was ended left it packed."""
+    """Unpack the trace that a finished run left packed."""
     packed = _packed(path)
     if packed.exists() and not path.exists():
         with gzip.open(packed) as source, replaced(path) as draft, draft.open("wb") as target:
@@ -145,7 +145,7 @@ def _reason(path: Path) -> Path:
 
 
 def trace_path(folder: Path, suite: str, problem: str, placer: str, seed: int) -> Path:
-    """The trace file of a run while it goes on; ``.gz`` is added at its end.
+    """Return the trace file of a run in progress; ``.gz`` is added at its end.
 
     >>> trace_path(Path("out"), "hard", "small GPU", "mine.py:search", 0).as_posix()
     'out/traces/hard/small_GPU/mine_py_search-0.jsonl'
@@ -154,7 +154,7 @@ def trace_path(folder: Path, suite: str, problem: str, placer: str, seed: int) -
 
 
 def slug(name: str) -> str:
-    """A name as part of a path.
+    """Turn a name into part of a path.
 
     >>> slug("four devices, max_load"), slug("mine.py:search")
     ('four_devices_max_load', 'mine_py_search')

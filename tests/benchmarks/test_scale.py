@@ -35,7 +35,7 @@ def test_small_graphs_are_on_both_lines_and_none_is_drawn_twice() -> None:
     (axes,) = draw([Line(*size, step, 1.0) for step in sizes for size in sizes[step]]).axes
     assert [(line.get_label(), list(line.get_xdata())) for line in axes.lines] == [
         ("coarsening, few groups", [20, 60]),
-        ("features, every op a group", [20, 60]),
+        ("features, one group per op", [20, 60]),
         ("features, few groups", [20, 60]),
     ]
 

@@ -91,7 +91,7 @@ def test_ranking_counts_and_times_both_ways(capsys: pytest.CaptureFixture[str]) 
 
 def test_pairs_differ_enough_and_name_the_faster_one_first() -> None:
     config = RankingConfig(pairs=2)
-    with pytest.raises(DevicePlacementError, match="Only 1 pairs differ by 5%, not 2"):
+    with pytest.raises(DevicePlacementError, match="Got 1 pairs that differ by 5%; 2 are needed"):
         draw_pairs([1.04, 1.0, 1.06], config)
     assert draw_pairs([1.2, 1.0], RankingConfig(pairs=1)) == [(1, 0)]
 

@@ -72,7 +72,7 @@ def test_an_evaluator_of_ones_own_works_in_environment_and_placer() -> None:
     assert reward == -2000.0
     env.close()
     assert make_placer("local_search").place(Own(), 10, 0).time_s == 1.0
-    with pytest.raises(DevicePlacementError, match=r"plans from costs, and Own has none"):
+    with pytest.raises(DevicePlacementError, match=r"Got Own, which has no costs to plan with"):
         make_placer("min_cut").place(Own(), 10, 0)
     with pytest.raises(DevicePlacementError, match=r"Own, which does not measure"):
         env.validate([0, 0, 0, 1])

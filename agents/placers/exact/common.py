@@ -12,19 +12,19 @@ from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.simulation.schedule import SCHEDULES
 
-BITS = 34  # of a placement's time as a whole number; rounding stays far below `PROVEN_WITHIN`
-NEVER = -1  # an infinite time as a whole number
+BITS = 34  # of a placement's time as an integer; rounding stays far below `PROVEN_WITHIN`
+NEVER = -1  # an infinite time as an integer
 
 
 def schedule_of(evaluator: Evaluator, *allowed: str) -> str:
-    """The name of the schedule by which an evaluator tells times.
+    """Return the name of the schedule that an evaluator computes times with.
 
     Args:
         evaluator: one that computes with costs.
         allowed: the schedules that the placer solves; all by default.
 
     Raises:
-        DevicePlacementError: when it has none, or another one.
+        DevicePlacementError: when it has none, or one that is not allowed.
 
     >>> from device_placement.envs import make_evaluator
     >>> schedule_of(make_evaluator("diamond", evaluator="simulator"), "sequential")
@@ -34,7 +34,7 @@ def schedule_of(evaluator: Evaluator, *allowed: str) -> str:
     schedule = evaluator.schedule
     if schedule in SCHEDULES and schedule not in names:
         raise DevicePlacementError(
-            f"This placer solves the schedule {' and '.join(names)}, not {schedule}; use cp_sat, "
+            f"Got the schedule {schedule}; this placer solves {' and '.join(names)}. Use cp_sat, "
             f"which solves every schedule, or schedule={names[0]!r}."
         )
     choose("schedule", schedule, dict.fromkeys(names))
@@ -42,9 +42,9 @@ def schedule_of(evaluator: Evaluator, *allowed: str) -> str:
 
 
 def scale_of(time_s: float, bits: int = BITS) -> float:
-    """The power of two that makes a time a whole number of so many bits.
+    """Return the power of two that scales a time to an integer of `bits` bits.
 
-    A power of two changes no digit, so times that are whole already stay exact.
+    A power of two changes no digit, so times that are already integers stay exact.
 
     >>> scale_of(3.0, bits=4)
     4.0
@@ -53,7 +53,7 @@ def scale_of(time_s: float, bits: int = BITS) -> float:
 
 
 def rounded_down(values: Float64, scale: float) -> Int64:
-    """Times as whole numbers, never above; `NEVER` where they are infinite.
+    """Return times as integers, rounded down; `NEVER` for infinite ones.
 
     >>> rounded_down(np.array([0.75, np.inf]), 2.0).tolist()
     [1, -1]
@@ -63,7 +63,7 @@ def rounded_down(values: Float64, scale: float) -> Int64:
 
 
 def alike_devices(costs: Costs) -> list[list[int]]:
-    """Devices by kind: two of a kind may change places in every placement without effect.
+    """Return devices by kind; swapping two of a kind changes no placement's time.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator(

@@ -26,14 +26,14 @@ from device_placement.envs.evaluation import Evaluator
 
 @dataclass(frozen=True)
 class ContiguousSplits:
-    """Exact for contiguous splits under `max_load` (Tarnawski et al., NeurIPS 2020).
+    """Exact placer for contiguous splits under `max_load` (Tarnawski et al., NeurIPS 2020).
 
-    A split is contiguous when the devices stand in a row, in any order, and no tensor flows back:
-    what is on the first ones is closed under predecessors. There are as many places to cut as
-    the graph has ideals, which is few for graphs that are long and narrow.
+    A split is contiguous when, for some order of the devices, no tensor flows back: the groups
+    on the first devices are closed under predecessors. The graph can be cut at each of its
+    ideals, of which long and narrow graphs have few.
 
-    The result says nothing about other placements, some of which may be better, so there is no
-    bound: `bound_s` is NaN. Nothing is random.
+    Placements that are not contiguous may be better, so there is no bound: `bound_s` is NaN.
+    Nothing is random.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator(
@@ -45,12 +45,12 @@ class ContiguousSplits:
     """
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says.
+        """Search, and return the best placement; see `Placer`.
 
         Raises:
-            DevicePlacementError: when the schedule is another one, transfers take longer between
-                some devices than between others, there are too many ideals, or there are no
-                costs because the evaluator measures.
+            DevicePlacementError: when the schedule is not `max_load`, transfer times differ
+                between pairs of devices, there are too many ideals, or the evaluator measures and
+                so has no costs.
         """
         costs = needed_costs(evaluator)
         schedule_of(evaluator, "max_load")
@@ -63,24 +63,24 @@ class ContiguousSplits:
 
 
 def best_contiguous(costs: Costs, space: SearchSpace) -> Int32 | None:
-    """The best contiguous split; None when memory leaves none.
+    """Return the best contiguous split; None when none fits into memory.
 
     Args:
-        costs: with transfers that take the same between any two devices.
+        costs: with equal transfer times between any two devices.
         space: of the same groups.
 
     Returns:
         (num_groups,) device numbers.
 
     Raises:
-        DevicePlacementError: when transfers differ, or there are too many ideals.
+        DevicePlacementError: when transfer times differ, or there are too many ideals.
     """
     apart = ~np.eye(costs.num_devices, dtype=np.bool_)
     for links in (costs.latency_s[apart], costs.s_per_byte[apart]):
         if not np.allclose(links, links[0], rtol=1e-12, atol=0.0):
             raise DevicePlacementError(
-                "Contiguous splits need transfers that take the same between any two devices, "
-                f"and here they differ: {sorted(set(links.tolist()))}; use cp_sat."
+                f"Got links that differ: {sorted(set(links.tolist()))}; contiguous splits need "
+                "equal transfers between any two devices. Use cp_sat."
             )
     devices = alike_devices(costs)
     columns = np.array([kind[0] for kind in devices], dtype=np.int32)
@@ -96,7 +96,7 @@ def best_contiguous(costs: Costs, space: SearchSpace) -> Int32 | None:
 
 
 def _stages(parts: Parts, kinds: Kinds) -> list[Stage] | None:
-    """The best stages: first among the cuts of one order, which bounds the whole search."""
+    """Return the best stages; the best cuts of one topological order bound the search."""
     nodes = len(parts.compute_s)
     edges = np.stack(
         [np.repeat(parts.tensor_part, np.diff(parts.reader_start)), parts.reader]
@@ -108,7 +108,7 @@ def _stages(parts: Parts, kinds: Kinds) -> list[Stage] | None:
 
 
 def _assignment(parts: Parts, stages: list[Stage], devices: list[list[int]]) -> Int32:
-    """(num_groups,) devices; each stage takes the next one of its kind."""
+    """Return the devices, (num_groups,); each stage takes the next one of its kind."""
     unused = [list(kind) for kind in devices]
     row = [unused[stage.kind].pop(0) for stage in stages]
     of_part = np.full(len(parts.compute_s) + 1, row[0] if row else 0, dtype=np.int32)

@@ -19,7 +19,7 @@ SLACK = 1e-9  # relative: equal sums may be rounded differently
 
 @dataclass(frozen=True)
 class Kinds:
-    """Kinds of devices; those of one kind are alike."""
+    """Kinds of identical devices."""
 
     column: Int32  # (num_kinds,) a device of the kind
     count: Int32  # (num_kinds,) how many there are
@@ -29,28 +29,28 @@ class Kinds:
 
 @dataclass(frozen=True)
 class Stage:
-    """One device's set in a contiguous split."""
+    """Parts on one device of a contiguous split."""
 
     kind: int
-    parts: Bool  # (num_parts,) those in it
+    parts: Bool  # (num_parts,) whether each is in it
 
 
 def best_split(
     parts: Parts, ideals: Ideals, kinds: Kinds, upper_s: float
 ) -> tuple[float, list[Stage]] | None:
-    """Find the contiguous split whose largest load is smallest, when that is below a bound.
+    """Find the contiguous split with the smallest maximum load, if that is below a bound.
 
-    With dp[I][k] the smallest largest load of a split of ideal I over k devices::
+    With dp[I][k] the smallest maximum load of a split of ideal I over k devices::
 
         dp[I][k] = min over ideals J in I of max(dp[J][k - 1], load of I without J)
 
     (Tarnawski et al., NeurIPS 2020, section 5; here k counts the devices of each kind.) From
-    each J the sets grow node by node, and their loads with them. A set is grown no further once
-    its compute and the tensors it reads reach the bound, as both only become more.
+    each J the sets grow node by node, and their loads with them. A set stops growing once its
+    compute and the tensors it reads reach the bound, as both can only increase.
 
     Args:
-        parts: what is split.
-        ideals: where it may be cut.
+        parts: to split.
+        ideals: where to cut.
         kinds: of the devices.
         upper_s: the bound in seconds.
 
@@ -58,13 +58,13 @@ def best_split(
         The load in seconds and the stages in order; None when there is no such split.
 
     Raises:
-        DevicePlacementError: when there are too many ideals for so many devices.
+        DevicePlacementError: when there are too many ideals for this number of devices.
     """
     ways = int(np.prod(kinds.count + 1))
     if len(ideals.member) * ways > MAX_TABLE_CELLS:
         raise DevicePlacementError(
-            f"{len(ideals.member)} sets to cut after, times {ways} ways to use the devices, are "
-            "too many; use cp_sat, or fewer groups: max_groups=..."
+            f"Got {len(ideals.member)} ideals times {ways} ways to use the devices; "
+            f"the limit is {MAX_TABLE_CELLS}. Use cp_sat, or fewer groups: max_groups=..."
         )
     stride = np.cumprod(np.append(1, kinds.count[:-1] + 1))
     input_start, input_tensor = _inputs(parts)
@@ -110,26 +110,26 @@ def _inputs(parts: Parts) -> tuple[Int32, Int32]:
 
 
 class SplitArrays(NamedTuple):
-    """Everything that `_best_loads` reads, as numba takes it: a tuple of arrays.
+    """Input of `_best_loads`, as a tuple of arrays for numba.
 
-    Where `x_start` is an index, the entries of x that belong to i are those from x_start[i] up
-    to x_start[i + 1].
+    Where `x_start` is an index, the entries of x that belong to i run from x_start[i] to
+    x_start[i + 1].
     """
 
     step_start: Int32  # (num_ideals + 1,) index of the steps that leave each ideal
     step_part: Int32  # (num_steps,) the part that a step adds, ascending for each ideal
-    step_to: Int32  # (num_steps,) the ideal that it makes, which has a larger number
-    rest_s: Float64  # (num_ideals,) seconds that the parts outside take at least, on one device
+    step_to: Int32  # (num_steps,) the resulting ideal, which has a larger number
+    rest_s: Float64  # (num_ideals,) least seconds of the parts outside, on one device
     compute_s: Float64  # (num_kinds, num_parts) seconds; inf where a part can't run
     part_bytes: Float64  # (num_parts,) bytes of weights
     input_start: Int32  # (num_parts + 1,) index of the tensors that each part reads
     input_tensor: Int32  # (num_readers,) tensors
-    output_start: Int32  # (num_parts + 1,) first of the tensors that each part makes
-    tensor_part: Int32  # (num_tensors,) the part that makes it, ascending
+    output_start: Int32  # (num_parts + 1,) first of the tensors that each part produces
+    tensor_part: Int32  # (num_tensors,) the part that produces it, ascending
     num_readers: Int32  # (num_tensors,) how many parts read it
     tensor_s: Float64  # (num_tensors,) seconds to send it, and to receive it
     memory_bytes: Float64  # (num_kinds,) bytes of one device; inf where there is no limit
-    pays: Bool  # (num_kinds,) whether a device is charged for what it sends and receives
+    pays: Bool  # (num_kinds,) whether a device is charged for communication
     num_devices: Int32  # (num_kinds,) how many there are of each
     stride: Int64  # (num_kinds,) what one more device of a kind adds to a way's number
 
@@ -138,20 +138,20 @@ class SplitArrays(NamedTuple):
 def _best_loads(split: SplitArrays, upper_s: float) -> tuple[Float64, Int32, NDArray[np.int8]]:
     """Fill the dp table; all three results are (num_ideals, num_ways).
 
-    A way says how many devices of each kind are used: a number with one digit a kind. Entry
-    [I, w] is the smallest largest load in seconds of a split of ideal I over the devices of way
-    w, or inf where none is below `upper_s`; the ideal before the last set of that split; and
-    the kind of the last set's device.
+    A way is a number of used devices of each kind, coded as one digit per kind. Entry [I, w]
+    of the results: the smallest maximum load in seconds of a split of ideal I over the devices
+    of way w, or inf if none is below `upper_s`; the ideal before the last set of that split;
+    and the kind of the last set's device.
 
     The loops in their order:
 
     1. Ideals by number, so by size: all splits of an ideal are known before it is extended, as
        they end with a step from a smaller one.
     2. Kinds: what a set of parts costs depends on the kind, not on the devices used so far.
-    3. All sets that may follow, by depth-first search, so that one part is added to, or taken
-       from, the sums at a time. A path adds parts in ascending order. That is always possible,
-       as parts are numbered in topological order, and so each set is met once.
-    4. Ways, innermost, along rows of the table: the load of a set is found once for all of them.
+    3. All sets that may follow, by depth-first search, so that the sums change by one part at
+       a time. A path adds parts in ascending order. This is always possible, as parts are
+       numbered in topological order, so each set is visited once.
+    4. Ways, innermost, along rows of the table: a set's load is computed once for all of them.
     """
     num_kinds, parts = split.compute_s.shape
     ideals = split.step_start.size - 1
@@ -173,8 +173,8 @@ def _best_loads(split: SplitArrays, upper_s: float) -> tuple[Float64, Int32, NDA
     at = np.zeros(parts + 1, dtype=np.int32)  # the ideal that is reached
     position = np.zeros(parts + 1, dtype=np.int32)  # the step from it to try next
     part = np.full(parts + 1, -1, dtype=np.int32)  # the last part added
-    basis = np.zeros(parts + 1)  # seconds of compute and of what is received: these only grow
-    sends = np.zeros(parts + 1)  # seconds of what is sent: less when the last reader joins
+    basis = np.zeros(parts + 1)  # seconds of compute and of receiving: these only grow
+    sends = np.zeros(parts + 1)  # seconds of sending: less when the last reader joins
     weight = np.zeros(parts + 1)  # bytes
     alive = np.empty(ways, dtype=np.int32)  # the first num_alive: ways worth extending
     for start in range(ideals - 1):
@@ -183,7 +183,7 @@ def _best_loads(split: SplitArrays, upper_s: float) -> tuple[Float64, Int32, NDA
             for way in range(ways):
                 used = (way // split.stride[kind]) % (split.num_devices[kind] + 1)
                 free = used < split.num_devices[kind]
-                # The devices that are left must take the rest below the bound, even if evenly.
+                # The remaining devices must take the rest below the bound, even if spread evenly.
                 enough = split.rest_s[start] < upper_s * left[way]
                 if free and best[start, way] < upper_s and enough:
                     alive[num_alive] = way
@@ -196,14 +196,14 @@ def _best_loads(split: SplitArrays, upper_s: float) -> tuple[Float64, Int32, NDA
                 if position[depth] == split.step_start[at[depth] + 1]:
                     new = part[depth]
                     depth -= 1
-                    if depth >= 0:  # take it out again
+                    if depth >= 0:  # remove it again
                         inside[new] = False
                         for index in range(split.input_start[new], split.input_start[new + 1]):
                             read[split.input_tensor[index]] -= 1
                     continue
                 new, reached = split.step_part[position[depth]], split.step_to[position[depth]]
                 position[depth] += 1
-                if new < part[depth]:  # met on another path
+                if new < part[depth]:  # visited on another path
                     continue
                 base, sent = basis[depth] + split.compute_s[kind, new], sends[depth]
                 held = weight[depth] + split.part_bytes[new]
@@ -216,7 +216,7 @@ def _best_loads(split: SplitArrays, upper_s: float) -> tuple[Float64, Int32, NDA
                     if not split.pays[kind]:
                         continue
                     if inside[split.tensor_part[tensor]]:
-                        if read[tensor] == split.num_readers[tensor]:  # nobody outside reads it
+                        if read[tensor] == split.num_readers[tensor]:  # no reader outside
                             sent -= split.tensor_s[tensor]
                     elif read[tensor] == 1:  # received once, however many read it
                         base += split.tensor_s[tensor]
@@ -226,7 +226,7 @@ def _best_loads(split: SplitArrays, upper_s: float) -> tuple[Float64, Int32, NDA
                 depth += 1
                 at[depth], position[depth], part[depth] = reached, split.step_start[reached], new
                 basis[depth], sends[depth], weight[depth] = base, sent, held
-                if not base < upper_s:  # nor is it with more: skip all steps from here
+                if not base < upper_s:  # nor with more parts: skip all steps from here
                     position[depth] = split.step_start[reached + 1]
                 load = base + sent
                 if load < upper_s:
@@ -251,7 +251,7 @@ class Ideals:
     member: Bool  # (num_ideals, num_nodes)
     step_start: Int32  # (num_ideals + 1,) where each ideal's steps begin
     step_node: Int32  # (num_steps,) the node that is added, ascending for each ideal
-    step_to: Int32  # (num_steps,) the ideal that it makes
+    step_to: Int32  # (num_steps,) the resulting ideal
 
 
 def find_ideals(num_nodes: int, edges: Int32, max_cells: int = MAX_IDEAL_CELLS) -> Ideals:
@@ -275,8 +275,8 @@ def find_ideals(num_nodes: int, edges: Int32, max_cells: int = MAX_IDEAL_CELLS) 
     member, to, count = _ideals(start, edges[0][order].astype(np.int32), capacity)
     if count < 0:
         raise DevicePlacementError(
-            f"A graph of {num_nodes} parts has more than {capacity} sets that a contiguous split "
-            "could begin with; use cp_sat, or fewer groups: max_groups=..."
+            f"Got a graph of {num_nodes} parts with more ideals than the limit of {capacity}; use "
+            "cp_sat, or fewer groups: max_groups=..."
         )
     ideal, node = np.nonzero(to[:count] >= 0)
     return Ideals(
@@ -288,7 +288,7 @@ def find_ideals(num_nodes: int, edges: Int32, max_cells: int = MAX_IDEAL_CELLS) 
 
 
 def chain_of_ideals(num_nodes: int) -> Ideals:
-    """Return the prefixes of the topological order alone.
+    """Return only the prefixes of the topological order.
 
     >>> chain_of_ideals(2).member.tolist()
     [[False, False], [True, False], [True, True]]
@@ -304,12 +304,12 @@ def chain_of_ideals(num_nodes: int) -> Ideals:
 
 @compiled
 def _ideals(start: Int32, before: Int32, capacity: int) -> tuple[Bool, Int32, int]:
-    """Return member and step tables, (capacity, num_nodes), and how many rows are used; or -1.
+    """Return member and step tables, (capacity, num_nodes), and the number of used rows, or -1.
 
-    Sizes are the outer loop. Each ideal is made once, from its parent, which lacks its largest
-    node, so that no ideal has to be looked up. A step by a smaller node v leads to an ideal that
-    has another parent: take v from the own parent, then the own largest node. The first of these
-    steps was known with the size before, the second after a first pass over this size.
+    The outer loop is over sizes. Each ideal is created once, from its parent, which lacks its
+    largest node, so no ideal has to be looked up. A step by a smaller node v leads to an ideal
+    with another parent: step by v from this ideal's parent, then by this ideal's largest node.
+    The first of these steps is known from the previous size, the second after a first pass.
 
     Args:
         start: (num_nodes + 1,) where each node's predecessors begin.

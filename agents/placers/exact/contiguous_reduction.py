@@ -11,7 +11,7 @@ from device_placement.agents.placers.search_space import SearchSpace
 from device_placement.envs.arrays import Float64, Int32
 from device_placement.envs.costs import FREE, Costs
 
-NOWHERE = -1  # no part: it costs nothing wherever it is; also the last entry of an array
+NOWHERE = -1  # no part: it costs nothing on any device; also the last entry of an array
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Parts:
     reader: Int32  # (num_readers,) parts, each once per tensor
 
 
-@dataclass(eq=False)  # each is itself, whatever it holds
+@dataclass(eq=False)  # compared by identity
 class _Tensor:
     producer: int
     readers: set[int]
@@ -42,17 +42,17 @@ class _Unit:
 
 
 def find_parts(costs: Costs, space: SearchSpace) -> Parts:
-    """Merge what some best contiguous split under `max_load` has on one device.
+    """Merge groups that some best contiguous split under `max_load` has on one device.
 
-    - Units on a cycle, which colours can make, are together in any contiguous split.
-    - A unit that takes no time goes to its only producer or to its only reader where that
-      makes nothing more to move; neither load becomes larger by it.
-    - A unit that takes no time, reads nothing and gives tensors that cost nothing is left out.
+    - Units on a cycle, which colours can cause, are together in any contiguous split.
+    - A unit that takes no time joins its only producer or its only reader if that adds
+      nothing to move; neither load grows.
+    - A unit that takes no time, reads nothing and produces only free tensors is left out.
 
-    The latter two are skipped where a device can't hold all weights.
+    The last two rules are skipped when a device can't hold all weights.
 
     Args:
-        costs: whose transfers take the same between any two devices.
+        costs: with equal transfer times between any two devices.
         space: of the same groups.
     """
     label = space.unit.astype(np.int32)
@@ -90,7 +90,7 @@ def _digraph(label: Int32, tensors: list[_Tensor]) -> nx.DiGraph[int]:
 
 
 def _without_idle(label: Int32, tensors: list[_Tensor], busy: set[int]) -> Int32:
-    """The labels after every merge that the rules allow; the tensors are changed in place."""
+    """Return the labels after all merges that the rules allow; change the tensors in place."""
     units = {unit: _Unit(unit in busy) for unit in label.tolist()}
     for tensor in tensors:
         units[tensor.producer].outputs.append(tensor)
@@ -112,7 +112,7 @@ def _without_idle(label: Int32, tensors: list[_Tensor], busy: set[int]) -> Int32
 
 
 def _target(unit: int, content: _Unit) -> int | None:
-    """Where a unit that takes no time should go, if anywhere."""
+    """Return the unit that one without compute time should join, if any."""
     inputs = [one for one in content.inputs if unit in one.readers]
     outputs = [one for one in content.outputs if one.readers]
     in_s, out_s = (sum(one.time_s for one in some) for some in (inputs, outputs))
@@ -149,7 +149,7 @@ def _follow(unit: int, goes_to: dict[int, int]) -> int:
 
 
 def _in_order(costs: Costs, label: Int32, tensors: list[_Tensor]) -> Parts:
-    """Number the parts topologically and write everything as arrays."""
+    """Number the parts in topological order and return everything as arrays."""
     graph = _digraph(label[label != NOWHERE], tensors)
     rank = {unit: number for number, unit in enumerate(nx.topological_sort(graph))}
     tensors = sorted(tensors, key=lambda tensor: rank[tensor.producer])

@@ -19,28 +19,28 @@ from device_placement.envs.simulation.schedule import schedule_times
 MAX_PLACEMENTS = 2**21  # of one region, all of which are tried
 CHUNK = 2**16  # tried at once
 
-Readers = Sequence[tuple[int, frozenset[int]]]  # of each tensor: its group, those that read it
+Readers = Sequence[tuple[int, frozenset[int]]]  # per tensor: its group, those that read it
 
 
 @dataclass(frozen=True)
 class Region:
-    """The groups on all paths from an entry to an exit, which joins some of these paths."""
+    """Groups on all paths from an entry to an exit, which joins some of these paths."""
 
     groups: Int64  # ascending: the entry first, the exit last
     least_s: Float64 | None = None  # (num_devices, num_devices) by those of entry and exit
 
 
 def find_regions(costs: Costs, seconds: float) -> list[Region]:
-    """For each group that joins paths, the smallest regions that end with it, by paths joined.
+    """Find the smallest regions that end at each group that joins paths, by paths joined.
 
-    A region takes from the end of its entry to the end of its exit. The least of that under
-    `concurrent` is found by trying all its placements, as if it were alone: in the whole graph
-    others only delay it. That holds where no tensor of the region has readers elsewhere, which
-    could call for it earlier; other regions have no least time, and nor have large ones.
+    A region's time runs from the end of its entry to the end of its exit. Its minimum under
+    `concurrent` is found by trying all placements of the region alone: in the whole graph,
+    other groups only delay it. This requires that no tensor of the region has readers
+    elsewhere, which could request it earlier; other regions and large ones have no minimum.
 
     Args:
         costs: of the groups.
-        seconds: what the least times may take; regions after that have none.
+        seconds: time limit of the minimum times; later regions have none.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -68,9 +68,9 @@ def find_regions(costs: Costs, seconds: float) -> list[Region]:
 
 
 def _regions(num_groups: int, tensors: Readers) -> Iterator[Region]:
-    """For each group that joins paths, the smallest closed region for each number of them.
+    """Yield the smallest closed region for each group that joins paths and number of paths.
 
-    Where no region is closed it is the smallest one.
+    If no region is closed, yield the smallest one.
     """
     parents = np.zeros((num_groups, num_groups), dtype=np.bool_)  # group, one that it reads from
     for producer, readers in tensors:
@@ -94,7 +94,7 @@ def _regions(num_groups: int, tensors: Readers) -> Iterator[Region]:
 
 
 def _ancestors(parents: Bool) -> Bool:
-    """(num_groups, num_groups) whether a path leads from the second to the first."""
+    """Return whether a path leads from the second to the first, (num_groups, num_groups)."""
     before = np.zeros_like(parents)
     for group, row in enumerate(parents):
         before[group] = row | before[row].any(axis=0)
@@ -102,7 +102,7 @@ def _ancestors(parents: Bool) -> Bool:
 
 
 def _is_closed(groups: set[int], tensors: Readers) -> bool:
-    """Whether all readers of a tensor are in a region, or none."""
+    """Return whether a region has all readers of each of its tensors, or none."""
     return all(
         readers <= groups or not readers & groups
         for producer, readers in tensors
@@ -111,7 +111,7 @@ def _is_closed(groups: set[int], tensors: Readers) -> bool:
 
 
 def _alone(costs: Costs, region: Region, tensors: Readers) -> Costs:
-    """The costs of a region by itself, from the end of its entry."""
+    """Return the costs of a region alone, from the end of its entry."""
     groups = region.groups
     place = {group: number for number, group in enumerate(groups.tolist())}
     kept = [
@@ -135,7 +135,7 @@ def _alone(costs: Costs, region: Region, tensors: Readers) -> Costs:
 
 
 def _least(alone: Costs) -> Float64:
-    """(num_devices, num_devices) the least time by the devices of the first and last group."""
+    """Return the least time by devices of first and last group, (num_devices, num_devices)."""
     devices, groups = alone.num_devices, alone.num_groups
     least_s = np.full((devices, devices), np.inf)
     for start in range(0, devices**groups, CHUNK):
@@ -146,15 +146,15 @@ def _least(alone: Costs) -> Float64:
     return least_s
 
 
-LARGE = 0.01  # of the sum of all units: what is less only fills gaps
-MAX_LARGE = 40  # units; so many pack well, and sums bound their largest load
+LARGE = 0.01  # of the sum of all units: smaller ones only fill gaps
+MAX_LARGE = 40  # units; more of them pack well, and sums bound their maximum load
 
 
 def packing_bound(program: ConstraintProgram, seconds: float, workers: int, seed: int) -> int:
-    """A lower bound of the largest load of a device, as a whole number.
+    """Return a lower bound of the maximum load of a device, as an integer.
 
-    Only the large units are packed, which leaves little to choose; a relaxation that shares
-    units out does not see that they are whole.
+    Only the large units are packed, which leaves few choices; a relaxation that splits units
+    ignores that they are indivisible.
 
     Args:
         program: the placements.
@@ -181,7 +181,7 @@ def packing_bound(program: ConstraintProgram, seconds: float, workers: int, seed
         model.add(largest >= weighted([row[device] for row in on], times))
     for kind in program.kinds:
         for first, second in itertools.pairwise(kind):
-            for number, row in enumerate(on):  # the first of two alike gets its first unit first
+            for number, row in enumerate(on):  # of two alike, the first gets its first unit first
                 before = [earlier[first] for earlier in on[:number]]
                 model.add_bool_or([*before, row[second].negated()])
     model.minimize(largest)
@@ -190,7 +190,7 @@ def packing_bound(program: ConstraintProgram, seconds: float, workers: int, seed
 
 
 def pigeonhole_bound(sizes: Int64, fits: Bool) -> int:
-    """Of n units on k devices, one has n / k or more, rounded up, which are the least at best.
+    """Return a bound: of n units on k devices, one has at least the ceil(n / k) smallest.
 
     Args:
         sizes: (num_units,) descending.

@@ -16,14 +16,14 @@ from device_placement.agents.placers.search_space import Choice, SearchSpace
 from device_placement.envs.arrays import Float64, Int64
 from device_placement.envs.costs import Costs
 
-MEMORY_BITS = 50  # of all weights as a whole number: bytes stay exact
+MEMORY_BITS = 50  # of all weights as an integer: bytes stay exact
 Literal = Any  # a Boolean variable or its negation
 Linear = Any  # a sum of variables with factors
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor that may cross."""
+    """Tensor that may move between devices."""
 
     number: int
     producer: int  # unit
@@ -32,7 +32,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Crossing:
-    """A tensor moves to a device from one of several, at the same cost."""
+    """Move of a tensor to a device from one of several, at the same cost."""
 
     moves: Literal
     sources: tuple[int, ...]
@@ -41,10 +41,10 @@ class Crossing:
 
 
 class ConstraintProgram:
-    """The variables of every placement, and the rules that each one keeps to.
+    """Variables and constraints that all placements share.
 
-    Times are whole numbers, rounded down, so that the program's least value is a lower bound of
-    the least time. None is above ``upper + 1``: what takes longer is ruled out anyway.
+    Times are integers, rounded down, so that the program's minimum is a lower bound of the
+    least time. None is above ``upper + 1``, as longer ones are ruled out anyway.
 
     Args:
         costs: of the groups.
@@ -68,7 +68,7 @@ class ConstraintProgram:
         np.add.at(self.unit_compute, space.unit, self.compute)
         self.kinds = alike_devices(costs)
         self.model = cp_model.CpModel()
-        self.on = [self._place(unit) for unit in range(space.num_units)]  # a literal a device
+        self.on = [self._place(unit) for unit in range(space.num_units)]  # one literal per device
         self.tensors = list(self._tensors())
         self._keep_memory()
         for kind in self.kinds:
@@ -76,35 +76,35 @@ class ConstraintProgram:
                 self._use_before(first, second)
 
     def whole(self, values: Float64) -> Int64:
-        """Times as whole numbers, none above ``upper + 1``."""
+        """Return times as integers, none above ``upper + 1``."""
         return rounded_down(np.minimum(values, (self.upper + 1) / self.scale), self.scale)
 
     def new_bool(self) -> Literal:
-        """A new Boolean variable."""
+        """Return a new Boolean variable."""
         return self.model.new_bool_var("")
 
     def new_time(self) -> Linear:
-        """A new time, up to the one that the best placement does not exceed."""
+        """Return a new time variable, at most the upper bound."""
         return self.model.new_int_var(0, self.upper, "")
 
     def group_on(self, group: int, device: int) -> Literal:
-        """Whether a group is on a device."""
+        """Return the literal for a group being on a device."""
         return self.on[self.space.unit[group]][device]
 
     def load(self, device: int) -> Linear:
-        """The time that everything on a device takes."""
+        """Return the time of everything on a device."""
         literals, times = [row[device] for row in self.on], self.unit_compute[:, device]
         return weighted(literals, np.minimum(times, self.upper + 1).tolist())
 
     def crossings(self, tensor: Tensor, *, by_link: bool = False) -> list[Crossing]:
-        """A literal for each target and cost of a tensor that must be true where it moves so.
+        """Return a literal for each target and cost of a tensor, true when it moves that way.
 
-        With z those of one target, z >= reader there - producer there, as in a minimum cut: for
-        two devices the linear relaxation is exact.
+        The literals z of one target satisfy z >= reader there - producer there, as in a minimum
+        cut: for two devices the linear relaxation is exact.
 
         Args:
             tensor: one of this program.
-            by_link: a literal for each link, though links may cost the same.
+            by_link: return a literal for each link, even if links cost the same.
         """
         cost = self.whole(self.costs.transfer_s(tensor.number))
         found = []
@@ -130,7 +130,7 @@ class ConstraintProgram:
         return found
 
     def add_hint(self, choice: Choice) -> None:
-        """Begin the search at a choice."""
+        """Start the search from a choice."""
         choice = self._in_order(choice)
         for unit, row in enumerate(self.on):
             for device in self.devices[:1] if len(row) == 2 else self.devices:
@@ -166,7 +166,7 @@ class ConstraintProgram:
                 self.model.add(used <= int(limit * scale))
 
     def _use_before(self, first: int, second: int) -> None:
-        """Of two devices that are alike, the first one gets its first unit before the second."""
+        """Make the first of two identical devices get its first unit before the second."""
         before: list[Literal] = []  # whether an earlier unit is on the first device
         for row in self.on:
             self.model.add_bool_or([*before, row[second].negated()])
@@ -175,7 +175,7 @@ class ConstraintProgram:
             before = [used]
 
     def _in_order(self, choice: Choice) -> Choice:
-        """The choice with devices that are alike named by their first units."""
+        """Return the choice with identical devices numbered by their first units."""
         name = np.arange(len(self.devices))
         for kind in self.kinds:
             used = list(dict.fromkeys(one for one in choice.tolist() if one in kind))
@@ -184,30 +184,30 @@ class ConstraintProgram:
 
 
 def weighted(literals: Sequence[Literal], factors: Any) -> Linear:
-    """The sum of literals, each with its whole factor."""
+    """Return the sum of literals with integer factors."""
     return cp_model.LinearExpr.weighted_sum(list(literals), [int(one) for one in factors])
 
 
-FULL_PORTFOLIO = 8  # workers from which on the solver's own choice of strategies is varied enough
+FULL_PORTFOLIO = 8  # workers from which the solver's own choice of strategies is varied enough
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a solver found and proved."""
+    """Solution that a solver found, and the bound that it proved."""
 
-    solver: Any  # tells the value of each variable, where something was found
+    solver: Any  # returns the value of each variable, if a solution was found
     found: bool
     bound: float  # no solution's value is less; inf: there is none, -inf: nothing proven
 
 
 def solve(model: Any, seconds: float, workers: int, seed: int) -> Outcome:
-    """Minimise the objective of a model.
+    """Minimise the objective of a model, and return the outcome.
 
     Args:
         model: a `CpModel`.
         seconds: the time limit.
-        workers: threads; each strategy is one, so that more than there are cores may pay.
-        seed: of everything random.
+        workers: threads, each with its own strategy, so more threads than cores may be faster.
+        seed: of all random choices.
 
     >>> model = cp_model.CpModel()
     >>> number = model.new_int_var(3, 9, "")

@@ -30,7 +30,7 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.simulation.schedule import schedule_times
 
-START, BOUNDS = 0.1, 0.15  # shares of the time limit for a warm start and for bounds beforehand
+START, BOUNDS = 0.1, 0.15  # shares of the time limit for the warm start and for initial bounds
 
 OBJECTIVES: Mapping[str, Callable[[ConstraintProgram, float], Linear]] = {
     "sequential": lambda program, _: sequential_objective(program),
@@ -38,20 +38,20 @@ OBJECTIVES: Mapping[str, Callable[[ConstraintProgram, float], Linear]] = {
     "pipelined": lambda program, _: pipelined_objective(program),
     "max_load": lambda program, _: max_load_objective(program),
 }
-"""Schedule -> its time, as an expression of a program; some bounds of it take seconds."""
+"""Schedule -> its time as an expression of a program; some take seconds to bound."""
 
 
 @dataclass(frozen=True)
 class CpSat:
     """Exact for any devices, memory limits, colours and schedule, given time (OR-tools CP-SAT).
 
-    It begins with the best that descents from the singles, a minimum cut and contiguous splits
-    give, computed from the costs: of the budget it takes the singles and two more. At the time
-    limit it returns the best found, and `bound_s`, which no placement is below.
+    It starts from the best result of descents from the singles, a minimum cut and contiguous
+    splits, all computed from the costs: it evaluates only the singles and two more placements.
+    At the time limit it returns the best found, and `bound_s`, which no placement is below.
 
-    Costs are rounded down to whole numbers, by less than 1e-7 of the result altogether, so bounds
-    hold. Where the optimum is proven its time is the same in every run; several placements may
-    have it. Where it is not, how far the solver comes depends on the machine.
+    Costs are rounded down to integers, by less than 1e-7 of the result in total, so bounds
+    hold. A proven optimum has the same time in every run, though several placements may reach
+    it. Without a proof, the result depends on the machine.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -64,15 +64,15 @@ class CpSat:
     """
 
     time_limit_s: float = 60.0
-    """For all that is done, but what has begun of the warm start is finished; 0: a start alone."""
+    """Limit for everything, but a started step of the warm start ends; 0: warm start only."""
     workers: int = 8
-    """Threads. Each follows a strategy of its own, so more than there are cores can be faster."""
+    """Threads, each with its own strategy, so more threads than cores can be faster."""
 
     def __post_init__(self) -> None:
         check_options(self, time_limit_s=(0, math.inf), workers=(1, math.inf))
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says.
+        """Search, and return the best placement; see `Placer`.
 
         Raises:
             DevicePlacementError: when the evaluator measures and so has no costs.
@@ -99,7 +99,7 @@ class CpSat:
     def _solve(
         self, program: ConstraintProgram, schedule: str, deadline: float, seed: int
     ) -> tuple[Choice | None, float]:
-        """The best choice found, if any, and a lower bound in seconds."""
+        """Return the best choice found, if any, and a lower bound in seconds."""
         seconds = BOUNDS * self.time_limit_s
         objective = OBJECTIVES[schedule](program, seconds)
         if schedule != "sequential":
@@ -115,7 +115,7 @@ class CpSat:
 
 
 def _longest(costs: Costs) -> float:
-    """More than any placement takes, in seconds: every group, move and subgraph at its slowest."""
+    """Return an upper bound in seconds: every group, move and subgraph at its slowest."""
     compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0).max(axis=1).sum()
     moves_s = sum(costs.transfer_s(tensor).max(axis=0).sum() for tensor in range(costs.num_tensors))
     return float(compute_s + moves_s + costs.num_groups * costs.subgraph_s.max()) * (1 + 1e-9)
@@ -124,13 +124,13 @@ def _longest(costs: Costs) -> float:
 def warm_start(
     costs: Costs, space: SearchSpace, schedule: str, seconds: float
 ) -> tuple[Choice, float]:
-    """The best choice that a descent finds from each single and from what is exact elsewhere.
+    """Return the best choice of descents from singles and from exact solutions of simpler problems.
 
     Args:
         costs: of the groups.
         space: of the same groups.
         schedule: a name of `SCHEDULES`.
-        seconds: after which no descent goes on, and nothing else is begun.
+        seconds: time limit, after which descents end and nothing else starts.
 
     Returns:
         (num_units,) devices, and the time in seconds, which is inf when no valid one was found.
@@ -155,7 +155,7 @@ def warm_start(
 
 
 def _starts(costs: Costs, space: SearchSpace, schedule: str, deadline: float) -> Iterator[Choice]:
-    """Every single, with units it can't run elsewhere, and exact solutions of simpler problems."""
+    """Yield singles, moving what they can't run, and exact solutions of simpler problems."""
     for device in range(costs.num_devices):
         yield np.where(space.allowed[:, device], device, space.allowed.argmax(axis=1))
     if costs.num_devices == 2 and time.perf_counter() < deadline:

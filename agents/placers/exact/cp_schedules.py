@@ -15,7 +15,7 @@ from device_placement.agents.placers.exact.cp_program import (
 
 
 def sequential_objective(program: ConstraintProgram) -> Linear:
-    """The sum of compute and transfers, as the schedule of that name, with its subgraphs."""
+    """Return the time under `sequential`: the sum of compute, transfers and subgraphs."""
     terms = [program.load(device) for device in program.devices]
     for tensor in program.tensors:
         terms += [one.cost * one.moves for one in program.crossings(tensor)]
@@ -27,7 +27,7 @@ def sequential_objective(program: ConstraintProgram) -> Linear:
 
 
 def pipelined_objective(program: ConstraintProgram) -> Linear:
-    """The largest load of a device or link, as the schedule of that name."""
+    """Return the time under `pipelined`: the largest load of a device or link."""
     largest = program.new_time()
     for device in program.devices:
         program.model.add(largest >= program.load(device))
@@ -41,7 +41,7 @@ def pipelined_objective(program: ConstraintProgram) -> Linear:
 
 
 def max_load_objective(program: ConstraintProgram) -> Linear:
-    """The largest compute and communication of a device, as the schedule of that name."""
+    """Return the time under `max_load`: the largest compute and communication of a device."""
     largest, pays = program.new_time(), program.costs.pays
     loads = [[program.load(device)] for device in program.devices]
     for tensor in program.tensors:
@@ -61,10 +61,10 @@ def max_load_objective(program: ConstraintProgram) -> Linear:
 
 
 def _sent(program: ConstraintProgram, tensor: Tensor, source: int) -> list[Linear]:
-    """What a device pays for sending a tensor over the slowest link that it takes.
+    """Return the terms of a device's cost of sending a tensor over its slowest link.
 
-    That is a sum of steps from each cost to the next one, each paid where a reader is on a
-    device that costs so much or more.
+    The cost is a sum of steps from each cost to the next one; a step is paid when a reader is
+    on a device that costs at least as much.
     """
     cost = program.whole(program.costs.transfer_s(tensor.number))[source]
     producer, terms, last = program.on[tensor.producer][source], [], 0
@@ -81,11 +81,11 @@ def _sent(program: ConstraintProgram, tensor: Tensor, source: int) -> list[Linea
 
 
 def add_pieces(program: ConstraintProgram) -> Linear:
-    """What all subgraphs cost, as a sum that is not less for any placement.
+    """Return the cost of all subgraphs, as a sum that is not less for any placement.
 
-    The regions are counted by the roots of a forest: each group is a root, or hangs on a
-    neighbour on the same device that stands nearer to its root. The fewest roots are one a
-    region. The numbers of steps to the root see to it that no cycle hangs on itself.
+    The regions are counted by the roots of a forest: each group is a root, or is attached to a
+    neighbour on the same device that is nearer to its root. With the fewest roots there is one
+    per region. The distances to the root rule out cycles.
     """
     model, groups = program.model, program.costs.num_groups
     price = program.whole(program.costs.subgraph_s).tolist()
@@ -110,7 +110,7 @@ def add_pieces(program: ConstraintProgram) -> Linear:
 
 
 def _neighbours(program: ConstraintProgram) -> list[list[int]]:
-    """(num_groups,) the groups that each one gives tensors to or reads them from, ascending."""
+    """Return the groups that each one sends to or reads from, ascending, (num_groups,)."""
     near: list[set[int]] = [set() for _ in range(program.costs.num_groups)]
     for tensor, producer in enumerate(program.costs.tensor_group.tolist()):
         for reader in program.costs.readers(tensor).tolist():
@@ -124,26 +124,26 @@ Links = dict[tuple[int, int], Literal]  # (from, to) -> whether a tensor takes i
 
 @dataclass(frozen=True)
 class _Move:
-    """A tensor that one of its readers may call for."""
+    """Tensor that one of its readers may request."""
 
     tensor: int
     producer: int  # group
     reader: int  # group
     crosses: Links  # producer and reader are on the two ends of the link
-    first: Links  # besides, no earlier reader is there: the tensor is moved now
+    first: Links  # and no earlier reader is there: the tensor is moved now
     arrives: Linear
 
 
 def concurrent_objective(program: ConstraintProgram, seconds: float) -> Linear:
-    """The time at which the last group ends, as the schedule of that name.
+    """Return the time under `concurrent`: when the last group ends.
 
-    Every order is the list's, so a placement has one schedule: the earliest that its
-    constraints allow, and inequalities do for equations. Lower bounds come from sums that hold
-    on every path, on every device, and in every region of the graph (`cp_regions`).
+    All queues follow the order of the list, so a placement has one schedule: the earliest that
+    its constraints allow, and inequalities suffice. Lower bounds come from sums that hold on
+    every path, on every device, and in every region of the graph (`find_regions`).
 
     Args:
         program: the placements.
-        seconds: what the bounds of regions may take to compute.
+        seconds: time limit of the bounds of regions.
     """
     last = program.new_time()
     end = [program.new_time() for _ in range(program.costs.num_groups)]
@@ -165,13 +165,13 @@ def concurrent_objective(program: ConstraintProgram, seconds: float) -> Linear:
 
 
 def _own(program: ConstraintProgram, group: int) -> Linear:
-    """The time that a group takes where it is."""
+    """Return the time that a group takes on its device."""
     times = program.compute[group].tolist()
     return sum(times[device] * program.group_on(group, device) for device in program.devices)
 
 
 def _queue_groups(program: ConstraintProgram, device: int, end: list[Linear]) -> None:
-    """A group starts when those before it in the list have ended on its device."""
+    """Make groups start when those before them in the list have ended on their device."""
     model, free = program.model, None
     for group, time in enumerate(end):
         here, then = program.group_on(group, device), program.new_time()
@@ -184,7 +184,7 @@ def _queue_groups(program: ConstraintProgram, device: int, end: list[Linear]) ->
 
 
 def _add_moves(program: ConstraintProgram, end: list[Linear], own: list[Linear]) -> list[_Move]:
-    """The moves in the order of their queues: that of readers, and of tensors for one reader."""
+    """Add the moves, and return them in queue order: by reader, then by tensor."""
     costs, unit, moves = program.costs, program.space.unit, list[_Move]()
     for tensor, producer in enumerate(costs.tensor_group.tolist()):
         earlier: list[_Move] = []
@@ -205,7 +205,7 @@ def _add_moves(program: ConstraintProgram, end: list[Linear], own: list[Linear])
 
 
 def _crossing(program: ConstraintProgram, producer: int, reader: int) -> Links:
-    """A literal for each link, true where producer and reader are on its ends."""
+    """Return a literal for each link, true when producer and reader are at its ends."""
     model, devices = program.model, program.devices
     crosses = {(a, b): program.new_bool() for a in devices for b in devices if a != b}
     for (source, target), literal in crosses.items():
@@ -223,7 +223,7 @@ def _crossing(program: ConstraintProgram, producer: int, reader: int) -> Links:
 def _first(
     program: ConstraintProgram, crosses: Literal, target: int, earlier: list[int]
 ) -> Literal:
-    """Whether a reader, on a target, is the first one there."""
+    """Return the literal for a reader on a target being the first one there."""
     if not earlier:
         return crosses
     first, there = program.new_bool(), [program.group_on(reader, target) for reader in earlier]
@@ -241,7 +241,7 @@ def _await(
     end: list[Linear],
     own: list[Linear],
 ) -> None:
-    """A reader waits for its tensor, whichever of the tensor's moves so far brings it."""
+    """Make a reader wait for its tensor, whichever of the tensor's moves so far brings it."""
     model = program.model
     cost = program.whole(program.costs.transfer_s(move.tensor))
     path = sum(int(cost[link]) * literal for link, literal in move.crosses.items())
@@ -259,7 +259,7 @@ def _await(
 def _queue_moves(
     program: ConstraintProgram, link: tuple[int, int], moves: list[_Move], last: Linear
 ) -> None:
-    """A tensor starts when those before it in the queue have left the link."""
+    """Make tensors start when those before them in the queue have left the link."""
     model, free, load = program.model, None, []
     for move in moves:
         taken, then = move.first[link], program.new_time()
@@ -276,7 +276,7 @@ def _queue_moves(
 def _add_region(
     program: ConstraintProgram, region: Region, end: list[Linear], own: list[Linear]
 ) -> None:
-    """From the end of its entry, a region takes what each device has to do, and its least time."""
+    """Bound a region's time by the work of each device, and by its least time."""
     model = program.model
     entry, *inside, exit_ = region.groups.tolist()
     spent = end[exit_] - end[entry]

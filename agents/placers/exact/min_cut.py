@@ -18,7 +18,7 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
 
 SOURCE, SINK = "device 0", "device 1"
-BITS = 60  # of the sum of all times; a flow of whole numbers has no rounding of its own
+BITS = 60  # of the sum of all times; a flow of integers is exact
 
 Node: TypeAlias = int | str | tuple[str, int]  # a unit, a device, or half of a tensor
 Network: TypeAlias = "nx.DiGraph[Node]"
@@ -26,16 +26,16 @@ Network: TypeAlias = "nx.DiGraph[Node]"
 
 @dataclass(frozen=True)
 class MinimumCut:
-    """Exact for two devices under `sequential`, in polynomial time.
+    """Exact placer for two devices under `sequential`, in polynomial time.
 
-    The sum of what groups take and tensors cost is the capacity of a cut between the two devices
+    The total time of groups and transfers is the capacity of a cut between the two devices
     (Stone, "Multiprocessor Scheduling with the Aid of Network Flow Algorithms", 1977). A tensor
-    that several groups read on the other device is moved, and charged, once: its readers hang on
-    a node of their own, as in the cuts of hypergraphs (Lawler, 1973).
+    that several groups read on the other device is moved, and charged, once: its readers are
+    attached to a separate node, as in the cuts of hypergraphs (Lawler, 1973).
 
-    Memory limits and what subgraphs cost are no part of a cut. Where there are such, the cut is
-    a lower bound still, and the result the best of the cut's placement and the singles by their
-    real time. Nothing is random.
+    Memory limits and costs of subgraphs are not part of a cut. With these, the cut is still a
+    lower bound, and the result is the best of the cut's placement and the singles by actual
+    time. Nothing is random.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("inception_v3", evaluator="simulator", hardware="paper")
@@ -45,18 +45,18 @@ class MinimumCut:
     """
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says.
+        """Search, and return the best placement; see `Placer`.
 
         Raises:
-            DevicePlacementError: when there are other than two devices, another schedule, or no
-                costs because the evaluator measures.
+            DevicePlacementError: when there are not exactly two devices, the schedule is not
+                `sequential`, or the evaluator measures and so has no costs.
         """
         costs = needed_costs(evaluator)
         schedule_of(evaluator, "sequential")
         if costs.num_devices != 2:
             raise DevicePlacementError(
-                f"A minimum cut is between two devices, not {costs.num_devices}; name two of "
-                "them, or use cp_sat."
+                f"Got {costs.num_devices} devices; a minimum cut is between two devices. Name two, "
+                "or use cp_sat."
             )
         trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         trace.singles()
@@ -69,7 +69,7 @@ class MinimumCut:
 
 
 def minimum_cut(costs: Costs, space: SearchSpace) -> tuple[Choice, float]:
-    """The choice with the least sum of compute and transfers, and a lower bound of that sum.
+    """Return the choice with the least sum of compute and transfers, and a lower bound of it.
 
     Args:
         costs: on two devices.
@@ -92,7 +92,7 @@ def minimum_cut(costs: Costs, space: SearchSpace) -> tuple[Choice, float]:
 
 
 def _add_compute(network: Network, compute: Int64, space: SearchSpace) -> None:
-    """A unit on device 1 is cut from the source, one on device 0 from the sink."""
+    """Add edges so that a unit on device 1 is cut from the source, on device 0 from the sink."""
     for group, unit in enumerate(space.unit.tolist()):
         _add(network, SOURCE, unit, int(compute[group, 1]))
         _add(network, unit, SINK, int(compute[group, 0]))
@@ -101,9 +101,9 @@ def _add_compute(network: Network, compute: Int64, space: SearchSpace) -> None:
 def _add_tensor(
     network: Network, moves: Int64, tensor: int, costs: Costs, space: SearchSpace
 ) -> None:
-    """A producer on device 0 is cut from the first half, one on device 1 from the second.
+    """Add edges so that a producer on device 0 is cut from the first half, on 1 from the second.
 
-    A reader can't be cut from a half: it draws that to its own side.
+    A reader can't be cut from a half, so it pulls the half to its own side.
     """
     producer = int(space.unit[costs.tensor_group[tensor]])
     readers = set(space.unit[costs.readers(tensor)].tolist()) - {producer}
@@ -116,7 +116,7 @@ def _add_tensor(
 
 
 def _add(network: Network, start: Node, end: Node, capacity: int) -> None:
-    """An edge; capacities between the same nodes add up, and without one it is infinite."""
+    """Add an edge; capacities between the same nodes add up, and `NEVER` is infinite."""
     if not network.has_edge(start, end):
         network.add_edge(start, end, capacity=0)
     edge = network[start][end]

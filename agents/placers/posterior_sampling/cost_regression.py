@@ -23,13 +23,13 @@ CORRECTIONS = 15  # of a draw, in steps of L-BFGS
 HALVINGS = 6  # of a step that does not help
 LARGEST_STEP = 3.0  # of the logarithm of a cost
 RANGE = 40.0  # of the logarithm of a cost, up and down from the prior's mean
-NOISE = 1e-3, 0.3  # least and largest relative standard deviation of a time that is believed in
+NOISE = 1e-3, 0.3  # smallest and largest assumed relative standard deviation of a time
 CONVERGED = 1e-4  # relative, of the loss
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Times of placements, or whatever else adds up from costs."""
+    """Times of placements, or other quantities that are sums of costs."""
 
     placements: UInt8  # (num_observations, num_groups)
     logarithm: Float64  # (num_observations,) of the time
@@ -41,7 +41,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Costs in white coordinates that are near `centre` and explain `logarithm`."""
+    """Fit of costs in white coordinates: near `centre`, explaining `logarithm`."""
 
     placements: UInt8  # (num_observations, num_groups)
     logarithm: Float64  # (num_observations,)
@@ -51,17 +51,17 @@ class _Problem:
 
 @dataclass(frozen=True)
 class _Point:
-    """Some costs, and how they explain what was seen."""
+    """Costs, and how well they explain the observations."""
 
     white: Float64  # (num_terms,)
     shares: Float64  # (num_observations, num_terms) of each cost in the time
     residual: Float64  # (num_observations,) in units of the noise
-    loss: float  # minus the log probability of the costs and of what was seen
+    loss: float  # minus the log probability of the costs and observations
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The Gaussian around the most probable costs."""
+    """Gaussian around the most probable costs."""
 
     problem: _Problem
     point: _Point
@@ -69,7 +69,7 @@ class _Known:
     rows: Float64  # (num_observations, num_terms) the derivative, in units of the noise
 
     def solve(self, vector: Float64, trans: Literal[0, 1]) -> Float64:
-        """The solution of a triangular system with the factor, or with it transposed."""
+        """Solve a triangular system with the factor or its transpose, and return the solution."""
         return np.asarray(
             scipy.linalg.solve_triangular(
                 self.factor, vector, trans=trans, lower=True, check_finite=False
@@ -78,23 +78,23 @@ class _Known:
 
 
 class CostPosterior:
-    """The costs under one schedule, given a prior and the times of some placements.
+    """Posterior of the costs under one schedule, given the times of some placements.
 
-    The logarithm of a time is believed to be that of the sum of its terms, with Gaussian noise.
-    The most probable costs are found by Gauss-Newton steps; around them everything counts as
-    Gaussian (Laplace's approximation), and the noise is what makes the times most probable
-    (MacKay, Neural Computation 1992). In white coordinates the prior is a standard normal.
+    The logarithm of a time is modelled as that of the sum of its terms, with Gaussian noise.
+    Gauss-Newton steps find the most probable costs; around them the posterior is approximated
+    by a Gaussian (Laplace's approximation), and the noise is chosen to make the times most
+    probable (MacKay, Neural Computation 1992). In white coordinates the prior is standard normal.
 
     Args:
         prior: of the costs.
-        costs: of the same groups; only what is no time is looked at.
+        costs: of the same groups; times in it are ignored.
         schedule: a name of `SCHEDULES`.
     """
 
     def __init__(self, prior: CostPrior, costs: Costs, schedule: str) -> None:
         self.prior = prior
         self.schedule = schedule
-        self.surprise = math.inf  # minus the log probability of what was seen, up to a constant
+        self.surprise = math.inf  # minus the log probability of the data, up to a constant
         self.num_fits = 0
         self.noise = 0.02  # standard deviation of the logarithm of a time
         self._frame = costs
@@ -107,11 +107,11 @@ class CostPosterior:
         return self._as_costs(self._white)
 
     def sample(self, generator: np.random.Generator) -> Costs:
-        """Costs drawn from what is believed.
+        """Draw costs from the posterior.
 
-        Noise is added to what was seen and to the prior, and the costs are fitted anew, from
-        where the Gaussian would have them (randomise, then optimise: Bardsley et al., SIAM J.
-        Sci. Comput. 2014), in coordinates in which the Gaussian is a standard normal.
+        Noise is added to the observations and the prior, and the costs are fitted again, starting
+        from the Gaussian's solution (randomise, then optimise: Bardsley et al., SIAM J. Sci.
+        Comput. 2014), in coordinates in which the Gaussian is a standard normal.
         """
         centre = generator.standard_normal(self._white.size)
         if (known := self._known) is None:
@@ -135,7 +135,7 @@ class CostPosterior:
         return self._as_costs(self._white + known.solve(found, trans=1))
 
     def fit(self, seen: Observations) -> None:
-        """Believe in what was seen, and in nothing else besides the prior."""
+        """Fit the costs to these observations and the prior only."""
         deviation = np.sqrt(self.noise**2 + seen.variance)
         centre = np.zeros_like(self._white)
         problem = _Problem(seen.placements, seen.logarithm, deviation, centre)
@@ -150,7 +150,7 @@ class CostPosterior:
         self._settle(point, factor, deviation)
 
     def _settle(self, point: _Point, factor: Float64, deviation: Float64) -> None:
-        """Choose the noise for the next fit: what the costs leave unexplained."""
+        """Set the noise of the next fit to what the costs leave unexplained."""
         inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=True)
         left = float(len(deviation) - len(factor) + np.diag(inverse).sum())
         error = point.residual * deviation
@@ -158,7 +158,7 @@ class CostPosterior:
         self.noise = float(np.clip(math.sqrt(estimate * self.noise), *NOISE))
 
     def _minimise(self, problem: _Problem) -> _Point:
-        """Gauss-Newton from the most probable costs so far, with steps that get shorter."""
+        """Run Gauss-Newton from the most probable costs so far, halving steps that do not help."""
         point = self._look(self._white, problem)
         for _ in range(ITERATIONS):
             step = self._newton(point, problem)[0] - point.white
@@ -185,13 +185,13 @@ class CostPosterior:
         return _Point(white, parts, residual, 0.5 * float(residual @ residual + away @ away))
 
     def _pull(self, point: _Point, problem: _Problem) -> Float64:
-        """(num_terms,) where what was seen draws the costs to: minus its loss's gradient."""
+        """Return minus the gradient of the observations' loss, (num_terms,)."""
         return np.asarray(
             (point.shares.T @ (point.residual / problem.deviation)) @ self.prior.factor
         )
 
     def _newton(self, point: _Point, problem: _Problem) -> tuple[Float64, Float64, Float64]:
-        """The best costs if times were linear, the factor of their precision, the derivative."""
+        """Return the best costs of the linearised fit, their precision's factor, the derivative."""
         rows = (point.shares / problem.deviation[:, None]) @ self.prior.factor
         precision = rows.T @ rows
         precision[np.diag_indices_from(precision)] += 1.0
@@ -200,7 +200,7 @@ class CostPosterior:
         return scipy.linalg.cho_solve((factor, True), target, check_finite=False), factor, rows
 
     def _parts(self, white: Float64, placements: NDArray[np.integer]) -> Float64:
-        """(batch, num_terms) what each cost adds to each time."""
+        """Return what each cost adds to each time, (batch, num_terms)."""
         costs = self._as_costs(white)
         return terms(costs, placements, self.schedule) * flatten_costs(costs)
 
@@ -221,44 +221,44 @@ class CostPosterior:
         )
 
 
-# Variances of the logarithm of a group's cost on a device. Groups that look alike in their
-# features are believed to be alike in what they cost on every device, and on each.
+# Variances of the logarithm of a group's cost on a device. Groups with similar features are
+# assumed to have similar costs, over all devices and on each.
 ALIKE, ALIKE_ON_DEVICE = 1.0, 1.0
 OWN, OWN_ON_DEVICE, DEVICE = 0.2, 0.3, 0.3
-# Variances of the logarithms of latencies and of times per byte: of what all links have in
-# common, and of each link's own.
+# Variances of the logarithms of latencies and of times per byte: of the part common to all
+# links, and of each link's own part.
 LINKS, LINK = 1.5, 0.5
-EVEN = 0.05  # of a device's time that is believed to be spread evenly over the groups
+EVEN = 0.05  # of a device's time that is assumed to be spread evenly over the groups
 JITTER = 1e-8  # on the diagonal, so that the covariance has a Cholesky factor
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The orders of magnitude of costs."""
+    """Orders of magnitude of costs."""
 
-    singles: Float64  # (num_devices,) what all groups together cost on a device
+    singles: Float64  # (num_devices,) cost of all groups together on each device
     latency: float = 1e-5
     per_byte: float = 1e-10
 
 
 @dataclass(frozen=True)
 class CostPrior:
-    """Logarithms of costs, in the order of `flatten_costs`, jointly Gaussian."""
+    """Joint Gaussian of the logarithms of costs, in the order of `flatten_costs`."""
 
     mean: Float64  # (num_terms,)
     factor: Float64  # (num_terms, num_terms) lower Cholesky factor of their covariance
 
 
 def make_prior(coarse: CoarseGraph, costs: Costs, scale: Scale) -> CostPrior:
-    """The prior of a graph's costs.
+    """Return the prior of a graph's costs.
 
-    A group's share of a device's time is believed to be its share of the FLOPs and of the bytes
+    A group's share of a device's time is assumed to be its share of the FLOPs and of the bytes
     that it reads and writes, up to a factor: a Gaussian process over the groups' features
-    (Rasmussen and Williams, 2006, chapter 2), so that a time tells something of groups alike.
+    (Rasmussen and Williams, 2006, chapter 2), so that a time informs about similar groups.
 
     Args:
         coarse: the groups.
-        costs: of the same groups; only what is no time is looked at.
+        costs: of the same groups; times in it are ignored.
         scale: the orders of magnitude.
     """
     num_devices = costs.num_devices
@@ -282,7 +282,7 @@ def make_prior(coarse: CoarseGraph, costs: Costs, scale: Scale) -> CostPrior:
 
 
 def _kernel(features: Float64) -> Float64:
-    """(num_groups, num_groups) exp(-squared distance / median squared distance)."""
+    """Return exp(-squared distance / median squared distance), (num_groups, num_groups)."""
     scaled = features / np.maximum(features.std(axis=0), 0.1)
     squares = (scaled**2).sum(axis=1)
     distance = np.maximum(squares[:, None] + squares - 2 * scaled @ scaled.T, 0.0)
@@ -291,7 +291,7 @@ def _kernel(features: Float64) -> Float64:
 
 
 def _shares(coarse: CoarseGraph, costs: Costs) -> Float64:
-    """(num_groups,) shares of the whole, summing to 1."""
+    """Return each group's share of the whole, (num_groups,), summing to 1."""
     flops, moved = np.zeros(costs.num_groups), costs.group_bytes.copy()
     np.add.at(flops, coarse.op_group, coarse.graph.flops)
     np.add.at(moved, costs.tensor_group, costs.tensor_bytes)

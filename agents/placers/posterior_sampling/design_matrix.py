@@ -23,7 +23,7 @@ from device_placement.envs.errors import choose
 from device_placement.envs.jit import compiled
 from device_placement.envs.simulation.schedule import inputs_of
 
-NOTHING = -1  # what an event waits for that begins at once
+NOTHING = -1  # predecessor of an event that starts at once
 
 
 @compiled
@@ -37,10 +37,10 @@ def moves(
     reader: Int32,
     slowest_only: bool,
 ) -> Float64:
-    """Count every tensor once to each device that reads it; or once only, on its slowest link.
+    """Count every tensor once to each device that reads it, or once only, on its slowest link.
 
-    Placements are the outer loop: here they are rows, and so are their counts, so that what one
-    of them needs fits into the cache.
+    The outer loop is over placements: they and their counts are rows, so that the data of one
+    placement fits into the cache.
 
     Returns:
         (batch, 2, num_devices, num_devices): number of moves, and their bytes, by from and to.
@@ -50,7 +50,7 @@ def moves(
     for b in range(batch):
         for tensor in range(tensor_group.size):
             source, size = placements[b, tensor_group[tensor]], tensor_bytes[tensor]
-            # The devices that have the tensor, as bits; where its slowest move goes, and seconds.
+            # Devices that have the tensor, as bits; target and seconds of its slowest move.
             seen, slowest, slowest_s = 1 << source, -1, -1.0
             for position in range(reader_start[tensor], reader_start[tensor + 1]):
                 device = placements[b, reader[position]]
@@ -83,8 +83,8 @@ def longest_path(
     """Return the longest path of each placement: 1 for each group on it, and its moves.
 
     An event is a group, or a move of tensor t to device d with the number groups + t D + d. A
-    path is found backwards, from the event that ends last to the one that it waited for, so each
-    placement, the outer loop, is scheduled as `concurrent_times` does it and then followed back.
+    path is found backwards, from the event that ends last to the one that it waited for. So each
+    placement, in the outer loop, is scheduled as in `concurrent_times` and then traced back.
 
     Returns:
         (batch, num_groups); and (batch, 2, num_devices, num_devices): number of moves, and their
@@ -137,16 +137,16 @@ def longest_path(
 
 
 def terms(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float64:
-    """What the time of each placement is made of.
+    """Return the terms that each placement's time is the sum of.
 
     Args:
         costs: of the groups, tensors and devices; where a schedule takes the larger of two
-            times, they tell which.
+            times, they decide which.
         placements: (batch, num_groups) device numbers.
         schedule: a name of `SCHEDULES`.
 
     Returns:
-        (batch, num_terms) rows; `flatten_costs` gives the column that they are multiplied with.
+        (batch, num_terms) rows; `flatten_costs` returns the column to multiply them with.
 
     Raises:
         DevicePlacementError: on an unknown schedule.
@@ -156,7 +156,7 @@ def terms(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float
 
 
 def flatten_costs(costs: Costs) -> Float64:
-    """(num_terms,) the costs in the order of the columns of `terms`; 0 where there is none."""
+    """Return the costs in the column order of `terms`, (num_terms,); 0 where there is none."""
     compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
     return np.concatenate([compute_s.ravel(), costs.latency_s.ravel(), costs.s_per_byte.ravel()])
 
@@ -211,7 +211,7 @@ ROWS: Mapping[str, Callable[[Costs, PlacementRows], Float64]] = {
 
 
 def _groups(costs: Costs, placements: PlacementRows) -> Float64:
-    """(batch, num_groups, num_devices) 1 where a group is on a device."""
+    """Return 1 where a group is on a device, (batch, num_groups, num_devices)."""
     return np.eye(costs.num_devices)[placements]
 
 
@@ -230,17 +230,17 @@ def _moves(costs: Costs, placements: PlacementRows, slowest_only: bool = False) 
 
 
 def _device_loads(costs: Costs, groups: Float64) -> Float64:
-    """(batch, num_devices) the time of the groups on each."""
+    """Return the time of the groups on each device, (batch, num_devices)."""
     compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
     return np.asarray(np.einsum("bgd,gd->bd", groups, compute_s))
 
 
 def _link_loads(costs: Costs, counts: Float64) -> Float64:
-    """(batch, num_devices, num_devices) the time of the moves on each."""
+    """Return the time of the moves on each link, (batch, num_devices, num_devices)."""
     return np.asarray(counts[:, 0] * costs.latency_s + counts[:, 1] * costs.s_per_byte)
 
 
 def _rows(groups: Float64, counts: Float64) -> Float64:
-    """(batch, num_terms) both in one."""
+    """Join both into rows, (batch, num_terms)."""
     batch = len(groups)
     return np.concatenate([groups.reshape(batch, -1), counts.reshape(batch, -1)], axis=1)

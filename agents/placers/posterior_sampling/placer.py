@@ -19,22 +19,22 @@ from device_placement.agents.placers.search_space import Choice, SearchSpace, fi
 from device_placement.envs.costs import Costs, free_costs, without_times
 from device_placement.envs.evaluation import Evaluator
 
-MOVES = 8  # windows that a random placement has on other devices, at most
-ELITE = 10  # of the fastest so far that a plan may begin with
-WORTH = 1e-3  # relative: a plan that is believed to save less is not evaluated
-NOTHING_NEW = 3  # a round that evaluates no plan counts as so many rounds in vain
+MOVES = 8  # most windows of a random placement that are on other devices
+ELITE = 10  # of the fastest so far, from which a plan may start
+WORTH = 1e-3  # relative: a plan that is expected to save less is not evaluated
+NOTHING_NEW = 3  # a round that evaluates no plan counts as this many failed rounds
 MAX_DOUBLINGS = 7  # of the batches
 
 
 @dataclass(frozen=True)
 class PosteriorSampling:
-    """Fits costs to all times so far, and evaluates what would be best if they were true.
+    """Posterior sampling: fits costs to all times so far, and evaluates the best plans for them.
 
-    It begins with the singles and with random placements of whole windows of groups. In each
-    round the first plan is for the most probable costs, the others for costs drawn from what
-    is believed. Which of the four schedules the times follow, it finds out as well; and with
-    a limit on the outputs' error it learns what each group adds to that. It ends before the
-    budget is spent when rounds bring nothing better.
+    It starts with the singles and with random placements of whole windows of groups. In each
+    round the first plan is for the most probable costs, the others for costs drawn from the
+    posterior. It also infers which of the four schedules the times follow and, with a limit on
+    the outputs' error, what each group adds to that. It ends before the budget is spent when
+    rounds bring no improvement.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -48,12 +48,12 @@ class PosteriorSampling:
     explore: int = 20
     """Placements, singles included, before the first plan."""
     proposals: int = 10
-    """Plans of a round."""
+    """Plans per round."""
     batches: int = 1
-    """Batches of random moves that a plan tries in vain before it ends; doubles when rounds bring
-    nothing better."""
+    """Batches of random moves without success after which a plan ends; doubles when rounds bring
+    no improvement."""
     patience: int = 24
-    """Rounds in a row without a better placement after which it ends; one whose plans are all
+    """Rounds in a row without improvement after which the search ends; one whose plans are all
     known counts as three."""
 
     def __post_init__(self) -> None:
@@ -66,12 +66,12 @@ class PosteriorSampling:
         )
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
-        """Search, as `Placer` says."""
+        """Search, and return the best placement; see `Placer`."""
         return _Search(self, evaluator, budget, seed).run()
 
 
 class _Search:
-    """One run of it."""
+    """One run of `PosteriorSampling`."""
 
     def __init__(
         self, options: PosteriorSampling, evaluator: Evaluator, budget: int, seed: int
@@ -84,13 +84,13 @@ class _Search:
         self.idle = 0  # rounds without a better placement
 
     def run(self) -> PlacerResult:
-        """Explore, then plan until nothing gets better."""
+        """Explore, then plan until nothing improves; return the result."""
         best, _ = first_choice(self.trace, self.space, self.generator)
         tries = 0
         while len(self.trace.evaluations) < self.options.explore and not self.trace.spent:
             self._try(self._scattered(best, MOVES))
             tries += 1
-            if tries >= 4 * self.options.explore:  # there are not so many
+            if tries >= 4 * self.options.explore:  # fewer exist
                 break
         posterior = Posterior(self.trace.recorder.coarse, self.costs)
         while not self.trace.spent and self.idle < self.options.patience:
@@ -107,7 +107,7 @@ class _Search:
         return self.trace.result()
 
     def _round(self, posterior: Posterior) -> bool:
-        """Evaluate the plans of a round that promise something; whether any was new."""
+        """Evaluate the promising plans of a round; return whether any was new."""
         known = self._known()
         new = False
         for number in range(self.options.proposals):
@@ -122,7 +122,7 @@ class _Search:
         return new
 
     def _plan(self, sample: PosteriorSample, start: Choice) -> Choice:
-        """The best choice that a search finds in a sample."""
+        """Search for the best choice in a sample."""
         found, _ = neighbourhood_search(
             lambda choices: sample.times(choices[:, self.space.unit]),
             start,
@@ -133,25 +133,25 @@ class _Search:
         return found
 
     def _try(self, choice: Choice) -> bool:
-        """Evaluate a choice unless the budget is spent; whether it was new."""
+        """Evaluate a choice unless the budget is spent; return whether it was new."""
         before = len(self.trace.evaluations)
         if not self.trace.spent:
             self.trace.evaluate(self.space.assignment(choice))
         return len(self.trace.evaluations) > before
 
     def _known(self) -> list[Choice]:
-        """The fastest choices so far, the best first."""
+        """Return the fastest choices so far, the best first."""
         times = {key: one.time_s for key, one in self.trace.evaluations.items() if one.valid}
         best = sorted(times, key=times.__getitem__)[:ELITE]
         return [np.array(key)[self.space.first] for key in best]
 
     def _best_s(self) -> float:
-        """Of what was asked for: the recorder of a run that is repeated knows what comes later."""
+        """Return the best time requested so far; a repeated run's recorder knows later ones."""
         times = (one.time_s for one in self.trace.evaluations.values() if one.valid)
         return min(times, default=math.inf)
 
     def _scattered(self, choice: Choice, most: int) -> Choice:
-        """The choice with up to so many random windows on random devices."""
+        """Return the choice with up to `most` random windows on random devices."""
         for _ in range(self.generator.integers(1, most + 1)):
             span = self.spans[self.generator.integers(len(self.spans))]
             device = self.generator.integers(self.space.allowed.shape[1])
@@ -160,7 +160,7 @@ class _Search:
 
 
 def _frame(evaluator: Evaluator) -> Costs:
-    """What is known of costs beforehand: no times, but tensors, memories and colours."""
+    """Return costs without times: only tensors, memories and colours."""
     costs = evaluator.costs
     if costs is None:
         return free_costs(evaluator.coarse, evaluator.devices)

@@ -23,29 +23,29 @@ from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
 
-WORK = 2e9  # observations * terms^2 of a fit; of more observations the fastest are taken
-DOUBT = 50.0  # log probability by which a schedule is less likely that is not followed any more
+WORK = 2e9  # observations * terms^2 of a fit; beyond this, only the fastest are used
+DOUBT = 50.0  # log probability by which a schedule is less likely when it is given up
 SIMPLER = 2.0  # log probability by which one must be more likely than a simpler one
 TRIAL = 60  # observations before one is given up
 MATURE = 5  # fits before that
 ROUGH = 0.1  # relative standard deviation of a time that was cut short
 ERRORS = "sequential"  # squared errors of groups add up, as their times do under it
-NEGLIGIBLE = 1e-3  # of the largest: what groups add to the error on a device that adds none
+NEGLIGIBLE = 1e-3  # of the largest: error that groups add on a device without any
 
 Evaluations = Mapping[tuple[int, ...], Evaluation]
 
 
 @dataclass(frozen=True)
 class PosteriorSample:
-    """Costs that may be true, and what follows from them."""
+    """Costs that may be true, and the times that follow from them."""
 
     costs: Costs
     schedule: str
     squared_errors: Costs | None = None  # what each group and move adds
-    limit: float = math.inf  # the squared error that is not allowed any more
+    limit: float = math.inf  # smallest squared error that is not allowed
 
     def times(self, placements: NDArray[np.integer]) -> Float64:
-        """(batch,) seconds of placements, (batch, num_groups); inf where not allowed."""
+        """Return seconds, (batch,), of placements, (batch, num_groups); inf if not allowed."""
         times_s = schedule_times(self.costs, placements, self.schedule)
         if self.squared_errors is not None:
             squares = schedule_times(self.squared_errors, placements, ERRORS)
@@ -54,11 +54,11 @@ class PosteriorSample:
 
 
 class Posterior:
-    """Costs under every schedule that the times may follow, and what adds to the error.
+    """Posterior of the costs under every schedule, and of what adds to the output error.
 
     Args:
         coarse: the groups.
-        costs: of the same groups; only what is no time is looked at.
+        costs: of the same groups; times in it are ignored.
 
     >>> from device_placement.envs import make_evaluator
     >>> from device_placement.envs.costs import free_costs
@@ -78,32 +78,32 @@ class Posterior:
         self._schedules: dict[str, CostPosterior] = {}
         self._errors: CostPosterior | None = None
         self._limit = math.inf
-        self._reconsider = 0  # observations at which given up schedules are looked at again
+        self._reconsider = 0  # observations at which given up schedules are tried again
 
     @property
     def schedule(self) -> str:
-        """The simplest of the schedules that explain best what was seen.
+        """Simplest of the schedules that explain the observations best.
 
-        Where groups form a chain, for instance, concurrent is no different from sequential.
+        When groups form a chain, for instance, `concurrent` equals `sequential`.
         """
         enough = min(one.surprise for one in self._schedules.values()) + SIMPLER
         likely = {name for name, one in self._schedules.items() if one.surprise <= enough}
         return next(name for name in SCHEDULES if name in likely)
 
     def learn(self, evaluations: Evaluations) -> None:
-        """Believe what these evaluations tell; at least one of them is valid."""
+        """Fit the posterior to evaluations, at least one of which is valid."""
         self._learn_times(evaluations)
         self._learn_errors(evaluations)
 
     def expect(self) -> PosteriorSample:
-        """The most probable costs."""
+        """Return the most probable costs."""
         errors = None if self._errors is None else self._errors.costs
         return PosteriorSample(
             self._schedules[self.schedule].costs, self.schedule, errors, self._limit
         )
 
     def draw(self, generator: np.random.Generator) -> PosteriorSample:
-        """Costs drawn from what is believed, under the schedule that explains best."""
+        """Draw costs from the posterior under the schedule that explains best."""
         costs = self._schedules[self.schedule].sample(generator)
         errors = None if self._errors is None else self._errors.sample(generator)
         return PosteriorSample(costs, self.schedule, errors, self._limit)
@@ -130,14 +130,14 @@ class Posterior:
             }
 
     def _singles(self, evaluations: Evaluations, seen: Observations) -> Float64:
-        """(num_devices,) seconds; where a single is not valid the median of what is."""
+        """Return seconds, (num_devices,); the median of valid times if a single is invalid."""
         usual = math.exp(float(np.median(seen.logarithm)))
         keys = [(device,) * self._costs.num_groups for device in range(self._costs.num_devices)]
         found = [evaluations[key].time_s if key in evaluations else math.nan for key in keys]
         return np.where(np.isnan(found), usual, found)
 
     def _learn_errors(self, evaluations: Evaluations) -> None:
-        """Where evaluations tell output errors, and some were too large."""
+        """Fit the output errors, if some were too large."""
         known = _with_error(evaluations)
         refused = [one.output_error for one in known.values() if not one.valid]
         if not refused:
@@ -166,7 +166,7 @@ class Posterior:
 
 
 def _with_error(evaluations: Evaluations) -> Evaluations:
-    """Those whose outputs differ by a number; where they are not finite it is infinite."""
+    """Return the evaluations with a finite output error above 0."""
     return {key: one for key, one in evaluations.items() if 0 < one.output_error < math.inf}
 
 

@@ -106,7 +106,7 @@ def test_models_on_different_devices_are_refused(
     several = f"diamond,{next(workload.rglob('*.txt'))}"
     words = ["--model", several, "--evaluator", "simulator", "--out", str(tmp_path / "run")]
     assert main(["train", *words]) == 2
-    assert "One policy places all models on the same devices; got" in capsys.readouterr().err
+    assert "; one policy places all models on the same devices." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

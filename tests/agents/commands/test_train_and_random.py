@@ -147,7 +147,7 @@ def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     assert b"placements evaluated; results in" in stdout
-    assert b"go on with --resume --out" in stdout
+    assert b"resume with --resume --out" in stdout
     assert b"Traceback" not in stderr
     Placement.load(out / "best_placement.json")
     assert (out / "policy.zip").exists()

@@ -172,7 +172,7 @@ def test_automatic_asks_openvino() -> None:
 def test_who_plans_from_costs_says_what_has_them(name: str) -> None:
     assert PLACERS[name].needs_costs
     for evaluator in (measured(), RecordingEvaluator(measured(), 5)):
-        with pytest.raises(DevicePlacementError, match="OpenVINOEvaluator has none; use evaluator"):
+        with pytest.raises(DevicePlacementError, match="OpenVINOEvaluator, which has no costs"):
             make_placer(name).place(evaluator, 5, 0)
 
 

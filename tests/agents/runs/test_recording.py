@@ -45,7 +45,7 @@ def test_the_record_is_replayed_even_when_its_last_line_was_cut(tmp_path: Path) 
     sample_placements(second, seed=1)
     assert len(log.read_text().splitlines()) == 20
     log.write_text("nonsense\n")
-    with pytest.raises(DevicePlacementError, match=r"Line 1 of .*log\.jsonl"):
+    with pytest.raises(DevicePlacementError, match=r"Can't read line 1 of .*log\.jsonl"):
         RecordingEvaluator(inner, 20, log)
 
 

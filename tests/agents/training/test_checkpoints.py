@@ -196,7 +196,7 @@ def test_a_damaged_checkpoint_is_one_line(
     capsys.readouterr()
     assert main(["train", "--resume", "--out", str(out)]) == 2
     error = capsys.readouterr().err
-    assert "Can't go on from" in error
+    assert "Can't resume from" in error
     assert "Traceback" not in error
     assert main(["train", "--checkpoint-s", "-1"]) == 2
     assert "Got -1.0 seconds between checkpoints" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_the_report_is_one_file_that_needs_no_network(finished: Path) -> None:
     assert "http" not in re.sub(r'src="[^"]+"', "", text)
     assert "RuntimeError: a bug of mine" in text
     assert "<code>cp_sat</code>" in text
-    assert re.search(r"<pre>.+</pre>\n<p>Begun \S+, revision .+; processor", text)
+    assert re.search(r"<pre>.+</pre>\n<p>Started \S+, revision .+; processor", text)
 
 
 def test_the_curves_end_at_the_gaps_of_the_table(finished: Path) -> None:
