@@ -61,7 +61,8 @@ def benchmark(config: BenchmarkConfig) -> int:
         try:
             tried = {row.key for row in rows}
             begun = [
-                dataclasses.replace(one, session=session, anew=one.key in tried) for one in missing
+                dataclasses.replace(one, session=session, repeated=one.key in tried)
+                for one in missing
             ]
             run_missing(begun, rows, path, config)
         except KeyboardInterrupt:

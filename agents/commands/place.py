@@ -28,7 +28,7 @@ def place(config: PlaceConfig) -> int:
     """
     card = read_card(config.policy)
     config = _completed(config, card)
-    with Run(config, "place", besides=1 + config.samples + config.finetune) as run:
+    with Run(config, "place", extra=1 + config.samples + config.finetune) as run:
         model = run.models[0]
         recorder = model.recorder
         recorder.evaluate_singles()

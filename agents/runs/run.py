@@ -51,20 +51,20 @@ class Run:
     Args:
         config: the settings; `out` and `resume` determine the folder.
         label: prefix of the name of a new folder under ``runs/``.
-        besides: placements in addition to the singles, instead of the settings' budget.
+        extra: placements in addition to the singles, instead of the settings' budget.
 
     Raises:
         DevicePlacementError: when the folder exists and is not to be resumed, or is of other
             models, or when the models are to be placed on different devices.
     """
 
-    def __init__(self, config: SearchConfig, label: str, besides: int | None = None) -> None:
+    def __init__(self, config: SearchConfig, label: str, extra: int | None = None) -> None:
         self.config = config
         self.names = short_names(config.models)
         made = [evaluator_of(dataclasses.replace(config, model=model)) for model in config.models]
         _check_same_devices(dict(zip(self.names, made, strict=True)))
         singles = sum(len(one.devices) for one in made)
-        limit = config.budget if besides is None else singles + besides
+        limit = config.budget if extra is None else singles + extra
         check_budget(limit, singles, config.patience)
         self.budget = Budget(limit, config.patience)
         self.folder = self._open_folder(label, made)

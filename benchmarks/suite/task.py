@@ -38,7 +38,7 @@ class Task:
     trace: Path  # its trace file, until it is packed
     measuring: MeasureConfig
     session: int = 0
-    anew: bool = False  # whether the remains of an earlier run are removed
+    repeated: bool = False  # whether the remains of an earlier run are removed
 
     @property
     def key(self) -> Key:
@@ -56,7 +56,7 @@ def run_task(task: Task) -> RunRow:
     path = task.trace
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if task.anew:
+        if task.repeated:
             for one in (path, _packed(path), _reason(path)):
                 one.unlink(missing_ok=True)
         _unpack(path)

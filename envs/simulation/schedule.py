@@ -88,6 +88,12 @@ def count_subgraphs_by_device(costs: Costs, devices: PlacementColumns) -> Int32:
     return count_pieces(devices, ends[0], ends[1], costs.num_devices)
 
 
+def _work_and_tensors(costs: Costs) -> tuple[Float64, Int32, Float64, Int32, Int32]:
+    """Return the arrays that the kernels take first: of groups, and of tensors with readers."""
+    tensors = costs.tensor_group, costs.tensor_bytes, costs.reader_start, costs.reader
+    return costs.compute_s, *tensors
+
+
 def sequential(costs: Costs, devices: PlacementColumns) -> Float64:
     """Return the sum of all costs: sum_g c(g, p(g)) + sum_t sum_{b in R(t)} w(t, p(t), b).
 
@@ -97,11 +103,7 @@ def sequential(costs: Costs, devices: PlacementColumns) -> Float64:
     latency, per_byte = _sums_over_sets(costs.latency_s), _sums_over_sets(costs.s_per_byte)
     times = sequential_times(
         devices,
-        costs.compute_s,
-        costs.tensor_group,
-        costs.tensor_bytes,
-        costs.reader_start,
-        costs.reader,
+        *_work_and_tensors(costs),
         latency,
         per_byte,
     )
@@ -150,11 +152,7 @@ def pipelined(costs: Costs, devices: PlacementColumns) -> Float64:
     """
     return pipelined_times(
         devices,
-        costs.compute_s,
-        costs.tensor_group,
-        costs.tensor_bytes,
-        costs.reader_start,
-        costs.reader,
+        *_work_and_tensors(costs),
         costs.latency_s,
         costs.s_per_byte,
     )
@@ -169,11 +167,7 @@ def max_load(costs: Costs, devices: PlacementColumns) -> Float64:
     """
     return max_load_times(
         devices,
-        costs.compute_s,
-        costs.tensor_group,
-        costs.tensor_bytes,
-        costs.reader_start,
-        costs.reader,
+        *_work_and_tensors(costs),
         costs.latency_s,
         costs.s_per_byte,
         costs.pays,

@@ -6,10 +6,8 @@ import dataclasses
 import json
 import math
 import re
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from device_placement.agents.placers.base import PlacerResult, Trace
 from device_placement.agents.runs.config import resume_config
 from device_placement.envs import DevicePlacementError, Placement
 from device_placement.envs.evaluation import Evaluator
-from runs import lines
+from runs import interrupt, lines
 
 COMMAND = [sys.executable, "-m", "device_placement.agents.cli", "search"]
 SIMULATED: dict[str, Any] = {"model": "diamond", "evaluator": "simulator", "hardware": "laptop"}
@@ -169,25 +167,8 @@ def test_where_no_single_is_valid_there_is_nothing_to_compare_with(
 def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:
     """A real search in its own process, interrupted once it has evaluated something."""
     out = tmp_path / "run"
-    arguments = ["--model", "resnet50", "--evaluator", "simulator", "--placer", "annealing"]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments, "--budget", "1000000", "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    log = out / "evaluations.jsonl"
-    deadline = time.monotonic() + 120
-    while not (log.exists() and log.read_text().count("\n") > 4):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline, "the search evaluated nothing in two minutes"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130, stderr
-    assert b"placements evaluated; results in" in stdout
-    assert b"resume with --resume --out" in stdout
-    assert b"Traceback" not in stderr
-    Placement.load(out / "best_placement.json")
+    options = ["--evaluator", "simulator", "--placer", "annealing", "--budget", "1000000"]
+    interrupt(out, "search", "resnet50", *options)
     spent = len(lines(out))
     more = ["--resume", "--out", str(out), "--budget", str(spent + 2), "--rounds", "1"]
     done = subprocess.run([*COMMAND, *more], capture_output=True, check=False)

@@ -59,7 +59,7 @@ def test_several_models_are_trained_at_once(
     assert f"{sum(map(len, logs.values()))} placements evaluated; results in {out}" in text
     for name, log in logs.items():
         assert {path.name for path in (out / name).iterdir()} == FILES
-        assert len(log) > 2  # besides the singles
+        assert len(log) > 2  # more than the singles
         result = json.loads((out / name / "result.json").read_text())
         rows = {row["name"]: row["time_s"] for row in result["rows"]}
         assert rows["best found"] == min(line["evaluation"]["time_s"] for line in log)

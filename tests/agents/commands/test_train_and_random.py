@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +20,7 @@ from device_placement.agents.runs.config import resume_config
 from device_placement.agents.runs.summary import format_table, make_rows
 from device_placement.envs import DevicePlacementError, Evaluation, Placement
 from problems import TWO_CPUS
-from runs import MEASURING, evaluator_of, lines
+from runs import MEASURING, evaluator_of, interrupt, lines
 from scripted import ScriptedEvaluator, twelve_groups_evaluator
 
 COMMAND = [sys.executable, "-m", "device_placement.agents.cli"]
@@ -132,24 +129,8 @@ def test_a_search_in_which_nothing_runs_says_so(
 def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:
     """A real training in its own process, interrupted once it has evaluated something."""
     out = tmp_path / "run"
-    arguments = ["--model", "diamond", "--budget", "100000", "--out", str(out)]
-    arguments += ["--max-samples", "4", "--rounds", "2"]
-    process = subprocess.Popen(
-        [*COMMAND, "train", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    log = out / "evaluations.jsonl"
-    deadline = time.monotonic() + 300
-    while not (log.exists() and log.read_text().count("\n") > 4):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline, "the training evaluated nothing in five minutes"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 130, stderr
-    assert b"placements evaluated; results in" in stdout
-    assert b"resume with --resume --out" in stdout
-    assert b"Traceback" not in stderr
-    Placement.load(out / "best_placement.json")
+    options = ["--budget", "100000", "--max-samples", "4", "--rounds", "2"]
+    interrupt(out, "train", "diamond", *options)
     assert (out / "policy.zip").exists()
     spent = len(lines(out))
     more = ["--resume", "--out", str(out), "--budget", str(spent + 2), "--rounds", "2"]

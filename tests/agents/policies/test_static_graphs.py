@@ -1,4 +1,4 @@
-"""A graph is encoded once however many rows hold it, and anew once anything changes."""
+"""A graph is encoded once however many rows hold it, and again once anything changes."""
 
 from __future__ import annotations
 

@@ -37,13 +37,13 @@ def test_a_later_evaluator_recalls_what_an_earlier_one_measured(tmp_path: Path) 
     )
     assert first.evaluate([0] * 4).time_s == second.evaluate([0] * 4).time_s  # fixed once
     assert second.evaluate([0] * 4).cached
-    anew = evaluator_of("diamond", store, **HERE, remeasure=True)
-    assert not anew.evaluate([0, 1, 0, 0]).cached
+    fresh = evaluator_of("diamond", store, **HERE, remeasure=True)
+    assert not fresh.evaluate([0, 1, 0, 0]).cached
     assert len(rows(store)) == 2  # appended
     pooled = evaluator_of("diamond", store, **HERE).evaluate([0, 1, 0, 0])
     assert pooled.cached
     assert len(pooled.samples_s) == 2 * len(one.samples_s)
-    for evaluator in (first, second, anew):
+    for evaluator in (first, second, fresh):
         evaluator.close()
 
 
