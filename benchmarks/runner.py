@@ -1,4 +1,4 @@
-"""The command `benchmark`: every placer on every problem, a row a run."""
+"""Command `benchmark`: run every placer on every problem, one row per run."""
 
 from __future__ import annotations
 

@@ -50,6 +50,8 @@ def _adapt(app: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: l
     if kind == "class" and name.endswith(f".{ENVIRONMENT}"):
         lines[:] = [lines[0], "", SEE, ""]
     lines[:] = restructured(lines)
+    if kind in ("attribute", "data", "property") and ":" in lines[0]:
+        lines[0] = f": {lines[0]}"  # napoleon reads what precedes the first colon as the type
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -80,6 +80,10 @@ def test_the_site_builds_and_holds_every_name(site: Path) -> None:
     assert sorted(ids) == sorted(re.findall(r"\w+-v0", page)[0] for page in pages)
     for page in pages:
         assert [one for one in (*SECTIONS, *REWARDS, *FEATURE_BLOCKS) if one not in page] == []
+    # A colon in the text of a field does not make its first words a type.
+    fields = text_of(site / "api" / "benchmarks.html")
+    assert "Suites, comma-separated: paper" in fields
+    assert not re.search(r"^Type:?$", fields, re.MULTILINE)
     # Nothing on a page is of the machine that builds it; no page loads anything from elsewhere.
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
