@@ -20,6 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+if __name__ == "__main__":
+    # OpenVINO sends telemetry on import, from a forked process. That one would hold this process's
+    # pipes, run beside its measurements, and may wait for ever for a lock held when it was forked.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
 from device_placement.envs.devices import make_core
 from device_placement.envs.measuring.bench import BenchConfig, LocalBench
 

@@ -245,3 +245,4 @@ def test_measuring_environments_and_their_process_import_no_torch(tmp_path: Path
     imported = {line.partition(".")[0] for line in log.read_text().splitlines()}
     assert {"openvino", "device_placement"} <= imported
     assert imported.isdisjoint({"torch", "torch_geometric", "stable_baselines3"})
+    assert "openvino_telemetry.main" not in log.read_text().splitlines()  # which forks
