@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         NodewisePolicy,
     )
     from device_placement.agents.policies.rnn import RnnPolicy
-    from device_placement.agents.runs.config import going_on, resume_config
     from device_placement.agents.runs.recording import RecordingEvaluator
+    from device_placement.agents.runs.resume import going_on, resume_config
     from device_placement.agents.training.algorithms import (
         greedy_assignment,
         load_algorithm,
@@ -53,7 +53,7 @@ _HOMES = {
     "SB3VecEnv": "training.sb3_vec_env",
     "SearchCallback": "training.callbacks",
     "TrainConfig": "commands.config",
-    "going_on": "runs.config",
+    "going_on": "runs.resume",
     "greedy_assignment": "training.algorithms",
     "load_algorithm": "training.algorithms",
     "load_policy": "training.policy_file",
@@ -61,7 +61,7 @@ _HOMES = {
     "make_placer": "placers",
     "named_search": "training.preset_placer",
     "read_card": "training.policy_file",
-    "resume_config": "runs.config",
+    "resume_config": "runs.resume",
     "save_policy": "training.policy_file",
     "train": "commands.train",
 }

@@ -93,6 +93,7 @@ COMMANDS = {
 }
 
 
+MAX_MESSAGE = 10_000  # characters
 READER_GONE = 141  # the status that shells report for SIGPIPE
 
 
@@ -105,19 +106,26 @@ def exit_status(program: str, command: Callable[[], int]) -> int:
     """Run a command of a program and print an error as one line.
 
     Returns:
-        The exit status: the command's own, 2 for a wrong input, 130 after Ctrl-C, 141 when the
-        reader of the output, such as ``head``, has closed it.
+        The exit status: the command's own, 1 when the system fails (a full disk, too little
+        memory), 2 for a wrong input, 130 after Ctrl-C, 141 when the reader of the output, such as
+        ``head``, has closed it.
     """
     try:
         try:
             return command()
         except ValueError as error:
-            from device_placement.envs.errors import DevicePlacementError
+            from device_placement.envs.errors import DevicePlacementError, printable
 
             if not isinstance(error, DevicePlacementError):
                 raise
-            print(f"{program}: {error}", file=sys.stderr)
+            print(f"{program}: {printable(str(error), MAX_MESSAGE)}", file=sys.stderr)
             return 2
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            return _fails(program, f"{error}; what was written before is kept.")
+        except MemoryError as error:
+            return _fails(program, f"There is too little memory. {error}".strip())
         except KeyboardInterrupt:
             print(f"{program}: interrupted.", file=sys.stderr)
             return 130
@@ -127,6 +135,13 @@ def exit_status(program: str, command: Callable[[], int]) -> int:
     except BrokenPipeError:  # of this process; workers handle their own
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest of the output
         return READER_GONE
+
+
+def _fails(program: str, reason: str) -> int:
+    from device_placement.envs.errors import printable
+
+    print(f"{program}: {printable(reason, MAX_MESSAGE)}", file=sys.stderr)
+    return 1
 
 
 def _main(arguments: Sequence[str] | None) -> int:
@@ -152,9 +167,11 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
     program, description = f"device-placement {name}", f"{command.summary.capitalize()}."
     config = parse(config_class, words, program, description)
     if getattr(config, "resume", False):
-        from device_placement.agents.runs.config import resume_config
+        from device_placement.agents.runs.resume import resume_config
 
-        saved = resume_config(config_class, config.out)  # options that are not given stay
+        saved = resume_config(
+            config_class, config.out, trusted=config
+        )  # options that are not given stay
         config = parse(config_class, words, program, description, default=saved)
     return int(_load(command.function)(config))
 

@@ -14,13 +14,14 @@ from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 
-from device_placement.envs.arrays import Assignment, Bool
+from device_placement.envs.arrays import Assignment, Bool, Int64
 from device_placement.envs.episode import Baseline, Episode, Incumbent
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
 from device_placement.envs.evaluation import NAN, Evaluation, Evaluator
 from device_placement.envs.factory import EvaluatorOptions, make_parts
-from device_placement.envs.formulations import unplaced
+from device_placement.envs.formulations import check_actions, unplaced
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.features import DEFAULT_BLOCKS
 from device_placement.envs.measuring.validation import Validation, claim_of, validate_placement
@@ -202,8 +203,13 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         return self._observe(), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Apply an action, evaluate the placement if it is due, and return the usual values."""
+        """Apply an action, evaluate the placement if it is due, and return the usual values.
+
+        Raises:
+            PlacementError: when the action is outside the space; then nothing changes.
+        """
         episode, num_groups = self._episode, self.coarse.num_groups
+        action = self._check(action)
         episode.step += 1
         proposal = self._formulation.act(episode.assignment, action, episode.step)
         episode.evaluation, reward = None, 0.0
@@ -224,6 +230,11 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     def action_masks(self) -> Bool:
         """Return the flat mask of the actions allowed next, as sb3-contrib's MaskablePPO needs."""
         return self._formulation.masks(self.coarse.supported, self._episode.step)
+
+    def _check(self, action: Any) -> Int64:
+        space = self.action_space
+        choices = space.n if isinstance(space, spaces.Discrete) else self.layout.num_devices
+        return check_actions(action, space.shape, int(choices))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state of the env and of its random generator as plain data, for `restore`.

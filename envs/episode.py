@@ -107,7 +107,7 @@ def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseli
         singles: (num_devices,) in the order of its devices.
 
     Raises:
-        DeviceError: when no single is valid.
+        DeviceError: when no single is valid, or the reference takes no time.
     """
     devices, coarse = evaluator.devices, evaluator.coarse
     times = np.array([single.time_s for single in singles])
@@ -120,6 +120,11 @@ def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseli
         )
     order = [evaluator.reference, *range(len(devices))]
     reference = next(device for device in order if not np.isnan(times[device]))
+    if not times[reference] > 0:
+        raise DeviceError(
+            f"{devices[reference]} runs {coarse.graph.name!r} in no time, so no placement can be "
+            "faster. Give a model that computes something from its inputs."
+        )
     memory = [device.memory_bytes for device in devices]
     return Baseline(
         reference=reference,

@@ -32,6 +32,32 @@ class StoreError(DevicePlacementError):
     """A store of evaluations that can't be read or written."""
 
 
+MAX_SHOWN = 400  # characters of a text from elsewhere
+
+
+def printable(text: str, max_length: int = MAX_SHOWN) -> str:
+    r"""Return a text that is safe to show: control characters escaped, cut at a length.
+
+    >>> print(printable("red \x1b[31m text"))
+    red \x1b[31m text
+    """
+    shown = text if len(text) <= max_length else f"{text[:max_length]} ... (cut)"
+    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in shown)
+
+
+MAX_SEED = 2**32 - 1  # of NumPy's older generators, which stable-baselines3 uses
+
+
+def check_seed(seed: int) -> None:
+    """Check that every random generator takes a seed.
+
+    Raises:
+        DevicePlacementError: when one does not.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise DevicePlacementError(f"Got seed={seed}; it must be from 0 to {MAX_SEED}.")
+
+
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
     """Return the message for an unknown name, with the nearest allowed one.
 

@@ -165,7 +165,8 @@ def _simulator(
     schedule: str,
 ) -> SimulatedEvaluator:
     if isinstance(profile, str | os.PathLike):
-        profile = HardwareProfile.load(profile) if profile else None
+        trusted = () if devices == "auto" else devices
+        profile = HardwareProfile.load(profile, trusted) if profile else None
     if devices == "auto":
         devices = profile.devices if profile else usual_devices(hardware)
     parsed = check_several(parse_devices(devices))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from device_placement.envs.arrays import Assignment, Assignments, Bool, Int64
-from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.observation import UNPLACED, Layout, device_masks
 
@@ -71,7 +71,7 @@ class Assign(_WholePlacements):
 
     @override
     def act(self, assignment: Assignment, action: Any, step: int) -> Assignment:
-        return np.array(action, dtype=np.int64).reshape(-1)[: assignment.size]
+        return np.array(action[: assignment.size])
 
     @override
     def ends(self, num_groups: int, step: int) -> tuple[bool, bool]:
@@ -149,6 +149,34 @@ def make_formulation(name: str, layout: Layout, horizon: int) -> Formulation:
     if horizon < 1:
         raise DevicePlacementError(f"Got horizon={horizon}; an episode has at least 1 step.")
     return choose("formulation", name, _FORMULATIONS)(layout, horizon)
+
+
+def check_actions(actions: Any, shape: tuple[int, ...] | None, num_choices: int) -> Int64:
+    """Check that actions are whole numbers of their space, and return them as an array.
+
+    Args:
+        actions: of one copy or many.
+        shape: the required shape.
+        num_choices: they are numbered from 0 to this, exclusively.
+
+    Raises:
+        PlacementError: when the shape or the type is wrong, or a number is outside.
+    """
+    try:
+        chosen = np.asarray(actions)
+    except ValueError:  # rows of different lengths
+        chosen = np.empty(0, dtype=np.object_)
+    if chosen.shape != shape or chosen.dtype.kind not in "iu":
+        raise PlacementError(
+            f"Got actions of shape {chosen.shape} and type {chosen.dtype}; give whole numbers in "
+            f"shape {shape}, as action_space.sample() does."
+        )
+    wrong = (chosen < 0) | (chosen >= num_choices)
+    if wrong.any():
+        raise PlacementError(
+            f"Got {chosen[wrong][0]} in an action; allowed are 0 to {num_choices - 1}."
+        )
+    return chosen.astype(np.int64)
 
 
 def unplaced(num_groups: int) -> Assignment:

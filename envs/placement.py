@@ -8,17 +8,17 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from device_placement.envs.devices import Device, parse_devices
-from device_placement.envs.errors import DeviceError, PlacementError
+from device_placement.envs.errors import PlacementError
 from device_placement.envs.files import replaced
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.models.loading import model_hash
 from device_placement.envs.models.normalisation import normalise
+from device_placement.envs.untrusted import check_file_devices, read_json, reading
 
 FORMAT, VERSION = "device-placement", 1
 
@@ -148,26 +148,26 @@ class Placement:
             draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Placement:
+    def load(
+        cls, path: str | os.PathLike[str], devices: str | Device | Sequence[str | Device] = ()
+    ) -> Placement:
         """Read a placement that `save` wrote.
 
+        Args:
+            path: of the file.
+            devices: what `parse_devices` takes; needed only where the file's devices have
+                properties that a file may not set, such as ``CACHE_DIR``.
+
         Raises:
-            PlacementError: when the file is missing or holds something else.
+            PlacementError: when the file is missing, holds something else, or sets a property
+                that it may not set.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise PlacementError(
-                f"Can't read the placement file {str(path)!r}: {error}. Give one that "
-                "Placement.save() or `device-placement train` wrote."
-            ) from error
-        try:
-            return cls._from_content(content)
-        except (AttributeError, KeyError, TypeError, RecursionError, DeviceError) as error:
-            raise PlacementError(
-                f"{str(path)!r} is not a placement of version {VERSION}: {type(error).__name__} "
-                f"{error}. Give a file that Placement.save() or `device-placement train` wrote."
-            ) from error
+        trusted = parse_devices(devices) if devices else ()
+        advice = "give a file that Placement.save() or `device-placement train` wrote."
+        with reading(path, f"a placement of version {VERSION}", advice, PlacementError):
+            placement = cls._from_content(read_json(path))
+            check_file_devices(placement.devices, path, trusted)
+        return placement
 
     @classmethod
     def _from_content(cls, content: Any) -> Placement:

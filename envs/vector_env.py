@@ -14,10 +14,10 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from device_placement.envs.arrays import Bool, Float64, Int64
-from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
+from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.factory import EvaluatorOptions, make_parts
-from device_placement.envs.formulations import make_vector_formulation
+from device_placement.envs.formulations import check_actions, make_vector_formulation
 from device_placement.envs.graph.features import DEFAULT_BLOCKS
 from device_placement.envs.observation import UNPLACED, Observation, observe_many, stack_static
 from device_placement.envs.simulation.simulator import as_simulated
@@ -168,7 +168,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         """Apply the actions, evaluate all due placements at once, and return the usual five values.
 
         Raises:
-            PlacementError: when an action is not a device number; then nothing changes. (A masked
+            PlacementError: when an action is outside its space; then nothing changes. (A masked
                 action is applied, and its placement is invalid, as in a single environment.)
             ResetNeeded: before the first reset, or in ``Disabled`` after an episode's end.
         """
@@ -177,7 +177,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         acting, resets = ~self._ended, np.flatnonzero(self._ended)
         if self._mode is AutoresetMode.DISABLED and resets.size:
             raise ResetNeeded("An episode has ended; reset it with options={'reset_mask': ...}.")
-        chosen = check_actions(actions, self.action_space.shape, self.layout.num_devices, acting)
+        chosen = self._check(actions, acting)
         self._steps += acting
         state = self._graph_ids, self._steps
         self._assignments = self._formulation.act(self._assignments, chosen, *state)
@@ -195,6 +195,14 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
             self._begin(resets)
         infos = final | self._describe(outcomes, self._all)
         return self._observe(), rewards, terminated, truncated, infos
+
+    def _check(self, actions: Any, acting: Bool) -> Int64:
+        """Check actions; those of copies that begin an episode do not count."""
+        shape = self.action_space.shape
+        if not acting.all() and np.shape(actions) == shape:
+            actions = np.array(actions)
+            actions[~acting] = 0
+        return check_actions(actions, shape, self.layout.num_devices)
 
     def action_masks(self) -> Bool:
         """Return the mask of the actions allowed next, (num_envs, num_actions)."""
@@ -316,29 +324,3 @@ def one_each(name: str, values: Any, num_envs: int) -> list[Any]:
             f"Got {len(values)} values of {name} for {num_envs} copies; give one per copy."
         )
     return list(values)
-
-
-def check_actions(
-    actions: Any, shape: tuple[int, ...] | None, num_devices: int, acting: Bool
-) -> Int64:
-    """Check the actions of many copies, and return them as an array.
-
-    Args:
-        actions: device numbers.
-        shape: the required shape, (num_envs, ...).
-        num_devices: number of devices.
-        acting: (num_envs,) the copies whose action counts.
-
-    Raises:
-        PlacementError: when the shape is wrong, or a number is not that of a device.
-    """
-    chosen = np.asarray(actions, dtype=np.int64)
-    if chosen.shape != shape:
-        raise PlacementError(f"Got actions of shape {chosen.shape}; give them in shape {shape}.")
-    wrong = (chosen < 0) | (chosen >= num_devices)
-    if wrong.any() and wrong[acting].any():
-        raise PlacementError(
-            f"Got device {chosen[acting][wrong[acting]][0]} in an action; devices are numbered "
-            f"0 to {num_devices - 1}."
-        )
-    return chosen

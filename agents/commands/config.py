@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from device_placement.agents.options import HIDDEN, POSITIONAL, OptionGroups
 from device_placement.agents.runs.config import SearchConfig
+from device_placement.envs.errors import check_seed
 from device_placement.envs.measuring.config import MeasureConfig
 
 
@@ -75,6 +76,10 @@ class ProfileConfig(MeasureConfig):
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seed(self.seed)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateConfig(MeasureConfig):
@@ -86,6 +91,9 @@ class ValidateConfig(MeasureConfig):
     """File written by a search or by Placement.save()."""
     model: str
     """Model that was placed: a bundled one or the path of a model file."""
+    devices: str = ""
+    """The placement's devices, repeated; needed only where they have properties that a file may
+    not set, such as CACHE_DIR."""
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
 

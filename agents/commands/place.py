@@ -15,6 +15,8 @@ from device_placement.agents.training.callbacks import SearchCallback
 from device_placement.agents.training.checkpoints import Checkpoints
 from device_placement.agents.training.policy_file import PolicyCard, load_policy, read_card
 from device_placement.agents.training.sampling import best_of_samples, check_counts, last_horizon
+from device_placement.envs.devices import parse_devices
+from device_placement.envs.untrusted import check_file_devices
 
 
 def place(config: PlaceConfig) -> int:
@@ -59,6 +61,8 @@ def _completed(config: PlaceConfig, card: PolicyCard) -> PlaceConfig:
     """Return the settings with the policy's devices, if none are given."""
     check_torch_device(config.torch_device)
     check_counts(samples=config.samples, finetune=config.finetune)
+    if not config.devices:
+        check_file_devices(parse_devices(card.devices), config.policy)
     return dataclasses.replace(config, devices=config.devices or ",".join(card.devices))
 
 

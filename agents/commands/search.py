@@ -9,7 +9,8 @@ import math
 from device_placement.agents.commands.config import RandomConfig, SearchCommand
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.base import Placer, PlacerResult
-from device_placement.agents.runs.config import SearchConfig, check_going_on
+from device_placement.agents.runs.config import SearchConfig
+from device_placement.agents.runs.resume import check_going_on
 from device_placement.agents.runs.run import Run
 from device_placement.agents.runs.summary import finish
 from device_placement.envs.errors import DevicePlacementError, choose

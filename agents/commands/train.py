@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
-from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from device_placement.agents.commands.config import TrainConfig
 from device_placement.agents.presets import preset
-from device_placement.agents.runs.config import check_going_on
+from device_placement.agents.presets.overrides import parse_overrides
+from device_placement.agents.runs.resume import check_going_on
 from device_placement.agents.runs.run import Run
 from device_placement.agents.runs.summary import finish
 from device_placement.agents.training.algorithms import (
@@ -18,7 +17,6 @@ from device_placement.agents.training.algorithms import (
     check_overrides,
     check_torch_device,
     greedy_assignment,
-    load_algorithm,
     make_algorithm,
 )
 from device_placement.agents.training.callbacks import SearchCallback
@@ -29,8 +27,10 @@ from device_placement.agents.training.checkpoints import (
 )
 from device_placement.agents.training.policy_file import PolicyCard, read_progress
 from device_placement.agents.training.sampling import best_of_samples, check_counts
-from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.agents.training.weights import REPEAT, load_state
+from device_placement.envs.errors import choose
 from device_placement.envs.rewards import REWARDS
+from device_placement.envs.untrusted import reading
 
 
 def train(config: TrainConfig) -> int:
@@ -105,11 +105,11 @@ def _make(config: TrainConfig, run: Run, env: Env) -> BaseAlgorithm:
 
 def _load(config: TrainConfig, run: Run, env: Env, path: Path) -> BaseAlgorithm:
     """Load the algorithm, and rewind the run, to the last checkpoint."""
-    progress = read_progress(path)
-    algorithm = load_algorithm(config.preset, path, env, config.torch_device)
-    algorithm.tensorboard_log = str(run.folder / "tensorboard")
-    restore_progress(algorithm, progress)
-    run.rewind(progress["run"])
+    progress, algorithm = read_progress(path), _make(config, run, env)
+    load_state(algorithm, path)
+    with reading(path, "a checkpoint", REPEAT):
+        restore_progress(algorithm, progress)
+        run.rewind(progress["run"])
     return algorithm
 
 
@@ -133,27 +133,4 @@ def _found(
         drawn = best_of_samples(algorithm, card, evaluators, graph_id, config.samples)
         if drawn:
             found[f"trained policy, best of {config.samples}"] = drawn
-    return found
-
-
-def parse_overrides(text: str) -> dict[str, Any]:
-    """Parse NAME=VALUE;NAME=VALUE into settings by name.
-
-    Raises:
-        DevicePlacementError: when the text has another form.
-
-    >>> parse_overrides("learning_rate=1e-3;extractor.conv=gat")
-    {'learning_rate': 0.001, 'extractor.conv': 'gat'}
-    """
-    found: dict[str, Any] = {}
-    for part in filter(None, text.split(";")):
-        name, sign, value = (one.strip() for one in part.partition("="))
-        if not (sign and name and value):
-            raise DevicePlacementError(
-                f"Got {part!r} as a setting; write them as NAME=VALUE;NAME=VALUE."
-            )
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):  # a word
-            found[name] = value
     return found

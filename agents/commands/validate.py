@@ -21,7 +21,7 @@ def validate_file(config: ValidateConfig) -> int:
     Raises:
         DevicePlacementError: when placement, model or devices are wrong or don't fit.
     """
-    placement = Placement.load(config.placement)
+    placement = Placement.load(config.placement, config.devices)
     model = load_model(config.model, input_shapes=parse_input_shapes(config.input_shapes))
     core = make_core(placement.devices)
     coarse = coarsen(read_graph(model, placement.devices, core), "none")

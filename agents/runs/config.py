@@ -1,15 +1,12 @@
-"""Settings shared by all searches, and how a resumed run restores them."""
+"""Settings shared by all searches."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 from device_placement.agents.options import POSITIONAL, OptionGroups
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.errors import check_seed
 from device_placement.envs.measuring.config import MeasureConfig
 
 
@@ -57,75 +54,11 @@ class SearchConfig(MeasureConfig):
     resume: bool = False
     """Resume the run in --out with its settings; --budget and --patience may be raised."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seed(self.seed)
+
     @property
     def models(self) -> tuple[str, ...]:
         """The models to place, each as `load_model` takes it."""
         return (self.model,)
-
-
-Config = TypeVar("Config", bound=SearchConfig)
-FREE = ("out", "resume", "budget", "patience", "rounds")  # may differ when a run is resumed
-
-
-def resume_config(kind: type[Config], out: str, **changes: Any) -> Config:
-    """Load an earlier run's settings to resume it.
-
-    Args:
-        kind: class of the settings, by command.
-        out: folder of the run.
-        changes: new values of budget, patience and rounds.
-
-    Raises:
-        DevicePlacementError: when the folder holds no run, or one of another command.
-    """
-    saved = read_config(out)["settings"]
-    if saved.keys() != {field.name for field in dataclasses.fields(kind)}:
-        raise DevicePlacementError(
-            f"The run in {out!r} was made by another command or version; resume it with "
-            "that, or start a new run with another --out."
-        )
-    return kind(**{**saved, "out": out, "resume": True, **changes})
-
-
-going_on = resume_config  # its name until 0.1
-
-
-def check_going_on(config: SearchConfig) -> None:
-    """Check that a run to resume has these settings; a new run may have any.
-
-    Raises:
-        DevicePlacementError: when they differ, or as `resume_config`.
-    """
-    if not config.resume:
-        return
-    saved = dataclasses.asdict(resume_config(type(config), config.out))
-    for name, given in dataclasses.asdict(config).items():
-        if name not in FREE and given != saved[name]:
-            raise DevicePlacementError(
-                f"The run in {config.out!r} has {name}={saved[name]!r}, not {given!r}; leave the "
-                "setting out (in Python: "
-                f"resume_config({type(config).__name__}, {config.out!r})), or start a new run with "
-                "another --out."
-            )
-
-
-def read_config(out: str) -> dict[str, Any]:
-    """Return the settings and the model's hash of an earlier run.
-
-    Raises:
-        DevicePlacementError: when the folder holds none that can be read.
-    """
-    path = Path(out) / "config.json"
-    if not out or not path.is_file():
-        raise DevicePlacementError(
-            f"--resume needs --out with the folder of an earlier run; got {out!r}, which has no "
-            "config.json."
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {"settings": dict(content["settings"]), "model_hash": str(content["model_hash"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DevicePlacementError(
-            f"Can't read {str(path)!r}: {type(error).__name__} {error}. Start a new run with "
-            "another --out."
-        ) from error

@@ -16,6 +16,7 @@ from device_placement.envs.evaluation import (
     EvaluatorWrapper,
     single_assignments,
 )
+from device_placement.envs.graph.coarsening import CoarseGraph
 
 
 class RecordingEvaluator(EvaluatorWrapper):
@@ -53,6 +54,7 @@ class RecordingEvaluator(EvaluatorWrapper):
         self.shared = budget if isinstance(budget, Budget) else Budget(budget)
         check_budget(self.shared.limit, len(inner.devices))
         super().__init__(inner)
+        self.shared.num_possible += num_placements(inner.coarse)
         self.num_requests = 0
         self.num_recalled = 0  # evaluations that the evaluator knew from an earlier run
         self.best: tuple[int, ...] = ()
@@ -141,8 +143,19 @@ class RecordingEvaluator(EvaluatorWrapper):
         return self._known.get(tuple(int(device) for device in assignment))
 
     def evaluate_singles(self) -> list[Evaluation]:
-        """Evaluate every single in the order of the devices, and return the evaluations."""
-        return [self.evaluate(single) for single in single_assignments(self).values()]
+        """Evaluate every single in the order of the devices, and return the evaluations.
+
+        Raises:
+            DevicePlacementError: when one takes no time, so that nothing can be faster.
+        """
+        found = {name: self.evaluate(one) for name, one in single_assignments(self).items()}
+        for name, single in found.items():
+            if single.time_s == 0:
+                raise DevicePlacementError(
+                    f"{name} runs {self.coarse.graph.name!r} in no time, so no placement can be "
+                    "faster. Give a model that computes something from its inputs."
+                )
+        return list(found.values())
 
     def _take(self, key: tuple[int, ...], evaluation: Evaluation) -> None:
         self._known[key] = evaluation
@@ -224,6 +237,8 @@ class Budget:
     num_requests: int = 0
     num_since_best: int = 0
     """Distinct placements since the last new best of a model."""
+    num_possible: int = 0
+    """Placements that the models have; 0: not counted."""
 
     @property
     def out_of_patience(self) -> bool:
@@ -233,9 +248,10 @@ class Budget:
     @property
     def spent(self) -> bool:
         """Whether the run has to end."""
+        limit = min(self.limit, self.num_possible or self.limit)
         return (
-            self.num_distinct >= self.limit
-            or self.num_requests >= REQUESTS_PER_BUDGET * self.limit
+            self.num_distinct >= limit
+            or self.num_requests >= REQUESTS_PER_BUDGET * limit
             or self.out_of_patience
         )
 
@@ -243,6 +259,18 @@ class Budget:
         """Count a distinct placement that is, or is not, a new best of its model."""
         self.num_distinct += 1
         self.num_since_best = 0 if improves else self.num_since_best + 1
+
+
+def num_placements(coarse: CoarseGraph) -> int:
+    """Return the number of placements that a search may request: all supported ones, and singles.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> num_placements(make_evaluator("diamond", "CPU,GPU", evaluator="simulator").coarse)
+    16
+    """
+    refused_singles = int((~coarse.supported.all(axis=0)).sum())
+    choices: list[int] = coarse.supported.sum(axis=1).tolist()
+    return math.prod(choices) + refused_singles
 
 
 def check_budget(budget: int, num_singles: int, patience: int | None = None) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from device_placement.agents.runs.config import SearchConfig, read_config
+from device_placement.agents.runs.config import SearchConfig
 from device_placement.agents.runs.recording import Budget, RecordingEvaluator, check_budget
+from device_placement.agents.runs.resume import CONFIG, read_config, unusual_settings
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluation, Evaluator
 from device_placement.envs.factory import make_evaluator
@@ -130,8 +131,11 @@ class Run:
                 f"\nStopped early: the last {self.budget.num_since_best} placements brought no new "
                 f"best (--patience {self.budget.patience})"
             )
-        more = f"\nInterrupted; resume with --resume --out {self.folder}" if interrupted else ""
-        return f"\n{done}{more}"
+        if interrupted:
+            repeated = unusual_settings(dataclasses.asdict(self.config), str(self.folder)).values()
+            words = " ".join(["--resume", "--out", str(self.folder), *repeated])
+            done += f"\nInterrupted; resume with {words}"
+        return f"\n{done}"
 
     def _open_folder(self, label: str, made: Sequence[Evaluator]) -> Path:
         config = self.config
@@ -151,10 +155,10 @@ class Run:
                 f"The output folder {str(folder)!r} exists already; nothing was changed. Give "
                 "another --out, or resume that run with --resume."
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         settings = dataclasses.asdict(config) | {"resume": False}
         content = {"settings": settings, "model_hash": found, "machine": describe_machine()}
-        write_json(folder / "config.json", content)
+        write_json(folder / CONFIG, content)
         return folder
 
     def _end_bar(self) -> None:
@@ -168,6 +172,15 @@ class Run:
             best = ", ".join(f"{1e3 * time_s:.3f}" for time_s in times)
             self._bar.set_postfix_str(f"best {best} ms", refresh=False)
             self._bar.update()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # the latter for a NUL in the name
+        raise DevicePlacementError(
+            f"Can't make the output folder {str(folder)!r}: {error}. Give another --out."
+        ) from error
 
 
 def short_names(models: Sequence[str]) -> list[str]:
@@ -234,7 +247,8 @@ class ModelRun:
         reference = [self.evaluator.reference] * self.evaluator.coarse.num_groups
         known = self.recorder.known(reference)
         reference_s = known.time_s if known is not None else math.nan
-        self.save_placement(self.recorder.best, reference_s / self.recorder.best_s)
+        best_s = self.recorder.best_s
+        self.save_placement(self.recorder.best, reference_s / best_s if best_s else math.nan)
 
     def save_placement(self, assignment: tuple[int, ...], speedup: float) -> None:
         """Write a placement as the result, with its speed-up over the reference."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -28,6 +27,7 @@ from device_placement.agents.policies.policies import (
 from device_placement.agents.policies.rnn import RnnPolicy
 from device_placement.agents.presets import PRESETS, preset
 from device_placement.agents.training.reinforce import Reinforce
+from device_placement.agents.training.weights import load_state
 from device_placement.envs.errors import DevicePlacementError, choose, unknown
 
 Env = gym.Env[Any, Any]
@@ -124,18 +124,27 @@ def make_algorithm(
 
 
 def load_algorithm(
-    name: str, path: str | os.PathLike[str], env: Env, torch_device: str = "cpu"
+    name: str,
+    path: str | os.PathLike[str],
+    env: Env,
+    torch_device: str = "cpu",
+    **options: Any,
 ) -> BaseAlgorithm:
-    """Load a saved algorithm, ready to resume training.
+    """Load a saved algorithm, ready to resume training; only weights are read, no code.
+
+    Args:
+        name: of the preset that it was made from.
+        path: of the file.
+        env: like those that it was trained in.
+        torch_device: device of the network.
+        options: further arguments of `make_algorithm`, with which it was made.
 
     Raises:
-        DevicePlacementError: on an unknown name.
+        DevicePlacementError: on an unknown name, or when the file can't be read or does not fit.
     """
-    chosen = choose("preset", name, PRESETS)
-    # The file names the policy's class by its module, which may have moved since.
-    classes = {"policy_class": POLICIES[chosen.policy]}
-    make = ALGORITHMS[chosen.algorithm]
-    return make.load(Path(path), env=env, device=torch_device, custom_objects=classes)
+    algorithm = make_algorithm(name, env, torch_device=torch_device, **options)
+    load_state(algorithm, path)
+    return algorithm
 
 
 def check_torch_device(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from device_placement.agents.training.policy_file import PolicyCard, save_policy
+from device_placement.agents.training.reinforce import Reinforce
 from device_placement.envs.errors import DevicePlacementError
 
 Progress = Mapping[str, Any]  # plain data
@@ -96,6 +98,11 @@ def progress_of(algorithm: BaseAlgorithm) -> Progress:
         "episode_starts": _flags(algorithm._last_episode_starts),
         "envs": _vec_env(algorithm).env_method("snapshot"),
         "random": random_states(),
+        "algorithm": {
+            "updates": algorithm._n_updates,
+            "average": algorithm.average if isinstance(algorithm, Reinforce) else None,
+            "episodes": [{key: one[key] for key in "rl"} for one in algorithm.ep_info_buffer or ()],
+        },
     }
 
 
@@ -114,7 +121,13 @@ def restore_progress(algorithm: BaseAlgorithm, progress: Progress) -> None:
     ]
     algorithm._last_obs = {key: np.stack([one[key] for one in seen]) for key in seen[0]}
     algorithm._last_episode_starts = np.array(progress["episode_starts"], dtype=np.bool_)
-    algorithm.num_timesteps = progress["num_timesteps"]
+    algorithm.num_timesteps = int(progress["num_timesteps"])
+    known = progress["algorithm"]
+    algorithm._n_updates = int(known["updates"])
+    if isinstance(algorithm, Reinforce):
+        algorithm.average = None if known["average"] is None else float(known["average"])
+    algorithm.ep_info_buffer = deque(known["episodes"], maxlen=algorithm._stats_window_size)
+    algorithm.ep_success_buffer = deque(maxlen=algorithm._stats_window_size)
     set_random_states(progress["random"])
 
 

@@ -5,27 +5,33 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.save_util import load_from_zip_file
 
 from device_placement.agents.presets import preset
+from device_placement.agents.presets.overrides import MAX_SIZE, check_file_overrides
 from device_placement.agents.runs.recording import REQUESTS_PER_BUDGET
 from device_placement.agents.training.algorithms import Env, make_algorithm
+from device_placement.agents.training.weights import (
+    POLICY,
+    REPEAT,
+    read_weights,
+)
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.files import replaced
+from device_placement.envs.untrusted import MIB, parse_json, read_member, reading
 
 CARD = "device_placement.json"  # in the file, next to what stable-baselines3 writes
 PROGRESS = "training.json"  # the same, of a training that may be resumed
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
+MAX_BUFFER_BYTES = 2048 * MIB  # of the rollouts that a card asks for
 
 
 @dataclass(frozen=True)
@@ -124,14 +130,8 @@ def read_progress(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         DevicePlacementError: when the file does not contain it.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return dict(json.loads(archive.read(PROGRESS)))
-    except UNREADABLE as error:
-        raise DevicePlacementError(
-            f"Can't resume from {str(path)!r} ({type(error).__name__}: {error}); remove it to "
-            "repeat the training, without evaluating anything twice."
-        ) from error
+    with reading(path, "a checkpoint", REPEAT):
+        return dict(parse_json(read_member(path, PROGRESS)))
 
 
 def read_card(path: str | os.PathLike[str]) -> PolicyCard:
@@ -140,9 +140,8 @@ def read_card(path: str | os.PathLike[str]) -> PolicyCard:
     Raises:
         DevicePlacementError: when the file is not one that `save_policy` wrote.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read(CARD))
+    with reading(path, "a policy", f"give {POLICY}."):
+        content = parse_json(read_member(path, CARD))
         return PolicyCard(
             preset=str(content["preset"]),
             formulation=str(content["formulation"]),
@@ -151,11 +150,6 @@ def read_card(path: str | os.PathLike[str]) -> PolicyCard:
             models=tuple(map(str, content["models"])),
             overrides=dict(content["overrides"]),
         )
-    except UNREADABLE as error:
-        raise DevicePlacementError(
-            f"Can't read {str(path)!r} as a policy ({type(error).__name__}: {error}); give the "
-            "policy.zip of a run of `device-placement train`."
-        ) from error
 
 
 def load_policy(
@@ -172,9 +166,13 @@ def load_policy(
         torch_device: device of the network.
 
     Raises:
-        DevicePlacementError: when the file can't be read, or its weights do not fit.
+        DevicePlacementError: when the file can't be read, its weights do not fit, or it has
+            settings of a size that a file may not set.
     """
-    card = read_card(path)
+    card, weights = read_card(path), read_weights(path, torch_device)
+    widest = max((size for one in weights.values() for size in one.shape), default=0)
+    check_file_overrides(card.overrides, path, max(MAX_SIZE, widest))
+    _check_buffer(card, path, env)
     algorithm = make_algorithm(
         card.preset,
         env,
@@ -184,16 +182,7 @@ def load_policy(
         overrides=card.overrides,
     )
     try:
-        weights: Any = load_from_zip_file(Path(path), load_data=False, device=torch_device)[1]
-        policy = weights["policy"]
-    except (*UNREADABLE, RuntimeError, pickle.UnpicklingError) as error:
-        reason = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
-        raise DevicePlacementError(
-            f"Can't read the weights in {str(path)!r} ({reason}); give the policy.zip of a run of "
-            "`device-placement train`."
-        ) from error
-    try:
-        algorithm.policy.load_state_dict(policy)
+        algorithm.policy.load_state_dict(weights)
     except RuntimeError as error:
         raise DevicePlacementError(
             f"The weights in {str(path)!r}, of {card.preset} for {', '.join(card.models)} on "
@@ -202,3 +191,16 @@ def load_policy(
             "rnn any model on the same number of devices."
         ) from error
     return algorithm
+
+
+def _check_buffer(card: PolicyCard, path: str | os.PathLike[str], env: Env) -> None:
+    """Check the memory of the rollouts that a card asks for."""
+    assert isinstance(env.observation_space, spaces.Dict)
+    arrays = env.observation_space.sample().values()
+    needed = card.overrides.get("n_steps", 0) * sum(np.asarray(one).nbytes for one in arrays)
+    if needed > MAX_BUFFER_BYTES:
+        raise DevicePlacementError(
+            f"The policy {str(path)!r} collects n_steps={card.overrides['n_steps']} observations, "
+            f"{needed / MIB:.0f} MiB for this model; a file may ask for {MAX_BUFFER_BYTES // MIB} "
+            "MiB. Use a policy that was trained with a smaller n_steps."
+        )

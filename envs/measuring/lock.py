@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from device_placement.envs.errors import DevicePlacementError
+
 PATH_VARIABLE = "DEVICE_PLACEMENT_LOCK"
 SHOW_AFTER_S = 2.0  # shorter waits are not worth a line
 POLL_S = 0.01
@@ -37,15 +39,18 @@ def machine_lock() -> Iterator[None]:
     """Hold the measuring lock of this machine; a process that holds it may take it again.
 
     A wait of more than two seconds is logged. The operating system frees the lock of a
-    process that dies. If the file can't be used, this is logged and no lock is held.
+    process that dies.
+
+    Raises:
+        DevicePlacementError: when the file can't be used: two measurements at a time would
+            falsify each other.
     """
     lock = _lock(str(lock_path()), os.getpid())
-    held = _acquire(lock)
+    _acquire(lock)
     try:
         yield
     finally:
-        if held:
-            lock.release()
+        lock.release()
 
 
 @functools.cache
@@ -54,7 +59,7 @@ def _lock(path: str, _pid: int) -> BaseFileLock:
     return FileLock(path, mode=0o666)
 
 
-def _acquire(lock: BaseFileLock) -> bool:
+def _acquire(lock: BaseFileLock) -> None:
     try:
         try:
             lock.acquire(timeout=SHOW_AFTER_S, poll_interval=POLL_S)
@@ -64,18 +69,9 @@ def _acquire(lock: BaseFileLock) -> bool:
                 lock.lock_file,
             )
             lock.acquire(poll_interval=POLL_S)
-    except OSError as error:
-        _complain(lock.lock_file, str(error))
-        return False
-    return True
-
-
-@functools.cache
-def _complain(path: str, reason: str) -> None:
-    _log.warning(
-        "Can't use the lock %s (%s), so other processes may measure at the same time; set the "
-        "path of another file in %s.",
-        path,
-        reason,
-        PATH_VARIABLE,
-    )
+    except (OSError, NotImplementedError) as error:
+        raise DevicePlacementError(
+            f"Can't use the lock {lock.lock_file!r} ({error}), so another process could measure at "
+            "the same time; nothing was measured. Set the path of a file that all who measure on "
+            f"this machine may write in {PATH_VARIABLE}."
+        ) from error

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -242,12 +243,14 @@ class EvaluationStore:
         """Yield a connection for one transaction, which any exception rolls back."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            _check_owner(self.path)
             with contextlib.closing(
                 sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
             ) as connection:
                 connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 if _is_empty(connection):
                     _create(connection)
+                _check_schema(connection)
                 yield connection
                 connection.execute("COMMIT")
         # TypeError and ValueError: content that only a damaged file has.
@@ -290,9 +293,28 @@ def _check(connection: sqlite3.Connection) -> None:
     ((found,),) = connection.execute("PRAGMA integrity_check(1)").fetchall()
     if found != "ok":
         raise ValueError(f"it is damaged: {found}")
-    tables = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")}
-    if not tables.issuperset(SCHEMA):
-        raise ValueError("it is damaged: its tables are not those of a store")
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """Raise ValueError unless the file has the tables of a store and nothing else.
+
+    A trigger, for one, could delete what is added.
+    """
+    made = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master") if sql}
+    if made != set(SCHEMA):
+        raise ValueError("its tables, indexes and triggers are not those of a store")
+
+
+def _check_owner(path: Path) -> None:
+    """Raise ValueError if other users may write the file, where the system tells."""
+    if not (hasattr(os, "geteuid") and path.exists()):
+        return
+    known = path.stat()
+    if known.st_uid not in (os.geteuid(), 0) or known.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ValueError(
+            "other users may write it, so its times can't be trusted; make it your own "
+            f"(chmod go-w {path})"
+        )
 
 
 def _standing(connection: sqlite3.Connection, key: str) -> tuple[float, ...] | None:

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,23 +14,15 @@ from numpy.typing import NDArray
 
 from device_placement.envs.arrays import Bool, Float64
 from device_placement.envs.costs import Costs, free_costs
-from device_placement.envs.devices import Device
+from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import DevicePlacementError, PlacementError, unknown
 from device_placement.envs.files import replaced
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.computation_graph import ComputationGraph
+from device_placement.envs.untrusted import check_file_devices, read_json, reading
 
 FORMAT = "device-placement hardware profile"
 VERSION = 1
-UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-)
 KINDS = ("measured", "derived", "given")  # the origin of the numbers
 
 
@@ -185,24 +176,29 @@ class HardwareProfile:
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> HardwareProfile:
+    def load(
+        cls, path: str | os.PathLike[str], devices: str | Device | Sequence[str | Device] = ()
+    ) -> HardwareProfile:
         """Read a profile that `save` wrote, and return it.
 
+        Args:
+            path: of the file.
+            devices: what `parse_devices` takes; needed only where the file's devices have
+                properties that a file may not set, such as ``CACHE_DIR``.
+
         Raises:
-            DevicePlacementError: when the file can't be read or is not a valid profile.
+            DevicePlacementError: when the file can't be read, is not a valid profile, or sets a
+                property that it may not set.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        trusted = parse_devices(devices) if devices else ()
+        advice = f"give a file that `device-placement profile` wrote, of version {VERSION}."
+        with reading(path, "a hardware profile", advice):
+            content = read_json(path)
             if (content["format"], content["version"]) != (FORMAT, VERSION):
                 raise ValueError(f"format {content['format']!r}, version {content['version']!r}")
-            return cls._from_content(content)
-        except DevicePlacementError as error:
-            raise DevicePlacementError(f"Can't use {str(path)!r}: {error}") from error
-        except UNREADABLE as error:
-            raise DevicePlacementError(
-                f"Can't read {str(path)!r} as a hardware profile ({type(error).__name__}: {error})"
-                f"; give a file that `device-placement profile` wrote, of version {VERSION}."
-            ) from error
+            profile = cls._from_content(content)
+            check_file_devices(profile.devices, path, trusted)
+        return profile
 
     @classmethod
     def _from_content(cls, content: Any) -> HardwareProfile:

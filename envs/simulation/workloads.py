@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from device_placement.envs.arrays import Float64, Int32
-from device_placement.envs.costs import FREE
+from device_placement.envs.costs import FREE, MAX_DEVICES
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError, ModelError
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.computation_graph import ComputationGraph
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
+from device_placement.envs.untrusted import parse_json, read_bytes, reading
 
 
 @dataclass(frozen=True)
@@ -84,23 +84,13 @@ def load_workload(
     """
     suffix = Path(path).suffix
     if suffix not in READERS:
-        raise ModelError(
-            f"Can't read {str(path)!r} as a workload; give a dnn-partitioning file (.json) or a "
-            "PipeDream profile (.txt)."
-        )
+        raise ModelError(f"Can't read {str(path)!r} as a workload; give {FORMS}.")
     if accelerators is not None and accelerators < 1:
         raise DevicePlacementError(f"Got accelerators={accelerators}; there must be 1 or more.")
-    try:
-        raw = Path(path).read_bytes()
+    with reading(path, "a workload", f"give {FORMS}.", ModelError):
+        raw = read_bytes(path)
         content = READERS[suffix](raw.decode(), accelerators, bytes_per_s, training)
         return _build(Path(path).stem, hashlib.sha256(raw).hexdigest(), content)
-    except DevicePlacementError as error:
-        raise ModelError(f"Can't use the workload {str(path)!r}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(
-            f"Can't read {str(path)!r} as a workload ({type(error).__name__}: {error}); give a "
-            "dnn-partitioning file (.json) or a PipeDream profile (.txt)."
-        ) from error
 
 
 def is_workload(model: Any) -> bool:
@@ -204,6 +194,7 @@ def _colours(nodes: Sequence[WorkloadNode]) -> Int32:
     return np.array([one if colours.count(one) > 1 else FREE for one in colours], dtype=np.int32)
 
 
+FORMS = "a dnn-partitioning file (.json) or a PipeDream profile (.txt)"
 MS = 1e-3  # both formats are in milliseconds
 NOMINAL_BYTES_PER_S = 1e9  # a tensor counts as the bytes that this link moves in its cost
 
@@ -235,8 +226,10 @@ class WorkloadContent:
 def _read_partitioning(
     text: str, accelerators: int | None, bytes_per_s: float, training: bool
 ) -> WorkloadContent:
-    content = json.loads(text)
+    content = parse_json(text)
     number = int(content["maxFPGAs"]) if accelerators is None else accelerators
+    if number >= MAX_DEVICES:  # before anything of that size is made
+        raise ValueError(f"maxFPGAs is {number}; the simulator takes {MAX_DEVICES} devices")
     memory_bytes = int(content["maxSizePerFPGA"])
     nodes = {}
     for one in content["nodes"]:

@@ -156,4 +156,4 @@ def test_weights_that_can_not_be_read_are_told_from_those_that_do_not_fit(
         damaged.writestr(CARD, whole.read(CARD))
         damaged.writestr("policy.pth", b"nothing")
     assert main(["place", "resnet50", "--policy", str(path), *FLAGS]) == 2
-    assert "Can't read the weights" in capsys.readouterr().err
+    assert "as a policy" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from device_placement.agents.cli import main
 from device_placement.agents.commands.search import SearchCommand, describe_proof, search
 from device_placement.agents.placers import PLACERS, PlacerEntry
 from device_placement.agents.placers.base import PlacerResult, Trace
-from device_placement.agents.runs.config import resume_config
+from device_placement.agents.runs.resume import resume_config
 from device_placement.envs import DevicePlacementError, Placement
 from device_placement.envs.evaluation import Evaluator
 from runs import interrupt, lines

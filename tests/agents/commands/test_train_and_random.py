@@ -16,7 +16,7 @@ from device_placement.agents.cli import main
 from device_placement.agents.commands.search import RandomConfig, search_randomly
 from device_placement.agents.commands.train import TrainConfig, train
 from device_placement.agents.placers.baselines import random_assignment
-from device_placement.agents.runs.config import resume_config
+from device_placement.agents.runs.resume import resume_config
 from device_placement.agents.runs.summary import format_table, make_rows
 from device_placement.envs import DevicePlacementError, Evaluation, Placement
 from problems import TWO_CPUS

@@ -15,7 +15,7 @@ from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.base import Placer
 from device_placement.agents.placers.cross_entropy import sample_choices
 from device_placement.agents.placers.posterior_sampling.placer import PosteriorSampling
-from device_placement.agents.runs.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.runs.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError, Evaluation, make_evaluator
 from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
 
@@ -102,7 +102,7 @@ def test_a_search_ends_where_there_is_little_to_choose(placer: Placer) -> None:
     recorder = RecordingEvaluator(forced, 20)
     found = placer.place(recorder, 20, 0)
     assert (found.assignment, found.time_s) == ((0, 1), 4.0)
-    assert recorder.num_requests == 20 * REQUESTS_PER_BUDGET or ends_early(placer)
+    assert recorder.num_distinct == 3  # that, and the singles
 
 
 class NothingRuns(ScriptedEvaluator):

@@ -18,7 +18,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from device_placement.agents.cli import main
 from device_placement.agents.commands.train import TrainConfig, train
-from device_placement.agents.runs.config import resume_config
+from device_placement.agents.runs.resume import resume_config
 from device_placement.agents.training.algorithms import make_algorithm
 from device_placement.agents.training.checkpoints import (
     Checkpoints,
@@ -118,9 +118,15 @@ def assert_equal(one: Any, other: Any) -> None:
         assert one == other
 
 
+def state(out: Path) -> dict[str, Any]:
+    found = read_progress(out / "policy.zip")
+    del found["algorithm"]["episodes"]  # only logged; a wrapper counts them from the resumption
+    return found
+
+
 def assert_same_run(one: Path, other: Path) -> None:
     assert_equal(weights(one), weights(other))
-    assert read_progress(one / "policy.zip") == read_progress(other / "policy.zip")
+    assert state(one) == state(other)
     logs = sorted(path.relative_to(one) for path in one.rglob("evaluations.jsonl"))
     assert logs
     for log in logs:
@@ -196,7 +202,7 @@ def test_a_damaged_checkpoint_is_one_line(
     capsys.readouterr()
     assert main(["train", "--resume", "--out", str(out)]) == 2
     error = capsys.readouterr().err
-    assert "Can't resume from" in error
+    assert "as a checkpoint" in error
     assert "Traceback" not in error
     assert main(["train", "--checkpoint-s", "-1"]) == 2
     assert "Got -1.0 seconds between checkpoints" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -153,3 +154,36 @@ def test_a_deleted_file_is_begun_anew(store: EvaluationStore) -> None:
     store.path.unlink()
     store.add(PROBLEM, OPS, EXAMPLES[0])
     assert exact(store.get(PROBLEM, OPS)) == exact(EXAMPLES[:1])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        """CREATE TRIGGER greedy AFTER INSERT ON measurements
+        BEGIN DELETE FROM measurements WHERE id = new.id; END""",
+        "CREATE VIEW more AS SELECT 1",
+        "CREATE TABLE more (id)",
+        "DROP INDEX measurements_of_a_placement",
+    ],
+)
+def test_a_store_has_its_own_tables_and_nothing_else(
+    store: EvaluationStore, statement: str
+) -> None:
+    fill(store)
+    before = foreign(store.path, statement)
+    with pytest.raises(StoreError, match="are not those of a store"):
+        EvaluationStore(store.path)
+    with pytest.raises(StoreError, match="are not those of a store"):
+        store.add(PROBLEM, OPS, EXAMPLES[0])
+    assert store.path.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="modes of POSIX")
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o622])
+def test_a_store_that_others_may_write_is_not_trusted(store: EvaluationStore, mode: int) -> None:
+    fill(store)
+    store.path.chmod(mode)
+    with pytest.raises(StoreError, match="chmod go-w"):
+        store.get(OTHER, bytes([0]))
+    store.path.chmod(0o644)
+    assert store.get(OTHER, bytes([0]))

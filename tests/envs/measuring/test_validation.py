@@ -139,7 +139,7 @@ def test_a_wrong_claim_is_no_placement(tmp_path: Path, claim: Any) -> None:
     content = json.loads(path.read_text())
     assert content["claim"] is None
     path.write_text(json.dumps({**content, "claim": claim}))
-    with pytest.raises(PlacementError, match="is not a placement"):
+    with pytest.raises(PlacementError, match="as a placement"):
         Placement.load(path)
 
 
@@ -164,4 +164,4 @@ def test_the_command_tells_by_its_exit_status(
     assert main(["validate", str(path), chain(tmp_path)]) == 2
     assert "was made for the model 'diamond'" in capsys.readouterr().err
     assert main(["validate", str(tmp_path / "nothing.json"), "diamond"]) == 2
-    assert "Can't read the placement file" in capsys.readouterr().err
+    assert "as a placement" in capsys.readouterr().err
