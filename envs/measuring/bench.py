@@ -11,6 +11,7 @@ from typing import Protocol
 
 import openvino as ov
 
+from device_placement.envs.affinities import clear_affinities, set_affinities
 from device_placement.envs.devices import Device
 from device_placement.envs.evaluation import NAN, Measurement
 from device_placement.envs.measuring.program import (
@@ -22,7 +23,6 @@ from device_placement.envs.measuring.program import (
 )
 from device_placement.envs.measuring.timing import Timing
 from device_placement.envs.measuring.verification import output_difference
-from device_placement.envs.placement import set_affinities
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,9 @@ class LocalBench:
     def _build(self, entry: Entry) -> Program:
         model = self._model.clone()
         config = self._config
-        if entry.op_devices is not None:
+        if entry.op_devices is None:
+            clear_affinities(model)  # of a model that was placed before
+        else:
             names = [device.name for device in config.devices]
             set_affinities(model, config.op_names, [names[number] for number in entry.op_devices])
         return build_program(
