@@ -19,6 +19,7 @@ from device_placement.agents.runs.recording import Budget, RecordingEvaluator, c
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluation, Evaluator
 from device_placement.envs.factory import make_evaluator
+from device_placement.envs.failures import describe_failures
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.validation import claim_of
@@ -130,6 +131,9 @@ class Run:
                 f"\nStopped early: the last {self.budget.num_since_best} placements brought no new "
                 f"best (--patience {self.budget.patience})"
             )
+        for one in self.models:
+            if failed := describe_failures(one.recorder.failures, one.recorder.num_distinct):
+                done += f"\n{one.name}: {failed}" if len(self.models) > 1 else f"\n{failed}"
         more = f"\nInterrupted; resume with --resume --out {self.folder}" if interrupted else ""
         return f"\n{done}{more}"
 

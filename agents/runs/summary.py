@@ -15,6 +15,7 @@ from device_placement.envs.evaluation import (
     Evaluator,
     single_assignments,
 )
+from device_placement.envs.failures import group_failures, list_causes
 from device_placement.envs.measuring.compare import compare, contenders, paired_ratio
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import as_measuring
@@ -49,9 +50,11 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     rows = make_rows(evaluations, list(singles))
     valid = [name for name in eligible if evaluations[name].valid]
     if not valid:
+        now = {tuple(one): evaluations[name] for name, one in eligible.items()}
+        causes = group_failures({**run.recorder.record, **now})
         raise DevicePlacementError(
-            f"None of the {run.recorder.num_distinct} placements is valid; the last one tried: "
-            f"{evaluations[list(eligible)[-1]].error}"
+            f"None of the {run.recorder.num_distinct} placements is valid. Their number by cause: "
+            f"{'; '.join(list_causes(causes))}"
         )
     winner = min(valid, key=lambda name: evaluations[name].time_s)
     reference_s = evaluations[list(singles)[run.evaluator.reference]].time_s
@@ -67,6 +70,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
                 "requests": run.recorder.num_requests,
                 "budget": run.recorder.budget,
             },
+            "failures": [cause.to_json() for cause in run.recorder.failures],
             "settings": dataclasses.asdict(run.config),
             "machine": describe_machine(),
         },

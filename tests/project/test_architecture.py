@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 ORDER = {
     "envs": (
         *("arrays", "errors", "files", "jit", "rewards", "affinities", "devices"),
-        *("models", "graph", "costs", "evaluation", "placement", "observation"),
+        *("models", "graph", "costs", "evaluation", "failures", "placement", "observation"),
         *("measuring", "simulation", "rendering"),
         *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
     ),
