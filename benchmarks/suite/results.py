@@ -137,8 +137,9 @@ def read_rows(path: str) -> list[RunRow]:
 
 def append_rows(path: str, rows: Sequence[RunRow]) -> None:
     """Append rows to a file, creating it if it is missing; one of an earlier version is updated."""
-    known = read_lines(path)
-    if known and set(known[0]) != set(FIELDS):
+    header = _whole(path).partition("\n")[0]
+    if header not in ("", ",".join(FIELDS)):
+        known = read_lines(path)
         with replaced(path) as draft:
             write_lines(str(draft), FIELDS, map(_to_fields, map(_from_fields, known)))
     append_lines(path, FIELDS, map(_to_fields, rows))
