@@ -181,8 +181,12 @@ def test_failed_placements_are_counted_by_cause(
     text = capsys.readouterr().out
     cause = "The outputs differ from the reference's by N in relative L2 norm; max_output_error=N"
     assert "1 of 2 placements failed:" in text
+    assert text.count("file as it is, on CPU") == 1
     assert f"  1: {cause}" in text
-    (failure,) = json.loads((out / "result.json").read_text())["failures"]
+    result = json.loads((out / "result.json").read_text())
+    assert sum(row["name"].startswith("file as it is") for row in result["rows"]) == 2
+    assert result["warnings"] == []  # one sample is too few for any
+    (failure,) = result["failures"]
     assert failure["cause"].startswith(cause)
     assert failure["count"] == 1
     assert set(failure["assignment"]) == {1}
