@@ -131,7 +131,8 @@ class RestoringCore(ov.Core):  # type: ignore[misc]  # openvino has no types
 
     def compile_model(self, model: Any, *args: Any, **kwargs: Any) -> ov.CompiledModel:
         """Compile a model as ``openvino.Core`` does; a file of a placed model, as it was placed."""
-        if isinstance(model, (str, os.PathLike)) and "weights" not in kwargs:
+        is_path = isinstance(model, (str, os.PathLike))
+        if is_path and os.fspath(model).endswith(".xml"):  # no other format holds devices
             read = self.read_model(model)
             model = read if is_placed(read) else model
         return super().compile_model(model, *args, **kwargs)

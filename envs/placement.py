@@ -274,8 +274,13 @@ def _advice(wanted: Sequence[str], given: Sequence[str]) -> str:
     types = [Counter(name.partition("_")[2] for name in names) for names in (given, wanted)]
     more, fewer = types[0] - types[1], types[1] - types[0]
     usual = "Give the model it was made for, with the same input shapes, or search again."
-    if fewer or not more:
+    if fewer:
         return f" {usual}"
+    if not more:
+        return (
+            " It has the same ops, so shapes or weights differ; openvino.save_model() rounds "
+            f"weights to f16 unless compress_to_fp16=False. {usual}"
+        )
     listed = ", ".join(f"{number} {kind}" for kind, number in more.most_common(4))
     return (
         f" It also has {listed}{', ...' if len(more) > 4 else ''}. If these are pre-processing, "

@@ -99,8 +99,8 @@ def _print_unknown(model: Any) -> None:
     rows += [(one.op_type, str(one.number), f"{one.size_bytes / 1e6:.3f}") for one in found]
     _print_table("FLOPs not known", rows, right=(1, 2))
     print(
-        "  They count as 1 FLOP per output element, so simulated times may be far off; those of\n"
-        "  --evaluator openvino and of a measured profile are not."
+        "  They count as 1 FLOP per output element, loops of unknown length as one trip. So\n"
+        "  simulated times may be far off; those of --evaluator openvino or a measured profile are not."
     )
 
 

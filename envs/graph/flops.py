@@ -255,7 +255,10 @@ _KNOWN = MOVES_DATA | ELEMENT_WISE | {*PER_OUTPUT_ELEMENT, *PER_INPUT_ELEMENT, *
 
 @dataclass(frozen=True)
 class UnknownOps:
-    """Ops of a type whose FLOPs are not known; they count as one per element of the output."""
+    """Ops of a type whose FLOPs are not known.
+
+    They count as one per element of the output, loops whose trips depend on the data as one trip.
+    """
 
     op_type: str
     number: int
@@ -272,10 +275,15 @@ def unknown_ops(model: Any) -> list[UnknownOps]:
     """
     found: dict[str, list[float]] = {}
     for op in _ops_in(model):
-        if op.get_type_name() not in _KNOWN:
+        if not _is_known(op):
             found.setdefault(op.get_type_name(), []).append(_moved_bytes(op))
     several = [UnknownOps(kind, len(sizes), sum(sizes)) for kind, sizes in found.items()]
     return sorted(several, key=lambda one: (-one.size_bytes, one.op_type))
+
+
+def _is_known(op: Any) -> bool:
+    kind = op.get_type_name()
+    return kind in _KNOWN and not (_FORMULAS.get(kind) is _loop and op.get_num_iterations() < 1)
 
 
 def _ops_in(model: Any) -> Iterator[Any]:

@@ -96,6 +96,21 @@ def test_those_in_bodies_are_named_as_well(
     assert "GridSample    1          0.001" in text
 
 
+def test_a_loop_whose_trips_depend_on_the_data_is_named() -> None:
+    trips, start = ops.parameter([], np.int64), ops.parameter([2], np.float32)
+    x, again = ops.parameter([2], np.float32), ops.constant(True)
+    y = ops.relu(x)
+    for count, expected in ((trips, ["Loop"]), (ops.constant(np.int64(3)), [])):
+        loop = ops.loop(count, ops.constant(True))
+        body = ov.Model([ops.result(y), ops.result(again)], [x])
+        loop.set_function(body)
+        loop.set_special_body_ports([-1, 1])
+        loop.set_merged_input(x, start.output(0), body.get_results()[0].output(0))
+        last = loop.get_iter_value(body.get_results()[0].output(0), -1)
+        model = ov.Model([last], [trips, start] if expected else [start])
+        assert [one.op_type for one in unknown_ops(model)] == expected
+
+
 def test_without_any_inspect_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "diamond", "--devices", "CPU"]) == 0
     assert "FLOPs not known" not in capsys.readouterr().out
