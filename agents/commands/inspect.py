@@ -100,7 +100,7 @@ def _print_unknown(model: Any) -> None:
     _print_table("FLOPs not known", rows, right=(1, 2))
     print(
         "  They count as 1 FLOP per output element, loops of unknown length as one trip. So\n"
-        "  simulated times may be far off; those of --evaluator openvino or a measured profile are not."
+        "  simulated times may be far off; measured ones, and those of a measured profile, are not."
     )
 
 
