@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from device_placement.envs.affinities import restore_affinities
     from device_placement.envs.devices import Device, discover_devices, make_core, parse_devices
     from device_placement.envs.env import DevicePlacementEnv
     from device_placement.envs.errors import (
@@ -83,6 +84,7 @@ _HOMES = {
     "model_hash": "models.loading",
     "parse_devices": "devices",
     "read_graph": "graph.computation_graph",
+    "restore_affinities": "affinities",
 }
 
 __all__ = [
@@ -120,6 +122,7 @@ __all__ = [
     "model_hash",
     "parse_devices",
     "read_graph",
+    "restore_affinities",
 ]
 
 _SUFFIXES = {"assign": "", "construct": "Construct", "refine": "Refine"}

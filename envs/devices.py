@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import openvino as ov
 
+from device_placement.envs.affinities import is_placed, restore_affinities
 from device_placement.envs.errors import DeviceError
 
 CPU_PLUGIN = "openvino_intel_cpu_plugin"
@@ -101,12 +104,13 @@ def make_core(devices: Sequence[str | Device]) -> ov.Core:
     """Return an OpenVINO core in which all given devices are registered, set up and loaded.
 
     A name that OpenVINO does not know but that contains ``CPU`` becomes a further,
-    independent instance of the CPU plugin.
+    independent instance of the CPU plugin. When the core reads a model that `Placement.apply`
+    placed, it restores the device of every op.
 
     Raises:
         DeviceError: when a device is unknown, can't be loaded or refuses a property.
     """
-    core = ov.Core()
+    core = RestoringCore()
     here = list(core.available_devices)
     for device in parse_devices(devices):
         if device.name not in here and "CPU" in device.name:
@@ -115,6 +119,23 @@ def make_core(devices: Sequence[str | Device]) -> ov.Core:
             raise DeviceError(_unknown_device(device.name, here))
         _load(core, device)
     return core
+
+
+class RestoringCore(ov.Core):  # type: ignore[misc]  # openvino has no types
+    """OpenVINO's core, which also restores the devices of placed models that it reads."""
+
+    def read_model(self, *args: Any, **kwargs: Any) -> ov.Model:
+        """Read a model as ``openvino.Core`` does, and restore its devices if it was placed."""
+        model: ov.Model = restore_affinities(super().read_model(*args, **kwargs))
+        return model
+
+    def compile_model(self, model: Any, *args: Any, **kwargs: Any) -> ov.CompiledModel:
+        """Compile a model as ``openvino.Core`` does; a file of a placed model, as it was placed."""
+        is_path = isinstance(model, (str, os.PathLike))
+        if is_path and os.fspath(model).endswith(".xml"):  # no other format holds devices
+            read = self.read_model(model)
+            model = read if is_placed(read) else model
+        return super().compile_model(model, *args, **kwargs)
 
 
 def supported_ops(core: ov.Core, model: ov.Model, device: str) -> frozenset[str]:

@@ -24,7 +24,7 @@ from device_placement.envs.measuring.config import (
 )
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
-from device_placement.envs.models.loading import load_model
+from device_placement.envs.models.loading import load_model, model_file
 from device_placement.envs.models.normalisation import Shapes
 from device_placement.envs.observation import (
     FORMULATIONS,
@@ -152,7 +152,7 @@ def make_evaluator(
     with machine_lock():  # read_graph compiles the model
         graph = read_graph(loaded, parsed, core)
     coarse = coarsen(graph, coarsening, max_groups)
-    return OpenVINOEvaluator(loaded, coarse, parsed, config, core=core)
+    return OpenVINOEvaluator(loaded, coarse, parsed, config, core=core, file=model_file(model))
 
 
 def _simulator(

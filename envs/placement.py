@@ -6,21 +6,24 @@ import dataclasses
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from device_placement.envs.affinities import set_affinities
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import PlacementError
 from device_placement.envs.files import replaced
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.models.loading import model_hash
 from device_placement.envs.models.normalisation import normalise
-from device_placement.envs.untrusted import check_file_devices, read_json, reading
+from device_placement.envs.untrusted import check_file_devices, parse_json, read_json, reading
 
 FORMAT, VERSION = "device-placement", 1
+RECORD = ["device_placement", "placement"]  # of a placed model; OpenVINO saves it
 
 
 @dataclass(frozen=True)
@@ -75,22 +78,76 @@ class Placement:
     def apply(self, model: Any) -> Any:
         """Return a normalised clone of a model in which every op carries its device.
 
+        The clone keeps its devices when it is saved: the core of `make_core` restores them when
+        it reads the file, and `from_model` returns the placement. With another core, call
+        `restore_affinities` after reading. Save with ``compress_to_fp16=False``, as
+        ``openvino.save_model`` rounds weights to f16 by default.
+
+        Pre-processing (``openvino.preprocess.PrePostProcessor``, for u8 images say) is part of
+        what is timed, so add it first and search the model that has it; the placement then
+        applies to that model. Or add it to the clone, and call `restore_affinities` after
+        ``build()``, as OpenVINO refuses a model in which some ops have a device and some have
+        none::
+
+            steps = PrePostProcessor(placement.apply(model))
+            steps.input().tensor().set_element_type(openvino.Type.u8)
+            compiled = core.compile_model(
+                restore_affinities(steps.build()), placement.hetero_name
+            )
+
         Args:
             model: an ``openvino.Model``, normalised or not, which is not changed.
 
         Raises:
-            PlacementError: when the placement was made for another model.
+            PlacementError: when the placement was made for another model, such as the same one
+                without its pre-processing.
         """
         result = normalise(model)
         op_names = [op.get_friendly_name() for op in result.get_ops()]
         self._check_model(model_hash(result), result.get_friendly_name(), op_names)
-        self.set_affinities(result)
+        self.set_affinities(result, saved=True)
+        result.set_rt_info(json.dumps(self._to_content()), RECORD)
         return result
 
-    def set_affinities(self, model: Any) -> None:
-        """Write the devices into a normalised model, in place and without checks."""
+    @classmethod
+    def from_model(
+        cls, model: Any, devices: str | Device | Sequence[str | Device] = ()
+    ) -> Placement:
+        """Return the placement that `apply` wrote into a model, also after saving and reading.
+
+        Args:
+            model: an ``openvino.Model``.
+            devices: as `load` takes them.
+
+        Raises:
+            PlacementError: when it has none, one of another version, or as `load`.
+
+        >>> from device_placement.envs import coarsen, load_model, parse_devices, read_graph
+        >>> model, devices = load_model("diamond"), parse_devices("CPU,CPU_B")
+        >>> coarse = coarsen(read_graph(model, devices))
+        >>> placement = Placement.from_groups(coarse, devices, [0] * coarse.num_groups)
+        >>> Placement.from_model(placement.apply(model)) == placement
+        True
+        """
+        name = model.get_friendly_name()
+        if not model.has_rt_info(RECORD):
+            raise PlacementError(
+                f"The model {name!r} has no placement; give one that Placement.apply() returned, "
+                "or that was saved after it."
+            )
+        with reading(name, f"a model placed by version {VERSION}", _WRITERS, PlacementError):
+            content = parse_json(model.get_rt_info(RECORD).astype(str))
+            return cls._from_content(content, name, devices)
+
+    def set_affinities(self, model: Any, saved: bool = False) -> None:
+        """Write the devices into a normalised model, in place and without checks.
+
+        Args:
+            model: the ``openvino.Model``.
+            saved: whether the devices are also saved with the model.
+        """
         names = [self.devices[device].name for device in self.op_devices]
-        set_affinities(model, self.op_names, names)
+        set_affinities(model, self.op_names, names, saved)
 
     def to_groups(self, coarse: CoarseGraph) -> tuple[int, ...]:
         """Return the device of each group, (num_groups,).
@@ -132,7 +189,11 @@ class Placement:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the placement as JSON, replacing the file in one step."""
-        content = {
+        with replaced(path) as draft:
+            draft.write_text(json.dumps(self._to_content(), indent=1) + "\n", encoding="utf-8")
+
+    def _to_content(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "version": VERSION,
             "model": self.model_name,
@@ -144,8 +205,6 @@ class Placement:
                 for name, device in zip(self.op_names, self.op_devices, strict=True)
             },
         }
-        with replaced(path) as draft:
-            draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(
@@ -162,20 +221,18 @@ class Placement:
             PlacementError: when the file is missing, holds something else, or sets a property
                 that it may not set.
         """
-        trusted = parse_devices(devices) if devices else ()
-        advice = "give a file that Placement.save() or `device-placement train` wrote."
-        with reading(path, f"a placement of version {VERSION}", advice, PlacementError):
-            placement = cls._from_content(read_json(path))
-            check_file_devices(placement.devices, path, trusted)
-        return placement
+        with reading(path, f"a placement of version {VERSION}", _WRITERS, PlacementError):
+            return cls._from_content(read_json(path), path, devices)
 
     @classmethod
-    def _from_content(cls, content: Any) -> Placement:
+    def _from_content(cls, content: Any, source: str | os.PathLike[str], trusted: Any) -> Placement:
+        """Return the placement in a file or model; its devices may be trusted."""
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise KeyError(f"format {content['format']!r}, version {content['version']!r}")
         if not isinstance(content["devices"], list):
             raise TypeError("devices is not a list")
         devices = parse_devices([Device.parse(text) for text in content["devices"]])
+        check_file_devices(devices, source, parse_devices(trusted) if trusted else ())
         index = {device.name: position for position, device in enumerate(devices)}
         claim = content.get("claim")
         return cls(
@@ -191,8 +248,8 @@ class Placement:
         if found != self.model_hash:
             raise PlacementError(
                 f"The placement was made for the model {self.model_name!r} (hash "
-                f"{self.model_hash}), not for {name!r} (hash {found}). Give the model it was "
-                "made for, with the same input shapes, or search again."
+                f"{self.model_hash}), not for {name!r} (hash {found})."
+                f"{_advice(self.op_names, op_names)}"
             )
         differing = sorted(set(op_names) ^ set(self.op_names))
         if differing:
@@ -203,17 +260,32 @@ class Placement:
             )
 
 
-def set_affinities(model: Any, op_names: Sequence[str], device_names: Sequence[str]) -> None:
-    """Write a device into every op of a normalised model, in place.
+_WRITERS = "give one that Placement.save(), Placement.apply() or `device-placement train` wrote."
 
-    Args:
-        model: the normalised ``openvino.Model``.
-        op_names: (num_ops,) its ops, in any order.
-        device_names: (num_ops,) the device of each.
+
+def _advice(wanted: Sequence[str], given: Sequence[str]) -> str:
+    """Return how the ops of the wrong model differ from the wanted ones, and what to do.
+
+    >>> _advice(["op0_Relu", "op1_Result"], ["op0_Convert", "op1_Relu", "op2_Result"])[:24]
+    ' It also has 1 Convert. '
     """
-    device = dict(zip(op_names, device_names, strict=True))
-    for op in model.get_ops():
-        op.get_rt_info()["affinity"] = device[op.get_friendly_name()]
+    types = [Counter(name.partition("_")[2] for name in names) for names in (given, wanted)]
+    more, fewer = types[0] - types[1], types[1] - types[0]
+    usual = "Give the model it was made for, with the same input shapes, or search again."
+    if fewer:
+        return f" {usual}"
+    if not more:
+        return (
+            " It has the same ops, so shapes or weights differ; openvino.save_model() rounds "
+            f"weights to f16 unless compress_to_fp16=False. {usual}"
+        )
+    listed = ", ".join(f"{number} {kind}" for kind, number in more.most_common(4))
+    return (
+        f" It also has {listed}{', ...' if len(more) > 4 else ''}. If these are pre-processing, "
+        "apply the placement to the model without it, add it to what apply() returns and call "
+        "restore_affinities(), or search the model with it. Else give the model it was made for, "
+        "with the same input shapes."
+    )
 
 
 def check_assignment(coarse: CoarseGraph, assignment: Any, num_devices: int) -> None:

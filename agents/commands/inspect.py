@@ -13,6 +13,7 @@ from device_placement.agents.commands.config import DevicesConfig, InspectConfig
 from device_placement.envs.devices import device_names, discover_devices, make_core, parse_devices
 from device_placement.envs.graph.coarsening import COARSENING_METHODS, CoarseGraph, coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
+from device_placement.envs.graph.flops import unknown_ops
 from device_placement.envs.models.loading import load_model, parse_input_shapes
 from device_placement.envs.models.normalisation import original_name
 from device_placement.envs.rendering.text import align, computed_ops, count, flops_unit, main_types
@@ -44,6 +45,7 @@ def inspect_model(config: InspectConfig) -> int:
     coarse = coarsen(graph, config.coarsening, config.max_groups)
     _print_summary(model, graph)
     _print_types(graph)
+    _print_unknown(model)
     _print_groups(graph, coarse, config.max_groups)
     _print_support(graph, [str(device) for device in devices])
     return 0
@@ -86,6 +88,20 @@ def _print_types(graph: ComputationGraph) -> None:
     _print_table("Op types", rows, right=(1, 2))
     if len(counts) > MAX_TYPES:
         print(f"  ... {count(len(counts) - MAX_TYPES, 'more type')}")
+
+
+def _print_unknown(model: Any) -> None:
+    """Print the op types whose FLOPs the simulator does not know, if there are any."""
+    found = unknown_ops(model)
+    if not found:
+        return
+    rows = [("type", "ops", "MB in and out")]
+    rows += [(one.op_type, str(one.number), f"{one.size_bytes / 1e6:.3f}") for one in found]
+    _print_table("FLOPs not known", rows, right=(1, 2))
+    print(
+        "  They count as 1 FLOP per output element, loops of unknown length as one trip. So\n"
+        "  simulated times may be far off; measured ones, and those of a measured profile, are not."
+    )
 
 
 def _print_groups(graph: ComputationGraph, coarse: CoarseGraph, max_groups: int | None) -> None:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from device_placement.agents.commands.config import ProfileConfig
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.failures import FailureCause, describe_failures
 from device_placement.envs.models.loading import parse_input_shapes
 from device_placement.envs.profiling.measured_profile import measure_profile
 from device_placement.envs.rendering.text import align
@@ -69,9 +70,10 @@ def describe_profile(profile: HardwareProfile) -> str:
         for b in range(len(names))
         if a != b
     ]
-    counts = f"{found['num_fitted']} fitted, {found['num_held_out']} held out"
-    if found["num_failed"]:
-        counts += f", {found['num_failed']} did not run"
+    trials = [found[name] for name in ("num_fitted", "num_held_out", "num_failed")]
+    counts = f"{trials[0]} fitted, {trials[1]} held out"
+    if trials[2]:
+        counts += f", {trials[2]} did not run"
     error, correlation = found["held_out_mean_error"], found["held_out_rank_correlation"]
     summary = [
         ("placements", counts),
@@ -80,7 +82,11 @@ def describe_profile(profile: HardwareProfile) -> str:
     ]
     lines = [f"{profile.model}, {found['num_groups']} groups", ""]
     lines += [*align(devices, right=(1, 2, 3, 4)), "", *align(links, right=(2, 3)), ""]
-    return "\n".join(lines + align(summary))
+    lines += align(summary)
+    causes = [FailureCause(**cause) for cause in found.get("failures", ())]
+    if failed := describe_failures(causes, sum(trials)):
+        lines += ["", failed]
+    return "\n".join(lines)
 
 
 def _milliseconds(time_s: float | None) -> str:

@@ -16,6 +16,7 @@ from device_placement.agents.runs.recording import (
 )
 from device_placement.envs.errors import DevicePlacementError, unknown
 from device_placement.envs.evaluation import NAN, Evaluation, Evaluator, EvaluatorWrapper
+from device_placement.envs.failures import FailureCause, group_failures
 
 PROVEN_WITHIN = 1e-6  # relative: how close bound and value of a proven optimum are
 
@@ -29,6 +30,7 @@ class PlacerResult:
     evaluations: tuple[tuple[tuple[int, ...], float], ...]  # distinct ones in order; NaN: invalid
     wall_s: float
     bound_s: float = NAN  # no placement is faster than this; NaN where nothing was proven
+    failures: tuple[FailureCause, ...] = ()  # of the invalid ones, the most frequent first
 
     @property
     def proven(self) -> bool:
@@ -107,6 +109,7 @@ class Trace:
             evaluations=tuple(times.items()),
             wall_s=time.perf_counter() - self.start,
             bound_s=bound_s,
+            failures=group_failures(self.evaluations),
         )
 
 

@@ -16,6 +16,7 @@ from device_placement.envs.evaluation import (
     EvaluatorWrapper,
     single_assignments,
 )
+from device_placement.envs.failures import FailureCause, group_failures
 from device_placement.envs.graph.coarsening import CoarseGraph
 
 
@@ -88,6 +89,11 @@ class RecordingEvaluator(EvaluatorWrapper):
     def record(self) -> Mapping[tuple[int, ...], Evaluation]:
         """Evaluations requested so far, in order."""
         return self._known
+
+    @property
+    def failures(self) -> tuple[FailureCause, ...]:
+        """Why placements failed so far, the most frequent cause first."""
+        return group_failures(self._known)
 
     @property
     def num_distinct(self) -> int:

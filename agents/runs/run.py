@@ -20,6 +20,7 @@ from device_placement.agents.runs.resume import CONFIG, read_config, unusual_set
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluation, Evaluator
 from device_placement.envs.factory import make_evaluator
+from device_placement.envs.failures import describe_failures
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.validation import claim_of
@@ -131,6 +132,9 @@ class Run:
                 f"\nStopped early: the last {self.budget.num_since_best} placements brought no new "
                 f"best (--patience {self.budget.patience})"
             )
+        for one in self.models:
+            if failed := describe_failures(one.recorder.failures, one.recorder.num_distinct):
+                done += f"\n{one.name}: {failed}" if len(self.models) > 1 else f"\n{failed}"
         if interrupted:
             repeated = unusual_settings(dataclasses.asdict(self.config), str(self.folder)).values()
             words = " ".join(["--resume", "--out", str(self.folder), *repeated])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from device_placement.agents.runs.run import ModelRun
@@ -15,7 +15,14 @@ from device_placement.envs.evaluation import (
     Evaluator,
     single_assignments,
 )
-from device_placement.envs.measuring.compare import compare, contenders, paired_ratio
+from device_placement.envs.failures import group_failures, list_causes
+from device_placement.envs.measuring.compare import (
+    compare,
+    contenders,
+    file_name,
+    paired_ratio,
+    slower_than_file,
+)
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import as_measuring
 
@@ -47,11 +54,14 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
         if not known.valid:  # e.g. for its outputs, which are not checked again
             evaluations[name] = known
     rows = make_rows(evaluations, list(singles))
+    warnings = file_warnings(run.evaluator, evaluations, run.config.rounds)
     valid = [name for name in eligible if evaluations[name].valid]
     if not valid:
+        now = {tuple(one): evaluations[name] for name, one in eligible.items()}
+        causes = group_failures({**run.recorder.record, **now})
         raise DevicePlacementError(
-            f"None of the {run.recorder.num_distinct} placements is valid; the last one tried: "
-            f"{evaluations[list(eligible)[-1]].error}"
+            f"None of the {run.recorder.num_distinct} placements is valid. Their number by cause: "
+            f"{'; '.join(list_causes(causes))}"
         )
     winner = min(valid, key=lambda name: evaluations[name].time_s)
     reference_s = evaluations[list(singles)[run.evaluator.reference]].time_s
@@ -61,23 +71,49 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
         {
             "result": winner,
             "rows": rows,
+            "warnings": warnings,
             "bound_s": None if math.isnan(bound_s) else bound_s,
             "evaluated": {
                 "distinct": run.recorder.num_distinct,
                 "requests": run.recorder.num_requests,
                 "budget": run.recorder.budget,
             },
+            "failures": [cause.to_json() for cause in run.recorder.failures],
             "settings": dataclasses.asdict(run.config),
             "machine": describe_machine(),
         },
     )
-    return format_table(rows, winner, measured)
+    names = [file_name(device) for device in run.evaluator.devices]
+    table = format_table(without_slower(rows, names), winner, measured)
+    return "\n".join([table, *(f"\nWarning: {one}" for one in warnings)])
+
+
+def file_warnings(
+    evaluator: Evaluator, evaluations: Mapping[str, Evaluation], rounds: int
+) -> list[str]:
+    """Return a text for each device on which the model's file is faster than the loaded model."""
+    if not evaluator.measures:
+        return []
+    slower = slower_than_file(as_measuring(evaluator), evaluations, rounds)
+    return [
+        f"On {device} the model as load_model() returns it takes {ratio:.2f} ({low:.2f} - "
+        f"{high:.2f}) times as long as the file as it is. Compile the file itself if "
+        "its row is the fastest."
+        for device, (ratio, (low, high)) in slower.items()
+    ]
+
+
+def without_slower(rows: list[Row], names: Sequence[str]) -> list[Row]:
+    """Return the rows without the named ones, except for the fastest of these."""
+    named = [row for row in rows if row["name"] in names]
+    best = min(named, key=lambda row: (bool(row["error"]), row["time_s"] or 0.0), default=None)
+    return [row for row in rows if row["name"] not in names or row is best]
 
 
 def measure_anew(
     evaluator: Evaluator, assignments: Mapping[str, list[int]], rounds: int
 ) -> dict[str, Evaluation]:
-    """Evaluate each single, OpenVINO's automatic choices and the given placements."""
+    """Evaluate each single, OpenVINO's own choices, the model's file and the given placements."""
     if evaluator.measures:
         measuring = as_measuring(evaluator)
         return compare(measuring, contenders(measuring, assignments), rounds)

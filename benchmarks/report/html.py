@@ -20,7 +20,7 @@ from device_placement.benchmarks.report.figures import (
 from device_placement.benchmarks.report.scores import Scores, check_rliable, interquartile_means
 from device_placement.benchmarks.report.tables import (
     NOTE,
-    failures,
+    failure_lists,
     inline,
     suite_tables,
     suite_title,
@@ -83,9 +83,9 @@ def page(folder: Path, rows: Sequence[RunRow]) -> str:
             winner = _winner(scores, problem)
             if winner is not None and problem in problems:
                 parts += _placement(winner, problems[problem])
-    if failed := failures(rows):
-        parts.append("<h2>Failed</h2><ul>")
-        parts += [f"<li>{inline(line.removeprefix('- '))}</li>" for line in failed]
+    for title, lines in failure_lists(rows).items():
+        parts.append(f"<h2>{title}</h2><ul>")
+        parts += [f"<li>{inline(line.removeprefix('- '))}</li>" for line in lines]
         parts.append("</ul>")
     parts += ['<h2 id="made">How the runs were made</h2>', *_sessions(folder)]
     body = "\n".join(parts)

@@ -6,6 +6,7 @@ import html
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from device_placement.benchmarks.suite.folder import read_folders
 from device_placement.benchmarks.suite.results import ProblemKey, RunRow
 from device_placement.benchmarks.suite.suites import MEASURED, SUITES
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.failures import MAX_CAUSES
 from device_placement.envs.files import replaced
 from device_placement.envs.rendering.text import count
 
@@ -45,8 +47,10 @@ def report(rows: Sequence[RunRow]) -> str:
     parts = []
     for suite in dict.fromkeys(row.suite for row in rows):
         parts += [f"### {suite_title(suite)}", *(t.markdown() for t in suite_tables(scores, suite))]
-    failed = failures(rows)
-    return "\n\n".join([*parts, NOTE, *(["Failed:\n\n" + "\n".join(failed)] if failed else [])])
+    parts.append(NOTE)
+    for title, lines in failure_lists(rows).items():
+        parts.append(f"{title}:\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def suite_title(suite: str) -> str:
@@ -129,6 +133,28 @@ def failures(rows: Sequence[RunRow]) -> list[str]:
         f"- `{placer}` ({count(len(where), 'run')}; {', '.join(dict.fromkeys(where))}): {reason}"
         for (placer, reason), where in reasons.items()
     ]
+
+
+def invalid_placements(rows: Sequence[RunRow]) -> list[str]:
+    """Return how many placements failed on each problem and why, one line of Markdown each."""
+    causes: dict[ProblemKey, Counter[str]] = {}
+    totals: Counter[ProblemKey] = Counter()
+    for row in rows:
+        key = row.suite, row.problem
+        totals[key] += row.evaluations
+        if row.invalid:
+            causes.setdefault(key, Counter()).update(row.invalid)
+    return [
+        f"- {key[1]} ({number} of {totals[key]} placements): {cause}"
+        for key, found in causes.items()
+        for cause, number in found.most_common(MAX_CAUSES)
+    ]
+
+
+def failure_lists(rows: Sequence[RunRow]) -> dict[str, list[str]]:
+    """Return the lists of failed runs and of failed placements by title; no empty ones."""
+    lists = {"Failed": failures(rows), "Placements that failed": invalid_placements(rows)}
+    return {title: lines for title, lines in lists.items() if lines}
 
 
 def _measured(suite: str) -> bool:

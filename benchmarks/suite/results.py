@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_placement.benchmarks.suite.algorithms import EVERYONE, VARIANTS
 from device_placement.benchmarks.suite.suites import SUITES
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import NAN
+from device_placement.envs.files import replaced
 
 ROWS = "runs.csv"  # in the folder of a benchmark
 DIGITS = string.digits + string.ascii_letters  # one per device, in a placement
@@ -57,6 +59,8 @@ class RunRow:
     """Line of the trace and seconds of each new best among its own requests."""
     assignment: tuple[int, ...] = ()
     """(groups,) device numbers of the best."""
+    invalid: Mapping[str, int] = field(default_factory=dict)
+    """Number of failed placements by cause, the most frequent first."""
 
     @property
     def key(self) -> Key:
@@ -100,6 +104,7 @@ FIELDS = (
     "wall_s",
     "bests_ms",
     "assignment",
+    "invalid",
 )
 
 
@@ -131,7 +136,12 @@ def read_rows(path: str) -> list[RunRow]:
 
 
 def append_rows(path: str, rows: Sequence[RunRow]) -> None:
-    """Append rows to a file, creating it if it is missing."""
+    """Append rows to a file, creating it if it is missing; one of an earlier version is updated."""
+    header = _whole(path).partition("\n")[0]
+    if header not in ("", ",".join(FIELDS)):
+        known = read_lines(path)
+        with replaced(path) as draft:
+            write_lines(str(draft), FIELDS, map(_to_fields, map(_from_fields, known)))
     append_lines(path, FIELDS, map(_to_fields, rows))
 
 
@@ -162,6 +172,7 @@ def _to_fields(row: RunRow) -> tuple[object, ...]:
         *(row.evaluations, "" if math.isnan(row.wall_s) else f"{row.wall_s:.2f}"),
         " ".join(f"{number}:{_milliseconds(one_s)}" for number, one_s in row.improvements),
         "".join(DIGITS[device] for device in row.assignment),
+        json.dumps(row.invalid) if row.invalid else "",
     )
 
 
@@ -190,6 +201,7 @@ def _from_fields(fields: Mapping[str, str]) -> RunRow:
         wall_s=float(fields["wall_s"]) if fields["wall_s"] else NAN,
         improvements=tuple((int(number), float(ms) / 1e3) for number, _, ms in bests),
         assignment=tuple(map(DIGITS.index, fields["assignment"])),
+        invalid=json.loads(fields.get("invalid") or "{}"),  # earlier versions have no such column
     )
 
 

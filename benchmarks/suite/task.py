@@ -21,6 +21,7 @@ from device_placement.benchmarks.suite.results import Key, RunRow, improvements_
 from device_placement.benchmarks.suite.suites import Problem
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import NAN, single_assignments
+from device_placement.envs.failures import list_causes
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.config import MeasureConfig
 
@@ -91,7 +92,8 @@ def _take_one_core() -> None:
 
 def _row_of(task: Task, recorder: RecordingEvaluator, found: PlacerResult) -> RunRow:
     if not found.assignment:
-        return task.failed("found no valid placement")
+        causes = "; ".join(list_causes(recorder.failures))
+        return task.failed(f"found no valid placement{causes and f' ({causes})'}")
     best = recorder.known(found.assignment)
     singles = {name: recorder.known(one) for name, one in single_assignments(recorder).items()}
     valid = {name: one for name, one in singles.items() if one is not None and one.valid}
@@ -111,6 +113,7 @@ def _row_of(task: Task, recorder: RecordingEvaluator, found: PlacerResult) -> Ru
         wall_s=found.wall_s,
         improvements=improvements_of([asked.get(one, NAN) for one in recorder.record]),
         assignment=found.assignment,
+        invalid={cause.cause: cause.count for cause in recorder.failures},
     )
     if not name:
         return row

@@ -7,7 +7,8 @@ matrix products, operations per element elsewhere, zero for ops that only move d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,20 @@ MOVES_DATA = frozenset(
         "Transpose",
         "Unsqueeze",
         "VariadicSplit",
+    ]
+)
+
+# One operation per element of the output, as for types that are not known; but here it is right.
+ELEMENT_WISE = frozenset(
+    [
+        *("Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "BitwiseAnd"),
+        *("BitwiseLeftShift", "BitwiseNot", "BitwiseOr", "BitwiseRightShift", "BitwiseXor"),
+        *("Ceiling", "Clamp", "Cos", "Cosh", "CumSum", "Divide", "Equal", "FakeConvert"),
+        *("FakeQuantize", "Floor", "FloorMod", "Greater", "GreaterEqual", "HardSigmoid"),
+        *("IsFinite", "IsInf", "IsNaN", "Less", "LessEqual", "Log", "LogicalAnd", "LogicalNot"),
+        *("LogicalOr", "LogicalXor", "Maximum", "Minimum", "Mod", "Multiply", "Negative"),
+        *("NotEqual", "PRelu", "Power", "Relu", "Round", "Select", "Selu", "Sign", "Sin", "Sinh"),
+        *("SoftSign", "Sqrt", "SquaredDifference", "Subtract", "Tan", "Xor"),
     ]
 )
 
@@ -234,3 +249,53 @@ _FORMULAS: dict[str, Callable[[Any], float]] = {
     "RNNSequence": _recurrent,
     "ScaledDotProductAttention": _attention,
 }
+
+_KNOWN = MOVES_DATA | ELEMENT_WISE | {*PER_OUTPUT_ELEMENT, *PER_INPUT_ELEMENT, *_FORMULAS}
+
+
+@dataclass(frozen=True)
+class UnknownOps:
+    """Ops of a type whose FLOPs are not known.
+
+    They count as one per element of the output, loops whose trips depend on the data as one trip.
+    """
+
+    op_type: str
+    number: int
+    size_bytes: float  # of their inputs and outputs; sizes that depend on the data count as 0
+
+
+def unknown_ops(model: Any) -> list[UnknownOps]:
+    """Return the op types whose FLOPs are not known, those that move most bytes first.
+
+    Ops in the bodies of If, Loop and TensorIterator count as well, once each.
+
+    Args:
+        model: an ``openvino.Model``.
+    """
+    found: dict[str, list[float]] = {}
+    for op in _ops_in(model):
+        if not _is_known(op):
+            found.setdefault(op.get_type_name(), []).append(_moved_bytes(op))
+    several = [UnknownOps(kind, len(sizes), sum(sizes)) for kind, sizes in found.items()]
+    return sorted(several, key=lambda one: (-one.size_bytes, one.op_type))
+
+
+def _is_known(op: Any) -> bool:
+    kind = op.get_type_name()
+    return kind in _KNOWN and not (_FORMULAS.get(kind) is _loop and op.get_num_iterations() < 1)
+
+
+def _ops_in(model: Any) -> Iterator[Any]:
+    """Yield the ops of a model and of all bodies in it."""
+    for op in model.get_ops():
+        yield op
+        for body in bodies_of(op):
+            yield from _ops_in(body)
+
+
+def _moved_bytes(op: Any) -> float:
+    static = [port for port in (*op.inputs(), *op.outputs()) if port.get_partial_shape().is_static]
+    return sum(
+        _size(port.get_shape()) * float(port.get_element_type().bitwidth) / 8 for port in static
+    )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import openvino as ov
 
+from device_placement.envs.affinities import clear_affinities, set_affinities
 from device_placement.envs.devices import Device
 from device_placement.envs.evaluation import NAN, Measurement
 from device_placement.envs.measuring.program import (
@@ -22,7 +23,6 @@ from device_placement.envs.measuring.program import (
 )
 from device_placement.envs.measuring.timing import Timing
 from device_placement.envs.measuring.verification import output_difference
-from device_placement.envs.placement import set_affinities
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Entry:
-    """Program to compare: a placement, or a device name for which OpenVINO chooses one."""
+    """Program to compare: a placement, a device name for which OpenVINO chooses one, or a file."""
 
     device_name: str  # what compile_model takes
     op_devices: bytes | None = None  # (num_ops,); None: OpenVINO decides
+    path: str = ""  # a model file to compile as it is, in place of the normalised model
 
 
 class Bench(Protocol):
@@ -71,7 +72,7 @@ class Bench(Protocol):
     def compare(
         self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
     ) -> list[Measurement]:
-        """Compile all, time one run of each in turn, round after round, and return measurements."""
+        """Compile all, take one sample of each in turn, round by round, and return measurements."""
 
     def close(self) -> None:
         """Release all resources."""
@@ -170,25 +171,25 @@ class LocalBench:
     def compare(
         self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
     ) -> list[Measurement]:
-        """Compile all, then time one run of each in turn, round after round."""
+        """Compile all, then take one sample of each in turn, round after round."""
         self._report("compiling the contenders")
         built = [self._try_build(entry, warmup) for entry in entries]
-        programs = {index: one for index, one in enumerate(built) if isinstance(one, Program)}
+        programs = {index: one for index, one in enumerate(built) if isinstance(one, tuple)}
         samples: dict[int, list[float]] = {index: [] for index in programs}
         self._report("timing the contenders")
         start = time.perf_counter()
         for done in range(rounds):
             if done and time.perf_counter() - start > max_seconds:
                 break
-            for index, program in programs.items():
-                samples[index].append(program.sample())
+            for index, (program, runs) in programs.items():
+                samples[index].append(program.sample(runs))
         return [
             one
             if isinstance(one, Measurement)
             else Measurement(
                 pairs=tuple((sample, NAN) for sample in samples[index]),
-                num_subgraphs=count_subgraphs(one.compiled),
-                compile_s=one.compile_s,
+                num_subgraphs=count_subgraphs(one[0].compiled),
+                compile_s=one[0].compile_s,
             )
             for index, one in enumerate(built)
         ]
@@ -219,23 +220,31 @@ class LocalBench:
         return Entry(f"HETERO:{names}", op_devices)
 
     def _build(self, entry: Entry) -> Program:
-        model = self._model.clone()
-        config = self._config
-        if entry.op_devices is not None:
-            names = [device.name for device in config.devices]
-            set_affinities(model, config.op_names, [names[number] for number in entry.op_devices])
-        return build_program(
-            self._core, model, entry.device_name, config.objective, config.requests
-        )
+        like = self._model if entry.path else None
+        objective, requests = self._config.objective, self._config.requests
+        model = self._model_of(entry)
+        return build_program(self._core, model, entry.device_name, objective, requests, like)
 
-    def _try_build(self, entry: Entry, warmup: int) -> Program | Measurement:
+    def _model_of(self, entry: Entry) -> ov.Model:
+        """Return the model to compile: the file's, or a clone in which ops may have devices."""
+        if entry.path:
+            return self._core.read_model(entry.path)
+        model = self._model.clone()
+        if entry.op_devices is None:
+            clear_affinities(model)  # of a model that was placed before
+            return model
+        config = self._config
+        names = [device.name for device in config.devices]
+        set_affinities(model, config.op_names, [names[number] for number in entry.op_devices])
+        return model
+
+    def _try_build(self, entry: Entry, warmup: int) -> tuple[Program, int] | Measurement:
+        """Return a warmed-up program and how many runs make a sample, or why there is none."""
         try:
             program = self._build(entry)
-            for _ in range(warmup):
-                program.sample()
+            return program, warm_up(program, warmup)
         except RuntimeError as error:
             return _refused(error)
-        return program
 
 
 def _refused(error: Exception) -> Measurement:

@@ -22,6 +22,9 @@ from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.timing import median_interval
 from device_placement.envs.placement import Placement
 
+FILE_SLACK = 0.05  # two compiles of one model differ by some percent
+MIN_SAMPLES = 6  # fewer have no 95 % interval
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -35,7 +38,10 @@ class Contender:
 def contenders(
     evaluator: OpenVINOEvaluator, assignments: Mapping[str, Sequence[int]]
 ) -> list[Contender]:
-    """Return each single, OpenVINO's automatic choices, and the named placements.
+    """Return each single, OpenVINO's automatic choices, the model's file, and the placements.
+
+    The file, if there is one, is compiled on each device as OpenVINO does it, without what
+    `load_model` changes. So it shows whether a model was made slower by loading it.
 
     Args:
         evaluator: has the model and the devices.
@@ -51,7 +57,55 @@ def contenders(
         Contender("OpenVINO AUTO", Entry(f"AUTO:{names}")),
     ]
     found = [placed(evaluator, name, assignment) for name, assignment in assignments.items()]
-    return [*singles, *automatic, *found]
+    return [*singles, *automatic, *_files(evaluator), *found]
+
+
+def _files(evaluator: OpenVINOEvaluator) -> list[Contender]:
+    if not evaluator.file:
+        return []
+    return [
+        Contender(file_name(device), Entry(device.name, path=evaluator.file))
+        for device in evaluator.devices
+    ]
+
+
+def file_name(device: object) -> str:
+    """Return the name of the contender that is the model's file on a device."""
+    return f"file as it is, on {device}"
+
+
+def slower_than_file(
+    evaluator: OpenVINOEvaluator, evaluations: Mapping[str, Evaluation], rounds: int
+) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Return the devices on which the loaded model is slower than its file.
+
+    Where a single seems slower than the file, the loaded model is compiled for the device without
+    HETERO, which has a cost of its own, and must be slower again in turns with the file: two
+    compiles of one model differ, too.
+
+    Args:
+        evaluator: has the model, its file and the devices.
+        evaluations: from `compare` of the `contenders`, by name.
+        rounds: samples of each.
+
+    Returns:
+        By the name of the device: the median ratio of the loaded model's time and the file's, and
+        its 95 % interval, which is more than `FILE_SLACK` above 1.
+    """
+    slower = {}
+    singles = single_assignments(evaluator)
+    for device, single, file in zip(evaluator.devices, singles, _files(evaluator), strict=False):
+        if _is_slower(evaluations[single], evaluations[file.name]):
+            loaded = Contender("loaded", Entry(device.name))
+            again = compare(evaluator, [loaded, file], rounds)
+            if _is_slower(again["loaded"], again[file.name]):
+                slower[device.name] = paired_ratio(again["loaded"], again[file.name])
+    return slower
+
+
+def _is_slower(loaded: Evaluation, file: Evaluation) -> bool:
+    _, (low, _) = paired_ratio(loaded, file)
+    return len(loaded.samples_s) >= MIN_SAMPLES and low > 1 + FILE_SLACK
 
 
 def placed(evaluator: OpenVINOEvaluator, name: str, assignment: Sequence[int]) -> Contender:
@@ -76,7 +130,7 @@ def compare(
     warmup: int = 3,
     max_seconds: float = 60.0,
 ) -> dict[str, Evaluation]:
-    """Compile all contenders, time one run of each in turn, and return their evaluations.
+    """Compile all contenders, take samples of each in turn, and return their evaluations.
 
     Args:
         evaluator: has the model, the devices and the objective.

@@ -69,7 +69,7 @@ class IsolatedBench:
     def compare(
         self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
     ) -> list[Measurement]:
-        """Compile all, then time one run of each in turn, round after round."""
+        """Compile all, then take one sample of each in turn, round after round."""
         limit_s = self._timeout_s * len(entries) + max_seconds
         arguments = list(entries), rounds, warmup, max_seconds
         result: list[Measurement] = self._call(limit_s, "compare", *arguments)

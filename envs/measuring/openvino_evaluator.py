@@ -47,6 +47,8 @@ class OpenVINOEvaluator:
         devices: as `parse_devices` takes them.
         config: how to measure; the defaults if None.
         core: made by `make_core` for these devices; a new one if None.
+        file: path of the file that the model was loaded from, for `compare.contenders`; empty
+            if there is none.
         options: fields of `MeasureConfig`, which override those of ``config``.
 
     Raises:
@@ -74,11 +76,13 @@ class OpenVINOEvaluator:
         config: MeasureConfig | None = None,
         *,
         core: ov.Core | None = None,
+        file: str = "",
         **options: Unpack[MeasureOptions],
     ) -> None:
         self.config = make_measure_config(config, **options)
         self.model = model
         self.coarse = coarse
+        self.file = file
         self.devices = parse_devices(devices)
         self.core = core or make_core(self.devices)
         names = [device.name for device in self.devices]

@@ -52,6 +52,7 @@ def build_program(
     device_name: str,
     objective: str = "latency",
     requests: int = 0,
+    like: ov.Model | None = None,
 ) -> Program:
     """Compile a model for an objective, and return it with seeded inputs.
 
@@ -62,6 +63,8 @@ def build_program(
         objective: ``latency`` times one request at a time, ``throughput`` keeps several in
             flight and divides the time by the inferences.
         requests: how many in flight; 0 leaves it to OpenVINO.
+        like: decides the inputs if the model's own shapes are not static: the same model with
+            static ones.
 
     Raises:
         RuntimeError: when OpenVINO can't compile the model.
@@ -71,7 +74,7 @@ def build_program(
     start = time.perf_counter()
     compiled = core.compile_model(model, device_name, {"PERFORMANCE_HINT": hint})
     compile_s = time.perf_counter() - start
-    inputs = seeded_inputs(compiled)
+    inputs = seeded_inputs(like or compiled)
     if objective == "latency":
         return Program(compiled, inputs, _latency_runner(compiled, inputs), compile_s)
     return Program(compiled, inputs, _throughput_runner(compiled, inputs, requests), compile_s)

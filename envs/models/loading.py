@@ -62,6 +62,16 @@ def load_model(
     return normalise(_read_file(Path(source)), input_shapes)
 
 
+def model_file(source: Any) -> str:
+    """Return the absolute path of the file that `load_model` reads; empty if it reads none.
+
+    >>> model_file("resnet50")
+    ''
+    """
+    is_path = isinstance(source, (str, os.PathLike)) and str(source) not in zoo.ZOO
+    return os.path.abspath(source) if is_path else ""
+
+
 def save_model(model: ov.Model, path: str | os.PathLike[str]) -> None:
     """Write a model as OpenVINO's ``.xml`` and ``.bin``, with unchanged weights.
 

@@ -16,6 +16,7 @@ from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import single_assignments
 from device_placement.envs.factory import make_evaluator
+from device_placement.envs.failures import FailureCause, group_failures, list_causes
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.config import (
     MeasureConfig,
@@ -71,6 +72,7 @@ def _draw(coarse: CoarseGraph, generator: np.random.Generator) -> tuple[int, ...
     return tuple(devices)
 
 
+MAX_FAILED = 0.5  # share of the placements; the rest says too little, and of special ones
 HELD_OUT = 4  # one random placement in four is not fitted, to estimate the error
 
 # Each placement is timed to the end, once.
@@ -116,7 +118,8 @@ def measure_profile(
         A profile of the kind ``measured``.
 
     Raises:
-        DevicePlacementError: or a subclass, when an argument is wrong, or no placement runs.
+        DevicePlacementError: or a subclass, when an argument is wrong, or most placements fail;
+            with the causes. Those of fewer failures are in ``provenance``.
 
     Example::
 
@@ -172,6 +175,7 @@ class _Trials:
     assignments: Int64  # (num_trials, num_groups)
     times_s: Float64  # (num_trials,) NaN where it did not run
     num_singles: int
+    failures: tuple[FailureCause, ...]
 
     @property
     def ran(self) -> Bool:
@@ -196,10 +200,14 @@ def _try_placements(
         np.array([*singles, *drawn], dtype=np.int64),
         np.array([one.time_s for one in evaluations], dtype=np.float64),
         len(singles),
+        group_failures(dict(zip([*singles, *drawn], evaluations, strict=True))),
     )
-    if not trials.ran.any():
+    failed, total = int((~trials.ran).sum()), len(evaluations)
+    if failed > MAX_FAILED * total:
         raise DevicePlacementError(
-            f"No placement of {evaluator.coarse.graph.name!r} ran. {evaluations[0].error}"
+            f"{failed} of {total} placements of {evaluator.coarse.graph.name!r} failed, too many "
+            f"to fit costs. Their number by cause: {'; '.join(list_causes(trials.failures))}. Use "
+            "fewer groups (max_groups), or leave out the device that fails."
         )
     return trials
 
@@ -269,6 +277,7 @@ def _quality(
         "num_fitted": int((trials.ran & ~held_out).sum()),
         "num_held_out": agreement.num_placements,
         "num_failed": int((~trials.ran).sum()),
+        "failures": [cause.to_json() for cause in trials.failures],
         "held_out_mean_error": _or_none(agreement.mean_error),
         "held_out_rank_correlation": _or_none(agreement.rank_correlation),
         "singles": singles,

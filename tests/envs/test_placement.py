@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
+import openvino.opset15 as ops
 import pytest
+from openvino.preprocess import PrePostProcessor
 
 from device_placement.envs import (
     Placement,
@@ -16,8 +19,11 @@ from device_placement.envs import (
     make_core,
     parse_devices,
     read_graph,
+    restore_affinities,
 )
-from problems import TWO_CPUS, measured
+from device_placement.envs.measuring.bench import BenchConfig, Entry, LocalBench
+from device_placement.envs.measuring.timing import Timing
+from problems import TWO_CPUS, chain, measured
 
 
 def half(evaluator=None) -> Placement:
@@ -156,3 +162,128 @@ def test_a_missing_placement_file_is_named(tmp_path: Path) -> None:
 def test_devices_given_as_strings_make_the_same_core() -> None:
     core = make_core(half().devices)
     assert {device.name for device in parse_devices(TWO_CPUS)} <= set(core.available_devices)
+
+
+@pytest.fixture
+def alternating(tmp_path: Path) -> tuple[ov.Model, Placement]:
+    """A chain of six products, every other one of them on the second device."""
+    model, devices = load_model(chain(tmp_path, length=6)), parse_devices(TWO_CPUS)
+    coarse = coarsen(read_graph(model, devices))
+    assignment = [group % 2 for group in range(coarse.num_groups)]
+    return model, Placement.from_groups(coarse, devices, assignment)
+
+
+def submodels(placement: Placement, model: object) -> int:
+    compiled = make_core(placement.devices).compile_model(model, placement.hetero_name)
+    return int(compiled.get_property("HETERO_NUMBER_OF_SUBMODELS"))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_placed_model_that_is_saved_keeps_its_devices(
+    alternating: tuple[ov.Model, Placement], tmp_path: Path, compressed: bool
+) -> None:
+    """Compressed, its constants have other names and further ops."""
+    model, placement = alternating
+    path = tmp_path / "placed.xml"
+    ov.save_model(placement.apply(model), path, compress_to_fp16=compressed)
+    core, plain = make_core(placement.devices), ov.Core()
+    whole = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+    for read in (
+        core.read_model(path),
+        core.read_model(*whole),
+        core.read_model(model=str(path), config={"ENABLE_MMAP": False}),
+        restore_affinities(plain.read_model(path)),
+    ):
+        assert submodels(placement, read) == 6
+        assert Placement.from_model(read) == placement
+    assert submodels(placement, path) == submodels(placement, str(path)) == 6
+    assert Placement.from_model(plain.read_model(path)) == placement
+    again = load_model(path)
+    if compressed:
+        with pytest.raises(PlacementError, match="has the same ops, so shapes or weights differ"):
+            placement.apply(again)
+    else:
+        assert Placement.from_model(again) == placement
+        placement.apply(again)
+
+
+def test_a_core_reads_and_compiles_other_models_as_openvino_does(tmp_path: Path) -> None:
+    core, path = make_core(parse_devices(TWO_CPUS)), chain(tmp_path, length=2)
+    model = core.read_model(path)
+    assert isinstance(core, ov.Core)
+    assert not any("affinity" in op.get_rt_info() for op in model.get_ops())
+    for compiled in (
+        core.compile_model(path),
+        core.compile_model(model=path, device_name="CPU", config={"PERFORMANCE_HINT": "LATENCY"}),
+        core.compile_model(
+            Path(path).read_text(), "CPU", weights=Path(path[:-3] + "bin").read_bytes()
+        ),
+    ):
+        assert compiled.outputs[0].shape == ov.Shape([32, 64])
+    with pytest.raises(PlacementError, match=r"'chain' has no placement; give one that"):
+        Placement.from_model(model)
+
+
+def test_ops_added_to_a_placed_model_join_their_neighbours(
+    alternating: tuple[ov.Model, Placement], tmp_path: Path
+) -> None:
+    model, placement = alternating
+    steps = PrePostProcessor(placement.apply(model))
+    steps.input().tensor().set_element_type(ov.Type.u8)
+    steps.input().preprocess().convert_element_type(ov.Type.f32).mean(1.0).scale(2.0)
+    steps.output().tensor().set_element_type(ov.Type.f16)
+    built = steps.build()
+    with pytest.raises(RuntimeError, match="were not assigned to any device"):
+        submodels(placement, built)
+    assert restore_affinities(built) is built
+    assert submodels(placement, built) == 6
+    path = tmp_path / "processed.xml"
+    ov.save_model(built, path, compress_to_fp16=False)
+    assert submodels(placement, path) == 6
+    device = {op.get_friendly_name(): op.get_rt_info()["affinity"] for op in built.get_ops()}
+    for op in built.get_ops():
+        own = device[op.get_friendly_name()].astype(str)
+        readers = {
+            device[port.get_node().get_friendly_name()].astype(str)
+            for output in op.outputs()
+            for port in output.get_target_inputs()
+        }
+        if op.get_type_name() in ("Parameter", "Constant", "Convert", "Subtract", "Divide"):
+            assert readers == {own}
+
+
+def test_pre_processing_before_the_search_belongs_to_the_placement(tmp_path: Path) -> None:
+    path = chain(tmp_path, length=2)
+    steps = PrePostProcessor(ov.Core().read_model(path))
+    steps.input().tensor().set_element_type(ov.Type.u8)
+    processed, devices = load_model(steps.build()), parse_devices(TWO_CPUS)
+    coarse = coarsen(read_graph(processed, devices))
+    single = Placement.from_groups(coarse, devices, [1] * coarse.num_groups)
+    assert submodels(single, single.apply(processed)) == 1
+    plain = load_model(path)
+    coarse = coarsen(read_graph(plain, devices))
+    other = Placement.from_groups(coarse, devices, [1] * coarse.num_groups)
+    message = "also has 1 Convert. If these are pre-processing, apply .* restore_affinities"
+    with pytest.raises(PlacementError, match=message):
+        other.apply(processed)
+    with pytest.raises(PlacementError, match="Give the model it was made for, with the same input"):
+        single.apply(plain)
+
+
+def test_openvino_chooses_freely_for_a_model_that_was_placed_before(
+    alternating: tuple[ov.Model, Placement],
+) -> None:
+    model, placement = alternating
+    placed, core = placement.apply(model), make_core(placement.devices)
+    config = BenchConfig(placement.devices, placement.op_names, Timing())
+    bench = LocalBench(placed, core, config)
+    (found,) = bench.compare([Entry(placement.hetero_name)], 1, 0, 1.0)
+    (free,) = LocalBench(model, core, config).compare([Entry(placement.hetero_name)], 1, 0, 1.0)
+    assert found.num_subgraphs == free.num_subgraphs < 6
+
+
+def test_a_model_without_devices_is_not_changed() -> None:
+    x = ops.parameter([2], np.float32)
+    model = ov.Model([ops.relu(x)], [x])
+    restore_affinities(model)
+    assert not any("affinity" in op.get_rt_info() for op in model.get_ops())

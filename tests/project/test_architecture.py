@@ -27,9 +27,9 @@ ROOT = Path(__file__).parents[2]
 # A folder, or a file that lies beside the folders, imports only from those before it.
 ORDER = {
     "envs": (
-        *("arrays", "errors", "files", "jit", "rewards", "devices", "untrusted", "models"),
-        *("graph", "costs"),
-        *("evaluation", "placement", "observation", "measuring", "simulation", "rendering"),
+        *("arrays", "errors", "files", "jit", "rewards", "affinities", "devices", "untrusted"),
+        *("models", "graph", "costs", "evaluation", "failures", "placement", "observation"),
+        *("measuring", "simulation", "rendering"),
         *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
     ),
     "agents": ("options", "policies", "presets", "runs", "placers", "training", "commands", "cli"),

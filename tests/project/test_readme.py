@@ -7,13 +7,24 @@ import io
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from broken_models import whole_onnx
 from device_placement.agents.cli import COMMANDS, main
 from device_placement.benchmarks.report.scores import Scores
 from device_placement.benchmarks.report.tables import compact_table, with_table
 from device_placement.benchmarks.suite.folder import read_folders
+from device_placement.envs import (
+    Placement,
+    coarsen,
+    load_model,
+    make_core,
+    parse_devices,
+    read_graph,
+)
+from problems import TWO_CPUS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -57,6 +68,31 @@ def cells(text: str, mark: str) -> dict[tuple[str, str], str]:
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_python_on_the_pages_runs(name: str) -> None:
     exec(compile(RUNNABLE[name], name, "exec"), {})
+
+
+def test_the_start_page_places_saves_and_pre_processes_your_own_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code about your own model, in a folder that has the files which it names."""
+    monkeypatch.chdir(tmp_path)
+    Path("my_model.onnx").write_bytes(whole_onnx().SerializeToString())
+    model, devices = load_model("my_model.onnx"), parse_devices(TWO_CPUS)
+    coarse = coarsen(read_graph(model, devices), "none")
+    assignment = [group % 2 for group in range(coarse.num_groups)]
+    Path("runs/mine").mkdir(parents=True)
+    placement = Placement.from_groups(coarse, devices, assignment)
+    placement.save("runs/mine/best_placement.json")
+    found = [one for one in blocks(PAGES["docs/start.md"], "python") if "my_model.onnx" in one]
+    codes = [one for one in found if "compile_model" in one]
+    assert len(codes) == 3
+    core, counts = make_core(devices), set()
+    for code in codes:
+        names: dict[str, Any] = {}
+        exec(compile(code, "docs/start.md", "exec"), names)
+        again = core.compile_model(names["model"], placement.hetero_name)
+        for compiled in (names["compiled"], again):
+            counts.add(int(compiled.get_property("HETERO_NUMBER_OF_SUBMODELS")))
+    assert counts == {5}
 
 
 def test_every_page_with_code_is_found() -> None:

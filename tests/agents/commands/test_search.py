@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import openvino as ov
 import pytest
 
 from device_placement.agents.cli import main
 from device_placement.agents.commands.search import SearchCommand, describe_proof, search
-from device_placement.agents.placers import PLACERS, PlacerEntry
+from device_placement.agents.placers import PLACERS, PlacerEntry, make_placer
 from device_placement.agents.placers.base import PlacerResult, Trace
 from device_placement.agents.runs.resume import resume_config
-from device_placement.envs import DevicePlacementError, Placement
+from device_placement.envs import DevicePlacementError, Placement, make_evaluator
 from device_placement.envs.evaluation import Evaluator
+from problems import FLUSHING, fading
 from runs import interrupt, lines
 
 COMMAND = [sys.executable, "-m", "device_placement.agents.cli", "search"]
@@ -162,6 +164,57 @@ def test_where_no_single_is_valid_there_is_nothing_to_compare_with(
     (found,) = (line for line in capsys.readouterr().out.splitlines() if " *" in line)
     assert found.startswith("best found *")
     assert found.endswith(" -")
+
+
+def test_failed_placements_are_counted_by_cause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that takes tiny numbers as 0 gives wrong outputs for a model that needs them."""
+    if FLUSHING not in ov.Core().get_property("CPU", "SUPPORTED_PROPERTIES"):
+        pytest.skip("this CPU plugin has no setting for denormal numbers")
+    f32 = "INFERENCE_PRECISION_HINT=f32"
+    devices = ["--devices", f"CPU:{f32},CPU_F:{f32};{FLUSHING}=YES", "--max-output-error", "0.1"]
+    quick = ["--timing", "plain", "--warmup", "0", "--max-samples", "1", "--store", "None"]
+    out = tmp_path / "run"
+    words = ["search", fading(tmp_path), "--placer", "single", *devices, *quick, "--budget", "3"]
+    assert main([*words, "--rounds", "1", "--isolation", "none", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    cause = "The outputs differ from the reference's by N in relative L2 norm; max_output_error=N"
+    assert "1 of 2 placements failed:" in text
+    assert text.count("file as it is, on CPU") == 1
+    assert f"  1: {cause}" in text
+    result = json.loads((out / "result.json").read_text())
+    assert sum(row["name"].startswith("file as it is") for row in result["rows"]) == 2
+    assert result["warnings"] == []  # one sample is too few for any
+    (failure,) = result["failures"]
+    assert failure["cause"].startswith(cause)
+    assert failure["count"] == 1
+    assert set(failure["assignment"]) == {1}
+    assert "max_output_error=0.1 is allowed" in failure["example"]
+
+
+def test_where_every_placement_fails_the_causes_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither GPU holds the weights, and a single is all that this placer tries."""
+    hardware = ["--hardware", "small_gpu", "--devices", "GPU.0,GPU.1", "--budget", "3"]
+    words = ["bert_base", "--placer", "single", "--evaluator", "simulator", *hardware]
+    assert main(["search", *words, "--out", str(tmp_path / "run")]) == 2
+    captured = capsys.readouterr()
+    assert "2 of 2 placements failed:" in captured.out
+    assert (
+        "None of the 2 placements is valid. Their number by cause: 1: The weights on GPU.0 t"
+        in (captured.err)
+    )
+
+
+def test_the_result_of_a_placer_has_the_causes() -> None:
+    evaluator = make_evaluator(
+        "bert_base", "GPU.0,GPU.1", evaluator="simulator", hardware="small_gpu"
+    )
+    found = make_placer("single").place(evaluator, 3, 0)
+    assert [cause.count for cause in found.failures] == [1, 1]
+    assert found.assignment == ()
 
 
 def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:

@@ -110,6 +110,30 @@ def test_half_of_the_runs_is_not_most_of_them() -> None:
     assert math.isinf(Scores([*some, *failed]).evaluations_within(P, "random", 0.01))
 
 
+def test_failed_placements_are_counted_by_problem_and_cause() -> None:
+    rows = [
+        row("random", 0, (1, 4.0), invalid={"a": 2, "b": 1}),
+        row("heft", 0, (1, 4.0), invalid={"a": 5}),
+        row("heft", 0, (1, 4.0), problem="q"),
+    ]
+    text = report(rows)
+    shown = "Placements that failed:\n\n- p (7 of 18 placements): a\n- p (1 of 18 placements): b"
+    assert text.endswith(shown)
+    assert "Placements that failed" not in report(rows[2:])
+
+
+def test_rows_of_an_earlier_version_are_kept_when_rows_are_added(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    append_rows(str(path), ROWS[:2])
+    lines = [line.rpartition(",") for line in path.read_text().splitlines()]
+    assert {last for _, _, last in lines} == {"invalid", ""}
+    path.write_text("".join(f"{begin}\n" for begin, _, _ in lines))
+    assert str(read_rows(str(path))) == str(ROWS[:2])
+    failing = row("random", 3, (1, 1.0), invalid={"a": 7})
+    append_rows(str(path), [failing])
+    assert str(read_rows(str(path))) == str([*ROWS[:2], failing])
+
+
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = str(tmp_path / "runs.csv")
     placed = row("random", 2, (1, 1.0), assignment=(0, 11, 1), devices="CPU,A:K=1;L=2")
@@ -123,6 +147,9 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert len(read_rows(path)) == len(ROWS) + 1
     append_rows(path, [timed])
     assert str(read_rows(path)[-2:]) == str([timed, timed])
+    failing = row("random", 3, (1, 1.0), invalid={'of "it", N': 7, "other": 1})
+    append_rows(path, [failing])
+    assert read_rows(path)[-1].invalid == failing.invalid
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DevicePlacementError, match=r"other.csv' as runs of a benchmark"):
         read_rows(str(tmp_path / "other.csv"))

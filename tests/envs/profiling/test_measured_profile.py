@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from device_placement.agents.cli import main
+from device_placement.agents.commands.profile import describe_profile
 from device_placement.benchmarks.calibration import CalibrationConfig
 from device_placement.benchmarks.calibration import main as check_calibration
 from device_placement.envs import (
@@ -128,10 +129,20 @@ def test_placements_that_do_not_run_are_left_out(clockless: Any, tmp_path: Path)
     assert found["num_fitted"] + found["num_held_out"] + found["num_failed"] == 42
     assert found["singles"]["CPU_F32"]["measured_s"] is None
     assert found["held_out_mean_error"] < 0.01
+    (cause,) = found["failures"]
+    assert (cause["cause"], cause["count"]) == ("device N is out of order", found["num_failed"])
+    text = describe_profile(profile)
+    assert f"{found['num_failed']} of 42 placements failed:" in text
+    assert "device N is out of order" in text
     profile.save(tmp_path / "profile.json")  # where there is no time, JSON has a null
     hopeless = clockless(fails=-1)
-    with pytest.raises(DevicePlacementError, match=r"No placement .* ran\. device 1 is out of or"):
+    with pytest.raises(DevicePlacementError, match=r"10 of 10 .* 10: device N is out of or"):
         profiling.profile_with(hopeless, 8, seed=0)
+    mostly = clockless(fails=2)
+    with pytest.raises(
+        DevicePlacementError, match=r"too many to fit costs\. Their number by cause"
+    ):
+        profiling.profile_with(mostly, 40, seed=0)
 
 
 @pytest.mark.parametrize(
