@@ -14,8 +14,10 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import ClassVar
 
 from device_placement.agents.cli import COMMANDS
+from device_placement.agents.options import POSITIONAL, OptionGroups
 from device_placement.benchmarks.study import judge, print_table, progress, run
 
 LIBRARIES = "import gymnasium, numpy, openvino"
@@ -34,6 +36,8 @@ MAX_READY, MAX_HELP = 2.4, 2.0  # times as long as importing the libraries
 @dataclass(frozen=True)
 class StartupConfig:
     """Options of the study."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
 
     model: str = "diamond"
     """Bundled model of the environment."""

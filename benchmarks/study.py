@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
-import tyro
 
 from device_placement.agents.cli import exit_status
+from device_placement.agents.options import POSITIONAL, OptionGroups, parse
 from device_placement.agents.placers.baselines import random_assignment
 from device_placement.benchmarks.suite.results import write_lines
 from device_placement.envs.arrays import Int64
@@ -38,6 +38,8 @@ P = ParamSpec("P")
 class ModelsConfig:
     """Options of a study of several models."""
 
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("models",)}
+
     models: tuple[str, ...] = ("resnet50", "inception_v3", "bert_base")
     """Models, as load_model takes them."""
 
@@ -45,6 +47,8 @@ class ModelsConfig:
 @dataclass(frozen=True)
 class OneModelConfig:
     """Options of a study of random placements of one model."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
 
     model: str = "resnet50"
     """Model, as load_model takes it."""
@@ -72,13 +76,23 @@ def run(
         SystemExit: always, with the status that `exit_status` returns.
     """
 
+    program = _program(main)
+    words = sys.argv[1:] if arguments is None else arguments
+
     def study() -> int:
-        options = tyro.cli(config, args=arguments, description=description)
+        options = parse(config, words, program, (description or "").replace("::\n", ":\n"))
         print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
         print(f"{options}\n", flush=True)
         return main(options)
 
-    sys.exit(exit_status(Path(sys.argv[0]).name, study))
+    sys.exit(exit_status(program.rpartition(".")[2], study))
+
+
+def _program(main: Callable[..., int]) -> str:
+    """Return how the module of a study is called: ``python -m MODULE``."""
+    spec = sys.modules[main.__module__].__spec__  # has the name where the module is __main__
+    assert spec is not None, "run studies with python -m"
+    return f"python -m {spec.name}"
 
 
 def timed(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
