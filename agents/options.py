@@ -204,9 +204,9 @@ def _read(options: Sequence[Option], words: Sequence[str], program: str) -> dict
         wrong = f"Unexpected argument {word!r}"
         if positional:
             last = positional[-1]
-            number = "all in one place" if last.repeats else "one"
+            allowed = "all in one place" if last.repeats else "one"
             first = " ".join(given[last.name])
-            wrong = f"Got {first!r} and {word!r} as {last.metavar}; give {number}"
+            wrong = f"Got {first!r} and {word!r} as {last.metavar}; give {allowed}"
         raise DevicePlacementError(f"{wrong}; usage: {usage(options, program)}")
     return given
 

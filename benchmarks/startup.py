@@ -1,7 +1,7 @@
 """CPU time until an environment is ready, and until the help of each command is shown.
 
-Each task runs in child processes of its own, alternating with the other tasks; the CPU time of a
-child is what it and the system spent on it. Ratios are to importing Gymnasium, NumPy and OpenVINO.
+Each task runs in child processes of its own, in turns with the other tasks; the CPU time of a
+child is its user time plus its system time. Ratios are to importing Gymnasium, NumPy and OpenVINO.
 Run it with::
 
     python -m device_placement.benchmarks.startup
@@ -57,7 +57,7 @@ def cpu_s(code: str) -> float:
 
 
 def main(config: StartupConfig) -> int:
-    """Print seconds and ratios; 1 when a ratio is above its limit."""
+    """Print seconds and ratios; return 1 when a ratio is above its limit."""
     tasks = {IMPORTS: LIBRARIES, READY: MAKE.format(model=config.model)}
     tasks |= {f"{name} --help": HELP.format(command=name) for name in config.commands}
     samples_s: dict[str, list[float]] = {name: [] for name in tasks}

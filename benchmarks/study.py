@@ -41,7 +41,7 @@ class ModelsConfig:
     OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("models",)}
 
     models: tuple[str, ...] = ("resnet50", "inception_v3", "bert_base")
-    """Models, as load_model takes them."""
+    """Bundled models (resnet50, inception_v3, bert_base, diamond) or paths of model files."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class OneModelConfig:
     OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
 
     model: str = "resnet50"
-    """Model, as load_model takes it."""
+    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
     devices: str = "auto"
-    """Devices, as everywhere."""
+    """Devices, comma-separated, as for the commands."""
     seed: int = 0
     """Seed of all random choices."""
 
@@ -75,8 +75,7 @@ def run(
     Raises:
         SystemExit: always, with the status that `exit_status` returns.
     """
-
-    program = _program(main)
+    name, program = _name_and_program(main)
     words = sys.argv[1:] if arguments is None else arguments
 
     def study() -> int:
@@ -85,14 +84,15 @@ def run(
         print(f"{options}\n", flush=True)
         return main(options)
 
-    sys.exit(exit_status(program.rpartition(".")[2], study))
+    sys.exit(exit_status(name, study))
 
 
-def _program(main: Callable[..., int]) -> str:
-    """Return how the module of a study is called: ``python -m MODULE``."""
-    spec = sys.modules[main.__module__].__spec__  # has the name where the module is __main__
-    assert spec is not None, "run studies with python -m"
-    return f"python -m {spec.name}"
+def _name_and_program(main: Callable[..., int]) -> tuple[str, str]:
+    """Return the name of a study and how to call it: ``python -m MODULE`` or ``python FILE``."""
+    spec = sys.modules[main.__module__].__spec__  # has the name of a module that is __main__
+    if spec is None:
+        return Path(sys.argv[0]).stem, f"python {sys.argv[0]}"
+    return spec.name.rpartition(".")[2], f"python -m {spec.name}"
 
 
 def timed(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
@@ -159,7 +159,7 @@ def evaluate_singles(evaluator: Evaluator) -> list[Evaluation]:
 
 
 def progress(*words: object) -> None:
-    """Print a line about how far a study has got, apart from its results."""
+    """Print a line about a study's progress to standard error, apart from its results."""
     print(*words, file=sys.stderr, flush=True)
 
 

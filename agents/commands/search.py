@@ -9,7 +9,7 @@ import math
 from device_placement.agents.commands.config import RandomConfig, SearchCommand
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.base import Placer, PlacerResult
-from device_placement.agents.runs.config import SearchConfig, check_going_on
+from device_placement.agents.runs.config import SearchConfig, check_resumed_settings
 from device_placement.agents.runs.run import Run
 from device_placement.agents.runs.summary import finish
 from device_placement.envs.errors import DevicePlacementError, choose
@@ -24,7 +24,7 @@ def search(config: SearchCommand) -> int:
     Raises:
         DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
-    check_going_on(config)
+    check_resumed_settings(config)
     return run_placer(config, config.placer, placer_of(config))
 
 
@@ -37,7 +37,7 @@ def search_randomly(config: RandomConfig) -> int:
     Raises:
         DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
-    check_going_on(config)
+    check_resumed_settings(config)
     return run_placer(config, "random", make_placer("random"))
 
 

@@ -90,7 +90,7 @@ def resume_config(kind: type[Config], out: str, **changes: Any) -> Config:
 going_on = resume_config  # its name until 0.1
 
 
-def check_going_on(config: SearchConfig) -> None:
+def check_resumed_settings(config: SearchConfig) -> None:
     """Check that a run to resume has these settings; a new run may have any.
 
     Raises:

@@ -39,7 +39,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     measured = run.evaluator.measures
     if measured:
         print("Measuring the contenders again, in turns ...\n")
-    evaluations = measure_anew(run.evaluator, assignments, run.config.rounds)
+    evaluations = measure_again(run.evaluator, assignments, run.config.rounds)
     singles = single_assignments(run.evaluator)
     eligible = {**singles, **assignments}
     for name, assignment in eligible.items():
@@ -74,7 +74,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     return format_table(rows, winner, measured)
 
 
-def measure_anew(
+def measure_again(
     evaluator: Evaluator, assignments: Mapping[str, list[int]], rounds: int
 ) -> dict[str, Evaluation]:
     """Evaluate each single, OpenVINO's automatic choices and the given placements."""

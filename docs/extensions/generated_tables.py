@@ -75,8 +75,7 @@ def rewards() -> str:
         name: [one for one in DEFAULT_REWARDS if DEFAULT_REWARDS[one] == name] for name in REWARDS
     }
     rows = [
-        [f"`{name}`", _result(function), code(default[name])]
-        for name, function in REWARDS.items()
+        [f"`{name}`", _result(function), code(default[name])] for name, function in REWARDS.items()
     ]
     return table(["`reward=`", "what it is", "the default of"], rows)
 
