@@ -4,7 +4,7 @@ Every field is an option, and the docstring below it is its help. A class may so
 class variable::
 
     OPTION_GROUPS: ClassVar[OptionGroups] = {
-        POSITIONAL: ("model",),  # MODEL, or --model MODEL
+        POSITIONAL: ("model",),  # MODEL, or --model MODEL; a tuple takes several words
         "simulator": ("hardware", "schedule"),  # a named group in the help
         HIDDEN: ("resume",),  # not an option
     }
@@ -22,6 +22,7 @@ import itertools
 import re
 import textwrap
 import types
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -69,19 +70,29 @@ class Option:
         return get_origin(self.kind) is tuple
 
     @property
+    def item(self) -> Any:
+        """The type of a single word."""
+        return get_args(self.kind)[0] if self.repeats else self.kind
+
+    @property
     def metavar(self) -> str:
-        """The placeholder of its value in the help."""
+        """The placeholder of a word in the help."""
         if self.group == POSITIONAL:
             return self.name.upper().removesuffix("S" * self.repeats)
-        return METAVARS.get(self.kind, "TEXT")
+        return METAVARS.get(self.item, "TEXT")
+
+    @property
+    def metavars(self) -> str:
+        """The placeholder of all its words."""
+        return f"{self.metavar} ..." if self.repeats else self.metavar
 
     def check(self, text: str) -> None:
-        """Check that a text can become the value.
+        """Check that a word can become the value, or one of the values.
 
         Raises:
             DevicePlacementError: when it can't.
         """
-        expected, convert = NUMBERS.get(self.kind, ("text", str))
+        expected, convert = NUMBERS.get(self.item, ("text", str))
         if text == "None" and self.hint is not self.kind:
             return
         try:
@@ -181,6 +192,8 @@ def _read(options: Sequence[Option], words: Sequence[str], program: str) -> dict
         if option.group == POSITIONAL and option.name not in given and plain:
             number = len(plain) if option.repeats else 1
             given[option.name], plain = plain[:number], plain[number:]
+            for word in given[option.name]:
+                option.check(word)
         if option.required and option.name not in given:
             name = option.metavar if option.group == POSITIONAL else option.flag
             raise DevicePlacementError(f"{name} is missing; usage: {usage(options, program)}")
@@ -191,7 +204,9 @@ def _read(options: Sequence[Option], words: Sequence[str], program: str) -> dict
         wrong = f"Unexpected argument {word!r}"
         if positional:
             last = positional[-1]
-            wrong = f"Got {' '.join(given[last.name])!r} and {word!r} as {last.metavar}; give one"
+            allowed = "all in one place" if last.repeats else "one"
+            first = " ".join(given[last.name])
+            wrong = f"Got {first!r} and {word!r} as {last.metavar}; give {allowed}"
         raise DevicePlacementError(f"{wrong}; usage: {usage(options, program)}")
     return given
 
@@ -199,13 +214,14 @@ def _read(options: Sequence[Option], words: Sequence[str], program: str) -> dict
 def _split(
     options: Sequence[Option], words: Sequence[str], program: str
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the text of each option that is given by name, and the other words."""
-    flags = {one.flag: one for one in options if not one.repeats}
+    """Return the texts of each option that is given by name, and the other words."""
+    flags = {one.flag: one for one in options}
     flags |= {"--no-" + one.flag[2:]: one for one in options if one.kind is bool}
     given: dict[str, list[str]] = {}
     plain: list[str] = []
-    rest = iter(words)
-    for word in rest:
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
         if not OPTION.match(word):
             plain.append(word)
             continue
@@ -219,14 +235,16 @@ def _split(
                 raise DevicePlacementError(f"Got {word}; {flag} takes no value.")
             given[option.name] = [flag]
             continue
-        if not equals:
-            text = next(rest, HELP[0])
-            if OPTION.match(text):
-                raise DevicePlacementError(
-                    f"{flag} needs a value: {flag} {option.metavar}; all options: {program} --help"
-                )
-        option.check(text)
-        given[option.name] = [text]
+        texts = [text] if equals else []
+        while rest and (option.repeats or not texts) and not OPTION.match(rest[0]):
+            texts.append(rest.popleft())
+        if not texts:
+            raise DevicePlacementError(
+                f"{flag} needs a value: {flag} {option.metavars}; all options: {program} --help"
+            )
+        for one in texts:
+            option.check(one)
+        given[option.name] = texts
     return given, plain
 
 
@@ -238,16 +256,23 @@ def _unknown_option(flag: str, flags: Mapping[str, Option], program: str) -> str
 
 
 def _ordered(options: Sequence[Option], given: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return a command line with the positional words last, in the order of their fields."""
+    """Return a command line with the positional words first, in the order of their fields.
+
+    Behind an option that takes several words they would be among these.
+    """
+    first: list[str] = []
     named: list[str] = []
-    last: list[str] = []
     for option in options:
         texts = given.get(option.name, [])
         if option.group == POSITIONAL:
-            last += texts
+            first += texts
+        elif option.kind is bool:
+            named += texts
+        elif option.repeats:
+            named += [option.flag, *texts] if texts else []
         else:
-            named += texts if option.kind is bool else [f"{option.flag}={one}" for one in texts]
-    return [*named, *last]
+            named += [f"{option.flag}={one}" for one in texts]
+    return [*first, *named]
 
 
 def usage(options: Sequence[Option], program: str) -> str:
@@ -255,10 +280,9 @@ def usage(options: Sequence[Option], program: str) -> str:
     words = [program]
     for one in options:
         if one.group == POSITIONAL:
-            metavar = f"{one.metavar} ..." if one.repeats else one.metavar
-            words.append(metavar if one.required else f"[{metavar}]")
+            words.append(one.metavars if one.required else f"[{one.metavars}]")
         elif one.required:
-            words.append(f"{one.flag} {one.metavar}")
+            words.append(f"{one.flag} {one.metavars}")
     return " ".join([*words, "[OPTIONS]"])
 
 
@@ -280,12 +304,13 @@ def _field(option: Option) -> tuple[str, Any, Any]:
     import tyro
 
     text = option.help
-    if option.group == POSITIONAL and not option.repeats:
-        text += f" Also {option.flag} {option.metavar}."
+    if option.group == POSITIONAL:
+        also = f"after {option.flag}" if option.repeats else f"{option.flag} {option.metavar}"
+        text += f" Also {also}."
     unset = option.default in (None, "") or option.kind is bool  # the text names the default
     hint = "(required)" if option.required and option.repeats else "" if unset else None
     optional = option.group == POSITIONAL and not option.required
-    metavar = f"[{option.metavar}]" if optional else option.metavar
+    metavar = f"[{option.metavars}]" if optional else option.metavars
     marks = [tyro.conf.Positional] if option.group == POSITIONAL else []
     about = tyro.conf.arg(
         help=text,

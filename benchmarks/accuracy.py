@@ -1,12 +1,13 @@
 """Search for the fastest placement whose outputs stay near those of f32.
 
-On a CPU with bf16, all in bf16 is fast but inaccurate, all in f32 exact but slow. The study
-compares placements in between, found by agents, searches and chance. Run it with::
+On a CPU with bf16, running everything in bf16 is fast but inaccurate, and in f32 it is exact but
+slow. The study compares placements in between, found by agents, searches and random sampling. Run
+it with::
 
     python -m device_placement.benchmarks.accuracy --out accuracy.csv
 
-Searches that are already in the file are not repeated: stop the study at any time, and run it
-again with the same settings, or with more models, seeds or searches.
+Searches that are already in the file are not repeated, so the study can be stopped at any time
+and run again with the same settings, or with more models, seeds or searches.
 """
 
 from __future__ import annotations
@@ -36,23 +37,23 @@ class AccuracyConfig(ModelsConfig):
     devices: str = TWO_PRECISIONS
     """Two CPU instances; the second one is the reference and has the exact outputs."""
     share: float = 0.5
-    """The outputs may be off by this share of what the first device alone is off by."""
+    """Allowed output error, as a share of the error of the first device alone."""
     max_groups: int = 24
-    """Groups to place."""
+    """Merge groups until at most this many remain."""
     budget: int = 500
-    """Distinct placements of each search, singles included."""
+    """Distinct placements per search, singles included."""
     seeds: int = 3
-    """Searches of each kind."""
+    """Runs of each search, with seeds 0, 1, ..."""
     tolerance: float = 0.05
-    """Width of the interval at which a measurement of the search is good enough."""
+    """Stop sampling during a search when the 95 % interval is narrower than this fraction."""
     max_samples: int = 10
-    """Samples of one measurement of the search at most."""
+    """Most samples per measurement during a search."""
     rounds: int = 30
-    """Samples of each contender in the comparison at the end."""
+    """Samples of each placement in the final comparison."""
     store: str | None = "auto"
-    """Where evaluations are remembered, as everywhere."""
+    """Database file of earlier evaluations; auto: in the user's cache folder, None: no store."""
     out: str = ""
-    """CSV file for every search, which is gone on with; none by default."""
+    """CSV file of the searches; those it already holds are not repeated. Default: none."""
 
 
 def verifying(

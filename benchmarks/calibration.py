@@ -28,19 +28,19 @@ class CalibrationConfig(ModelsConfig):
     """Options of the study."""
 
     devices: str = TWO_PRECISIONS
-    """Devices, as everywhere."""
+    """Devices, comma-separated, as for the commands."""
     placements: int = 60
-    """Random placements that a profile is measured with."""
+    """Random placements to measure a profile with."""
     held_out: int = 40
-    """Further random placements that it has to predict."""
+    """Further random placements, whose times the profile must predict."""
     min_correlation: float = 0.9
-    """Rank correlation (Spearman) that a profile must reach."""
+    """Least rank correlation (Spearman) of predicted and measured times."""
     max_error: float = 0.08
-    """Mean relative error that it may have."""
+    """Largest mean relative error of the predicted times."""
     seed: int = 0
     """Seed of the profile's placements; the held-out ones are drawn with the next one."""
     store: str | None = "auto"
-    """Where evaluations are remembered, as everywhere."""
+    """Database file of earlier evaluations; auto: in the user's cache folder, None: no store."""
 
 
 def predict_model(model: str, config: CalibrationConfig) -> tuple[HardwareProfile, Agreement]:
@@ -67,7 +67,7 @@ def predict_model(model: str, config: CalibrationConfig) -> tuple[HardwareProfil
 
 
 def main(config: CalibrationConfig) -> int:
-    """Print each profile and one line per model; return 1 when one misses the mark."""
+    """Print each profile and one line per model; return 1 when one misses the limits."""
     rows = [("model", "placements", "mean error", "rank correlation", "s")]
     holds = True
     for model in config.models:
@@ -79,7 +79,7 @@ def main(config: CalibrationConfig) -> int:
         holds = holds and reached and found.mean_error <= config.max_error
     print("Predicted and measured, of placements drawn afterwards")
     print_table(rows, right=(1, 2, 3, 4))
-    print("Each model reaches the mark." if holds else "Not every model reaches the mark.")
+    print("Every profile is within the limits." if holds else "Not every profile is.")
     return 0 if holds else 1
 
 

@@ -39,9 +39,9 @@ class CorrectnessConfig(ModelsConfig):
     """Options of the study."""
 
     devices: str = TWO_PRECISIONS
-    """Two CPU instances of different precision; the second one's outputs are the exact ones."""
+    """Two CPU instances of different precision; the second one has the exact outputs."""
     placements: int = 20
-    """Random placements of each model."""
+    """Random placements per model."""
     seed: int = 0
     """Seed of placements and inputs."""
 
@@ -81,8 +81,8 @@ def _check(evaluator: OpenVINOEvaluator, model: str, config: CorrectnessConfig) 
             failed += 1
             continue
         errors.append(output_difference(outputs, expected)[0])
-        told = _told_precisions(evaluator, assignment, singles)
-        joined = [(told[op], precision) for op, precision in precisions.items() if op in told]
+        wanted = _wanted_precisions(evaluator, assignment, singles)
+        joined = [(wanted[op], precision) for op, precision in precisions.items() if op in wanted]
         seen += len(joined)
         misplaced += sum(want != got for want, got in joined)
     tolerance = ERROR_FLOOR + ERROR_SLACK * output_difference(expected, exact)[0]
@@ -107,7 +107,7 @@ def _run(
     return outputs, precisions
 
 
-def _told_precisions(
+def _wanted_precisions(
     evaluator: OpenVINOEvaluator, assignment: Sequence[int], singles: Sequence[Any]
 ) -> dict[str, str]:
     """Return the precision that each compute op should have: that of its device's single.

@@ -1,7 +1,7 @@
 """Cost of measuring in a separate process.
 
-The same random placements are measured in this process and in a worker, in turns. The cost of
-either way is the time that is neither compiling nor running; the costs are compared placement by
+The same random placements are measured in this process and in a worker, in turns. The cost is the
+part of the time that is spent neither compiling nor running; it is compared placement by
 placement. Run it with::
 
     python -m device_placement.benchmarks.isolation

@@ -29,7 +29,7 @@ from device_placement.envs.rendering.style import OTHERS, new_figure
 PARTS, WINDOW = 100, 10  # of a training; in its first and last window
 HEAD = "preset,problem,groups,first 10 %,last 10 %,proposals,stayed at one"
 NOTE = """Learned groups: median (fewest) of all seeds.
-Stayed at one: trainings with a hundredth in which every proposal was one group."""
+Stayed at one: trainings in which all proposals of some hundredth of it had a single group."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class LearnedGroupsConfig:
     suite: str = "paper"
     """Suite of problems: paper, hard."""
     budget: int = 2000
-    """Distinct placements of each training, singles included."""
+    """Distinct placements per training, singles included."""
     seeds: int = 2
-    """Trainings of each preset on each problem."""
+    """Trainings per preset and problem, with seeds 0, 1, ..."""
     out: str = ""
-    """CSV file, a line a hundredth of a training; none by default."""
+    """CSV file with a line per hundredth of a training; default: none."""
     figure: str = ""
-    """PNG file of the curves; none by default."""
+    """PNG file of the curves; default: none."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class GroupCounter(SearchCallback):
 
 
 def train(name: str, label: str, problem: Problem, seed: int, budget: int) -> list[Part]:
-    """Train once; return its parts, fewer than `PARTS` where it has fewer proposals."""
+    """Train once; return `PARTS` parts of the training, or one per proposal if these are fewer."""
     evaluator = open_problem(problem)
     recorder = RecordingEvaluator(evaluator, budget)
     recorder.evaluate_singles()

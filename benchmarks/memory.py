@@ -50,7 +50,7 @@ def main(config: MemoryConfig) -> int:
     for done in range(0, len(readings), max(1, (len(readings) - 1) // 6)):
         print(f"{config.model}: {done:>4} evaluations, resident {readings[done]:.0f} MB")
     growth = readings[-1] - readings[0]
-    print(f"growth {growth:+.0f} MB, most at any time {max(readings):.0f} MB")
+    print(f"growth {growth:+.0f} MB, peak {max(readings):.0f} MB")
     return 0 if growth < LIMIT_MB else 1
 
 

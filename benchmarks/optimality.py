@@ -28,9 +28,9 @@ class OptimalityConfig(ModelsConfig):
 
     data: str = ""
     """Folder of dnn-partitioning inference inputs (.json), each solved with and without contiguity;
-    none by default."""
+    default: none."""
     time_limit_s: float = 60.0
-    """Limit of constraint programming for each problem."""
+    """Time limit of constraint programming per problem."""
 
 
 def solve(

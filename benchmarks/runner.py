@@ -40,7 +40,7 @@ from device_placement.envs.rendering.text import count
 
 
 def benchmark(config: BenchmarkConfig) -> int:
-    """Make the runs that the folder lacks, then print the scores of all.
+    """Run what is missing in the folder, then print the scores of all runs.
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C.
@@ -76,7 +76,7 @@ def benchmark(config: BenchmarkConfig) -> int:
 
 
 def chosen_problems(config: BenchmarkConfig) -> dict[ProblemKey, Problem]:
-    """The problems by suite and name.
+    """Return the problems by suite and name.
 
     Raises:
         DevicePlacementError: on an unknown suite.
@@ -91,7 +91,7 @@ def chosen_problems(config: BenchmarkConfig) -> dict[ProblemKey, Problem]:
 def all_tasks(
     config: BenchmarkConfig, problems: Mapping[ProblemKey, Problem], folder: Path
 ) -> list[Task]:
-    """Every run, the first seeds first.
+    """Return a task for every run, ordered by seed.
 
     Raises:
         DevicePlacementError: on an unknown placer.
@@ -122,7 +122,7 @@ def all_tasks(
 
 
 def _applies(placer: str, problem: Problem) -> bool:
-    """Whether one of ours can do anything on a problem."""
+    """Return whether a bundled placer can solve a problem."""
     if problem.evaluator == MEASURED:
         return placer not in PLACERS or not PLACERS[placer].needs_costs
     return SCHEDULE_OF.get(placer, problem.schedule) == problem.schedule
@@ -137,7 +137,7 @@ def _check_numbers(config: BenchmarkConfig) -> None:
 def run_missing(
     tasks: Sequence[Task], rows: Sequence[RunRow], path: str, config: BenchmarkConfig
 ) -> None:
-    """Make runs and write down each as it ends, with the time that is left."""
+    """Run tasks, append each row when its run ends, and show how much time is left."""
     known, left = list(rows), {task.key: task for task in tasks}
     form = "{percentage:3.0f} %|{bar}| {n_fmt} of {total_fmt} runs, {elapsed}{postfix}"
     with tqdm(total=len(tasks), bar_format=form) as bar:
@@ -155,9 +155,10 @@ def run_missing(
 
 
 def time_left_s(tasks: Sequence[Task], rows: Sequence[RunRow], jobs: int) -> float:
-    """About how long the tasks take: as long as other runs of the placer did, here or elsewhere.
+    """Estimate how long tasks take, from runs of the same placer, if possible on that problem.
 
-    NaN where no run has been timed.
+    Returns:
+        Seconds; NaN if no run has been timed.
     """
     walls: dict[tuple[str, ...], list[float]] = {}
     for row in rows:

@@ -4,8 +4,8 @@ Run it with::
 
     python -m device_placement.benchmarks.scale --figure scale.png
 
-Graphs are random and layered. Coarsening makes few groups of them; the other steps are timed with
-one group per op, and with those few groups.
+Graphs are random and layered. The steps after coarsening are timed twice: with one group per op,
+and with the few groups that coarsening makes.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ class ScaleConfig:
     """Options of the study."""
 
     ops: tuple[int, ...] = (100, 316, 1000, 3162, 10_000, 31_623, 100_000)
-    """Sizes of the graphs."""
+    """Numbers of ops of the graphs."""
     max_groups: int = 256
-    """Most groups that coarsening makes of them."""
+    """Coarsen graphs to at most this many groups."""
     repetitions: int = 5
-    """Times that each is timed; the median counts. One where it takes longer than ten seconds."""
+    """Timings per step, whose median counts; a step that takes over ten seconds is timed once."""
     preset: str = "nodewise_ppo"
-    """Preset that is trained."""
+    """Preset to train."""
     train_up_to: int = 10_000
-    """Groups with which a step of a training is timed at most; more take too much memory."""
+    """Time training steps with at most this many groups; more take too much memory."""
     schedule: str = "concurrent"
     """Schedule of the simulator."""
     out: str = ""
-    """CSV file; none by default."""
+    """CSV file of the times; default: none."""
     figure: str = ""
-    """PNG file of all in one plot; none by default."""
+    """PNG file of the plot; default: none."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ NUM_DEVICES = 4
 HORIZON = 20  # the default of the environments
 SINGLE_US = 100.0  # targets: microseconds of a step of one environment,
 VECTOR_STEPS_PER_S = 200_000.0  # steps per second of 256 copies,
-ENOUGH, ENOUGH_S = 3, 1.0  # calls that are timed however long they take; seconds for more
+ENOUGH, ENOUGH_S = 3, 1.0  # calls that are always timed; more within this many seconds
 MAX_SLOPE = 1.1  # exponent of the number of ops in the time of a placement
 
 
@@ -59,7 +59,7 @@ class Effort:
     """Extent of the study."""
 
     repeats: int = 9  # of everything, fewer where they take long
-    batch: int = 1024  # too many for the processor to learn their branches by heart
+    batch: int = 1024  # too many for the branch predictor to memorise
     num_envs: int = 256
     steps: int = 1000  # of one environment
     growth: Sequence[int] = (100, 316, 1000, 3162, 10_000, 31_623, 100_000)  # ops

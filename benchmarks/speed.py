@@ -23,17 +23,17 @@ class SpeedConfig(ModelsConfig):
     """Options of the study."""
 
     devices: str = "auto"
-    """Devices, as everywhere."""
+    """Devices, comma-separated, as for the commands."""
     steps: int = 30
     """Steps of the environment, each with a random placement."""
     seed: int = 0
     """Seed of all random choices."""
     simulator: bool = False
-    """Time the simulator instead of OpenVINO; models, devices and steps are then not used."""
+    """Time the simulator instead of OpenVINO; ignores models, devices and steps."""
     training: bool = False
-    """Time an agent that trains on the simulator; all but this is then not used."""
+    """Time an agent that trains on the simulator; ignores all other options."""
     data: str = ""
-    """For the simulator, the folder of the dnn-partitioning files; random graphs without."""
+    """Folder of the dnn-partitioning files for --simulator; default: random graphs."""
 
 
 @dataclass(frozen=True)

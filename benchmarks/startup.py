@@ -1,7 +1,7 @@
 """CPU time until an environment is ready, and until the help of each command is shown.
 
-Each task runs in child processes of its own, alternating with the other tasks; the CPU time of a
-child is what it and the system spent on it. Ratios are to importing Gymnasium, NumPy and OpenVINO.
+Each task runs in child processes of its own, in turns with the other tasks; the CPU time of a
+child is its user time plus its system time. Ratios are to importing Gymnasium, NumPy and OpenVINO.
 Run it with::
 
     python -m device_placement.benchmarks.startup
@@ -14,8 +14,10 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import ClassVar
 
 from device_placement.agents.cli import COMMANDS
+from device_placement.agents.options import POSITIONAL, OptionGroups
 from device_placement.benchmarks.study import judge, print_table, progress, run
 
 LIBRARIES = "import gymnasium, numpy, openvino"
@@ -35,6 +37,8 @@ MAX_READY, MAX_HELP = 2.4, 2.0  # times as long as importing the libraries
 class StartupConfig:
     """Options of the study."""
 
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
+
     model: str = "diamond"
     """Bundled model of the environment."""
     repeats: int = 5
@@ -53,7 +57,7 @@ def cpu_s(code: str) -> float:
 
 
 def main(config: StartupConfig) -> int:
-    """Print seconds and ratios; 1 when a ratio is above its limit."""
+    """Print seconds and ratios; return 1 when a ratio is above its limit."""
     tasks = {IMPORTS: LIBRARIES, READY: MAKE.format(model=config.model)}
     tasks |= {f"{name} --help": HELP.format(command=name) for name in config.commands}
     samples_s: dict[str, list[float]] = {name: [] for name in tasks}

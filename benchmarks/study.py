@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
-import tyro
 
 from device_placement.agents.cli import exit_status
+from device_placement.agents.options import POSITIONAL, OptionGroups, parse
 from device_placement.agents.placers.baselines import random_assignment
 from device_placement.benchmarks.suite.results import write_lines
 from device_placement.envs.arrays import Int64
@@ -38,18 +38,22 @@ P = ParamSpec("P")
 class ModelsConfig:
     """Options of a study of several models."""
 
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("models",)}
+
     models: tuple[str, ...] = ("resnet50", "inception_v3", "bert_base")
-    """Models, as load_model takes them."""
+    """Bundled models (resnet50, inception_v3, bert_base, diamond) or paths of model files."""
 
 
 @dataclass(frozen=True)
 class OneModelConfig:
     """Options of a study of random placements of one model."""
 
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
+
     model: str = "resnet50"
-    """Model, as load_model takes it."""
+    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
     devices: str = "auto"
-    """Devices, as everywhere."""
+    """Devices, comma-separated, as for the commands."""
     seed: int = 0
     """Seed of all random choices."""
 
@@ -71,14 +75,24 @@ def run(
     Raises:
         SystemExit: always, with the status that `exit_status` returns.
     """
+    name, program = _name_and_program(main)
+    words = sys.argv[1:] if arguments is None else arguments
 
     def study() -> int:
-        options = tyro.cli(config, args=arguments, description=description)
+        options = parse(config, words, program, (description or "").replace("::\n", ":\n"))
         print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
         print(f"{options}\n", flush=True)
         return main(options)
 
-    sys.exit(exit_status(Path(sys.argv[0]).name, study))
+    sys.exit(exit_status(name, study))
+
+
+def _name_and_program(main: Callable[..., int]) -> tuple[str, str]:
+    """Return the name of a study and how to call it: ``python -m MODULE`` or ``python FILE``."""
+    spec = sys.modules[main.__module__].__spec__  # has the name of a module that is __main__
+    if spec is None:
+        return Path(sys.argv[0]).stem, f"python {sys.argv[0]}"
+    return spec.name.rpartition(".")[2], f"python -m {spec.name}"
 
 
 def timed(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
@@ -145,7 +159,7 @@ def evaluate_singles(evaluator: Evaluator) -> list[Evaluation]:
 
 
 def progress(*words: object) -> None:
-    """Print a line about how far a study has got, apart from its results."""
+    """Print a line about a study's progress to standard error, apart from its results."""
     print(*words, file=sys.stderr, flush=True)
 
 

@@ -1,8 +1,8 @@
 """Transfer of policies to a model that they have not seen: zero-shot and fine-tuned.
 
-A policy is trained on some models together, then places another one: greedily and as the best of
-some draws, without training on it, then after a little training on it. The study compares this with
-the same training from scratch, and with searches of as many evaluations. Run it with::
+A policy is trained on some models together, then places another one: zero-shot, both greedily and
+as the best of several samples, then after a short fine-tuning. The study compares this with
+training from scratch, and with searches that have the same number of evaluations. Run it with::
 
     python -m device_placement.benchmarks.transfer
 """
@@ -33,25 +33,25 @@ class TransferConfig:
     presets: tuple[str, ...] = ("nodewise_ppo", "hsdag_ppo", "gdp")
     """Policies whose weights fit any model."""
     beside: tuple[str, ...] = ("random", "local_search", "posterior_sampling")
-    """Searches that are given as many evaluations."""
+    """Searches to compare with, each with as many evaluations as the fine-tuning."""
     train: tuple[str, ...] = ("resnet50", "bert_base")
-    """Models to learn on."""
+    """Models to train on."""
     test: str = "inception_v3"
-    """The model to place."""
+    """Model to place."""
     hardware: str = "paper"
-    """Machine of the simulator."""
+    """Simulated machine, as for the commands."""
     schedule: str = "concurrent"
-    """Its schedule."""
+    """Simulated execution, as for the commands."""
     budget: int = 2000
-    """Distinct placements of the training, of all models together."""
+    """Distinct placements to train on, of all models together."""
     samples: int = 16
-    """Draws of the policy."""
+    """Placements to sample from the policy."""
     finetune: int = 100
-    """Distinct placements of the training on the model to place, singles included."""
+    """Distinct placements to fine-tune on, singles included."""
     seeds: int = 3
-    """Trainings of each kind."""
+    """Trainings per preset, with seeds 0, 1, ..."""
     time_limit_s: float = 60.0
-    """Limit of the exact solver for the optimum."""
+    """Time limit of the exact solver."""
 
 
 def simulator(model: str, config: TransferConfig) -> SimulatedEvaluator:
@@ -118,7 +118,7 @@ def compare(config: TransferConfig) -> dict[str, list[float]]:
 
 
 def main(config: TransferConfig) -> int:
-    """Print a table."""
+    """Print the gaps of all placers in a table."""
     target = simulator(config.test, config)
     exact = named_search("cp_sat", time_limit_s=config.time_limit_s).place(target, 10, 0)
     singles = [one.time_s for one in evaluate_singles(target)]

@@ -87,12 +87,23 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     ``horizon=1`` terminates); ``construct`` terminates when every group is placed.
 
     ## Information
-    ``time_s``, ``samples_s``, ``interval_s``, ``valid``, ``error``, ``speedup`` (over the
-    reference), ``num_subgraphs``, ``compile_s``, ``cached`` (not run again), ``cut_short``
-    (stopped early: clearly slow), ``placement``, ``best_time_s`` and ``best_placement`` (of this
-    env's lifetime and the current model, singles included), ``output_error`` (relative L2, if
-    outputs are verified) and ``output_cosine``. If nothing was evaluated, times are NaN, ``valid``
-    is False and ``error`` is empty. In a placement, -1 is a group without a device.
+    | key | content |
+    | --- | --- |
+    | ``time_s`` | seconds per inference |
+    | ``samples_s``, ``interval_s`` | the samples, and the 95 % interval of their median |
+    | ``valid``, ``error`` | whether the placement ran, and if not, why |
+    | ``speedup`` | reference time / time |
+    | ``num_subgraphs`` | pieces that are compiled and run separately |
+    | ``compile_s`` | seconds of compiling |
+    | ``cached`` | True: from the cache, nothing was run |
+    | ``cut_short`` | True: stopped early, as it was clearly slow; a rough time |
+    | ``placement`` | the device number of each group; -1 = unplaced |
+    | ``best_time_s``, ``best_placement`` | the best of this environment's lifetime on the |
+    | | current model, singles included |
+    | ``output_error``, ``output_cosine`` | relative L2 error and cosine of the outputs, where |
+    | | they are verified |
+
+    If nothing was evaluated, times are NaN, ``valid`` is False and ``error`` is empty.
 
     ## Arguments
     Args:

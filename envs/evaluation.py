@@ -142,7 +142,10 @@ class Evaluator(Protocol):
 
 
 class BaseEvaluator:
-    """Base class with defaults, for evaluators that neither measure nor have costs."""
+    """Base class with defaults, for evaluators that neither measure nor have costs.
+
+    A subclass defines `coarse`, `devices` and `evaluate`, as `Evaluator` describes them.
+    """
 
     reference = 0
     measures = False

@@ -72,7 +72,7 @@ def run_doctor(config: DoctorConfig) -> int:
         DevicePlacementError: when a device, the model or the time is wrong.
     """
     if not 0 < config.seconds < math.inf:
-        raise DevicePlacementError(f"Got seconds={config.seconds}; give more than 0, and finite.")
+        raise DevicePlacementError(f"Got seconds={config.seconds}; give a finite number above 0.")
     facts = gather_facts()
     auto = ",".join(str(device) for device in discover_devices())
     names = device_names(make_core(["CPU"]))
@@ -92,7 +92,7 @@ def run_doctor(config: DoctorConfig) -> int:
     print("\n".join(f"  {line}" for line in align(rows)))
     advice = advise(replace(facts, noise=noise.paired))
     print("\nAdvice")
-    for sentence in advice or ["This machine is fit to measure."]:
+    for sentence in advice or ["This machine is quiet enough to measure reliably."]:
         print(f"  {sentence}")
     return 0
 
@@ -144,7 +144,7 @@ def measure_noise(config: DoctorConfig) -> TimingNoise:
 
 
 def _variation(samples: Float64) -> float:
-    """Coefficient of variation of the medians of chunks; NaN when there are too few."""
+    """Return the coefficient of variation of the chunks' medians; NaN if there are too few."""
     whole = samples[: samples.size // CHUNK * CHUNK].reshape(-1, CHUNK)
     if len(whole) < 3:
         return float("nan")
@@ -188,7 +188,7 @@ def _power() -> str:
 
 
 def _is_measuring() -> bool:
-    """Whether another process holds the lock."""
+    """Return whether another process holds the lock."""
     try:
         with FileLock(lock_path(), blocking=False, mode=0o666):
             return False

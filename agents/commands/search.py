@@ -10,7 +10,7 @@ from device_placement.agents.commands.config import RandomConfig, SearchCommand
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.base import Placer, PlacerResult
 from device_placement.agents.runs.config import SearchConfig
-from device_placement.agents.runs.resume import check_going_on
+from device_placement.agents.runs.resume import check_resumed_settings
 from device_placement.agents.runs.run import Run
 from device_placement.agents.runs.summary import finish
 from device_placement.envs.errors import DevicePlacementError, choose
@@ -25,7 +25,7 @@ def search(config: SearchCommand) -> int:
     Raises:
         DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
-    check_going_on(config)
+    check_resumed_settings(config)
     return run_placer(config, config.placer, placer_of(config))
 
 
@@ -38,7 +38,7 @@ def search_randomly(config: RandomConfig) -> int:
     Raises:
         DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
-    check_going_on(config)
+    check_resumed_settings(config)
     return run_placer(config, "random", make_placer("random"))
 
 

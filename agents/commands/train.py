@@ -9,7 +9,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from device_placement.agents.commands.config import TrainConfig
 from device_placement.agents.presets import preset
 from device_placement.agents.presets.overrides import parse_overrides
-from device_placement.agents.runs.resume import check_going_on
+from device_placement.agents.runs.resume import check_resumed_settings
 from device_placement.agents.runs.run import Run
 from device_placement.agents.runs.summary import finish
 from device_placement.agents.training.algorithms import (
@@ -42,7 +42,7 @@ def train(config: TrainConfig) -> int:
     Raises:
         DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
-    check_going_on(config)
+    check_resumed_settings(config)
     _check(config)
     with Run(config, config.preset) as run:
         algorithm, interrupted = _search(config, run)

@@ -92,7 +92,7 @@ def _passes(check: Callable[[], object]) -> bool:
 going_on = resume_config  # its name until 0.1
 
 
-def check_going_on(config: SearchConfig) -> None:
+def check_resumed_settings(config: SearchConfig) -> None:
     """Check that a run to resume has these settings; a new run may have any.
 
     Raises:

@@ -46,7 +46,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     measured = run.evaluator.measures
     if measured:
         print("Measuring the contenders again, in turns ...\n")
-    evaluations = measure_anew(run.evaluator, assignments, run.config.rounds)
+    evaluations = measure_again(run.evaluator, assignments, run.config.rounds)
     singles = single_assignments(run.evaluator)
     eligible = {**singles, **assignments}
     for name, assignment in eligible.items():
@@ -110,7 +110,7 @@ def without_slower(rows: list[Row], names: Sequence[str]) -> list[Row]:
     return [row for row in rows if row["name"] not in names or row is best]
 
 
-def measure_anew(
+def measure_again(
     evaluator: Evaluator, assignments: Mapping[str, list[int]], rounds: int
 ) -> dict[str, Evaluation]:
     """Evaluate each single, OpenVINO's own choices, the model's file and the given placements."""

@@ -35,30 +35,30 @@ class RunRow:
     seed: int
     budget: int
     session: int
-    """Number of the call that made it, in ``benchmark.json``."""
+    """Number of the call that made the run, in ``benchmark.json``."""
     failure: str = ""
-    """Why there is no result; empty where there is one."""
+    """Why there is no result; empty if there is one."""
     groups: int = 0
     devices: str = ""
     """Comma-separated, as `parse_devices` takes them."""
     time_s: float = NAN
-    """Of the best valid placement that it evaluated."""
+    """Seconds of the best valid placement that was evaluated."""
     interval_s: Span = (NAN, NAN)
-    """95 % interval of that."""
+    """95 % interval of `time_s`."""
     single: str = ""
     """The best single device."""
     single_s: float = NAN
     single_interval_s: Span = (NAN, NAN)
     bound_s: float = NAN
-    """No placement is faster, as it proved; NaN where it proved nothing."""
+    """Proven lower bound of the time; NaN if the placer proved none."""
     evaluations: int = 0
-    """Distinct placements of its trace, singles included."""
+    """Distinct placements in the run's trace, singles included."""
     wall_s: float = NAN
     """NaN if the run was killed and resumed."""
     improvements: tuple[tuple[int, float], ...] = ()
-    """Line of the trace and seconds of each new best among its own requests."""
+    """Line of the trace and seconds of each new best that the placer requested."""
     assignment: tuple[int, ...] = ()
-    """(groups,) device numbers of the best."""
+    """(groups,) device numbers of the best placement."""
     invalid: Mapping[str, int] = field(default_factory=dict)
     """Number of failed placements by cause, the most frequent first."""
 

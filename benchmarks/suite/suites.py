@@ -29,7 +29,7 @@ class Problem:
     reference: str = ""
     """Device to compare with; the first by default."""
     share: float | None = None
-    """Allowed output error as a share of the worst single's; by default any."""
+    """Allowed output error as a share of the worst single's; default: no limit."""
 
 
 @dataclass(frozen=True)

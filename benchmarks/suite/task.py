@@ -75,16 +75,16 @@ def _run(task: Task) -> RunRow:
     _take_one_core()
     with opened(task.problem, task.measuring) as evaluator:
         recorder = RecordingEvaluator(evaluator, task.budget, task.trace)
-        gone_on_with = recorder.num_distinct > 0
+        resumed = recorder.num_distinct > 0
         recorder.rewind()
         recorder.evaluate_singles()
         found = placer.place(recorder, task.budget, task.seed)
         row = _row_of(task, recorder, found)
-    return dataclasses.replace(row, wall_s=NAN) if gone_on_with else row
+    return dataclasses.replace(row, wall_s=NAN) if resumed else row
 
 
 def _take_one_core() -> None:
-    """Limit torch to one core, also if only the placer imports it, and later."""
+    """Limit torch to one core, even if only the placer imports it later."""
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

@@ -123,7 +123,7 @@ def _page(formulation: str, simulated: bool) -> str:
         texts["caption"] = "A measured placement: Inception-V3 in 60 groups on two CPU instances"
     if simulated:
         texts["how"] = (
-            "A simulator computes the time of a placement from costs; no device has to be here. "
+            "A simulator computes the time of a placement from costs; no device is needed. "
             f"The measured form is [`{measured_id}`]({formulation}.md)."
         )
         texts["not_here"] = (

@@ -75,8 +75,7 @@ def rewards() -> str:
         name: [one for one in DEFAULT_REWARDS if DEFAULT_REWARDS[one] == name] for name in REWARDS
     }
     rows = [
-        [f"`{name}`", _first_line(function), code(default[name])]
-        for name, function in REWARDS.items()
+        [f"`{name}`", _result(function), code(default[name])] for name, function in REWARDS.items()
     ]
     return table(["`reward=`", "what it is", "the default of"], rows)
 
@@ -93,7 +92,7 @@ def hardware() -> str:
 def features() -> str:
     """Return a table of feature blocks."""
     rows = [
-        [f"`{name}`", str(block.width), _first_line(block.function)]
+        [f"`{name}`", str(block.width), _result(block.function)]
         for name, block in FEATURE_BLOCKS.items()
     ]
     return table(["block", "columns", "what it is"], rows)
@@ -110,7 +109,7 @@ def suites() -> str:
 
 def commands() -> str:
     """Return a table of commands."""
-    rows = [[f"`device-placement {name}`", one.summary] for name, one in COMMANDS.items()]
+    rows = [[f"`{name}`", one.summary] for name, one in COMMANDS.items()]
     return table(["command", "what it does"], rows)
 
 
@@ -122,7 +121,7 @@ def studies() -> str:
         if any(isinstance(one, ast.If) and "__main__" in ast.dump(one.test) for one in tree.body):
             header = (ast.get_docstring(tree) or "").partition("\n")[0]
             rows.append([f"`{path.stem}`", header])
-    return table(["`python -m device_placement.benchmarks.`", "what it measures"], rows)
+    return table(["study", "what it does"], rows)
 
 
 def measuring() -> str:
@@ -179,9 +178,10 @@ def arguments() -> str:
 
 
 def options() -> str:
-    """Return what the docstring of `DevicePlacementEnv` says of further options."""
+    """Return a list of further options, from the docstring of `DevicePlacementEnv`."""
     text = _described(_sections()["Arguments"])["options"]
-    return text[:1].upper() + text[1:]
+    first, *kinds = re.split(r"(?<=\.) (?=For )", text)
+    return "\n".join([first[:1].upper() + first[1:], "", *(f"- {one}" for one in kinds)])
 
 
 def _sections() -> dict[str, str]:
@@ -210,8 +210,10 @@ def _joined(lines: Sequence[str]) -> list[str]:
     return result
 
 
-def _first_line(function: Callable[..., object]) -> str:
-    return (inspect.getdoc(function) or "").partition("\n")[0].replace("See `fractal.py`: ", "")
+def _result(function: Callable[..., object]) -> str:
+    """Return what the first line of a function's docstring says that it returns."""
+    text = (inspect.getdoc(function) or "").partition("\n")[0].removeprefix("Return ")
+    return text[:1].upper() + text[1:]
 
 
 PARTS: dict[str, Callable[..., str]] = {

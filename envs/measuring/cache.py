@@ -122,8 +122,8 @@ def _describe_device(core: ov.Core, device: Device) -> dict[str, str]:
     """Return name, properties, and OpenVINO's description of the hardware and its driver."""
     known = {"device": str(device)}
     try:
-        told = core.get_property(device.name, "SUPPORTED_PROPERTIES")
-        for key in sorted(told):
+        supported = core.get_property(device.name, "SUPPORTED_PROPERTIES")
+        for key in sorted(supported):
             if key == "FULL_DEVICE_NAME" or key.endswith("DRIVER_VERSION"):
                 known[key] = str(core.get_property(device.name, key))
     except RuntimeError as error:  # it will not run anything either

@@ -172,7 +172,7 @@ def _measure(
     # One of them crashed the process: run each alone to find it, then the others together.
     alone = {one: _measure(evaluator, [one], 1, 1, 0.0)[one] for one in programs}
     lost = {one: found for one, found in alone.items() if found.error}
-    if not lost:  # it was none of them alone
+    if not lost:  # only together do they crash it
         return dict.fromkeys(programs, Measurement(error=together))
     others = [one for one in programs if one not in lost]
     return lost | (_measure(evaluator, others, *protocol) if others else {})

@@ -84,7 +84,7 @@ class MeasureConfig:
         for name, holds, allowed in (
             ("requests", self.requests >= 0, "0 or more"),
             ("confirmations", self.more_compiles >= 0, "0 or more"),
-            ("timeout_s", 0 < self.timeout_s < math.inf, "above 0, and finite"),
+            ("timeout_s", 0 < self.timeout_s < math.inf, "finite and above 0"),
             ("max_evaluations_per_worker", self.max_evaluations_per_worker >= 1, "1 or more"),
             ("max_age_s", self.max_age_s is None or self.max_age_s > 0, "above 0"),
             ("max_output_error", self.error_limit >= 0, "0 or more"),
@@ -108,14 +108,14 @@ class MeasureConfig:
 
     @property
     def more_compiles(self) -> int:
-        """How often a placement that would become the best is measured again."""
+        """How often a would-be best placement is compiled and timed again."""
         if self.confirmations is None:
             return CONFIRMATIONS[self.timing]
         return self.confirmations
 
     @property
     def isolated(self) -> bool:
-        """Whether a process of its own measures."""
+        """Whether a separate process measures."""
         return ISOLATIONS[self.isolation]
 
     @property
@@ -125,7 +125,7 @@ class MeasureConfig:
 
     @property
     def error_limit(self) -> float:
-        """What outputs may be off by."""
+        """Largest allowed output error; inf without a limit."""
         return math.inf if self.max_output_error is None else self.max_output_error
 
     @property
@@ -163,12 +163,12 @@ def make_measure_config(
     """Make a configuration from another one and keyword arguments.
 
     Args:
-        base: the values of what is not given; the defaults without.
+        base: values of the options that are not given; by default those of the class.
         options: fields by name.
 
     Returns:
-        A `MeasureConfig` and nothing more, also where the base is a command's configuration that
-        inherits from it.
+        A plain `MeasureConfig`, even if the base is a command's configuration, which inherits from
+        it.
 
     Raises:
         DevicePlacementError: on an option that does not exist, or a wrong value.

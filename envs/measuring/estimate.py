@@ -26,7 +26,7 @@ def evaluate_measurements(
         config: whether outputs must be checked, and the error that is allowed.
 
     Returns:
-        None if they are not enough: no samples, or no output error although one is needed.
+        None if they are insufficient: no samples, or no output error although one is needed.
         Marked as cut short if every timing was; whether to time it again depends on the best so
         far.
     """

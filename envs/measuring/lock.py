@@ -16,7 +16,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from device_placement.envs.errors import DevicePlacementError
 
 PATH_VARIABLE = "DEVICE_PLACEMENT_LOCK"
-SHOW_AFTER_S = 2.0  # shorter waits are not worth a line
+SHOW_AFTER_S = 2.0  # shorter waits are not logged
 POLL_S = 0.01
 
 _log = logging.getLogger("device_placement")

@@ -47,7 +47,7 @@ def from_row(key: str, op_devices: bytes, values: Sequence[Any]) -> tuple[float,
 def verify(holds: bool) -> None:
     """Raise ValueError if a condition on a row does not hold."""
     if not holds:
-        raise ValueError("a row is not what was written")
+        raise ValueError("a row does not match its checksum")
 
 
 def is_storable(one: Measurement) -> bool:
@@ -212,7 +212,7 @@ class EvaluationStore:
         """Return the samples that fix a reference's time, (num_samples,) seconds, or None."""
         key, _ = describe(reference)
         with self._open() as connection:
-            return _standing(connection, key)
+            return _fixed_samples(connection, key)
 
     def fix_reference(
         self, reference: Mapping[str, Any], samples_s: Sequence[float]
@@ -228,15 +228,15 @@ class EvaluationStore:
         """
         samples = tuple(float(sample) for sample in samples_s)
         assert are_times(samples), samples
-        if standing := self.get_reference(reference):  # readable also where nothing can be written
-            return standing
+        if fixed := self.get_reference(reference):  # readable also where nothing can be written
+            return fixed
         key, description = describe(reference)
         row = (key, description, time.time(), canonical(samples), checksum_of(key, samples))
         with self._open(write=True) as connection:
-            standing = _standing(connection, key)
-            if standing is None:
+            fixed = _fixed_samples(connection, key)
+            if fixed is None:
                 connection.execute(FIX_REFERENCE, row)
-        return standing or samples
+        return fixed or samples
 
     @contextlib.contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -317,7 +317,7 @@ def _check_owner(path: Path) -> None:
         )
 
 
-def _standing(connection: sqlite3.Connection, key: str) -> tuple[float, ...] | None:
+def _fixed_samples(connection: sqlite3.Connection, key: str) -> tuple[float, ...] | None:
     """Return the samples of a reference, if it is fixed; raise ValueError if they are damaged."""
     for text, checksum in connection.execute(GET_REFERENCE, (key,)).fetchall():
         samples = tuple(json.loads(text))

@@ -172,8 +172,8 @@ def _run(core: ov.Core, model: ov.Model, device_name: str) -> list[ExecutedNode]
             samples.setdefault(name, []).append(node.real_time.total_seconds())
     time_s = {name: statistics.median(one) for name, one in samples.items()}
     nodes = [_read_node(node, time_s) for node in compiled.get_runtime_model().get_ordered_ops()]
-    told = {node.name for node in nodes}  # some plugins name the same node differently
-    others = {name: taken for name, taken in time_s.items() if taken and name not in told}
+    profiled = {node.name for node in nodes}  # some plugins name the same node differently
+    others = {name: taken for name, taken in time_s.items() if taken and name not in profiled}
     return nodes + [ExecutedNode(name, (name,), (), taken) for name, taken in others.items()]
 
 

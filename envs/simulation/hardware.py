@@ -85,17 +85,17 @@ HARDWARE: Mapping[str, Hardware] = {
         },
         default=("CPU", "GPU"),
         link=Link(latency_s=10e-6, bytes_per_s=10e9),
-        sources=("round numbers of ours",),
+        sources=("our own round numbers",),
     ),
     "small_gpu": Hardware(
-        "that desktop, whose GPU has 256 MiB of memory left",
+        "the same desktop, with 256 MiB of free memory on its GPU",
         {
             "CPU": DeviceSheet("a CPU", 1e12, 60e9, 1e-6, CPU_EFFICIENCY),
             "GPU": DeviceSheet("a GPU", 20e12, 300e9, 8e-6, GPU_EFFICIENCY, 256 * MIB),
         },
         default=("CPU", "GPU"),
         link=Link(latency_s=10e-6, bytes_per_s=10e9),
-        sources=("round numbers of ours",),
+        sources=("our own round numbers",),
     ),
     "paper": Hardware(
         "the machine of HSDAG: Core i9-12900K, UHD 770, Data Center GPU Flex 170",

@@ -25,7 +25,7 @@ from device_placement.envs.simulation.schedule import (
 
 
 class SimulatedEvaluator(BaseEvaluator):
-    """Evaluator that predicts times deterministically, also for devices that are not here.
+    """Evaluator that predicts times deterministically, also for devices that this machine lacks.
 
     Args:
         coarse: the groups to place; its `supported` should exclude the ops that devices can't

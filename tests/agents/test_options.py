@@ -127,17 +127,58 @@ def test_help_begins_with_the_class_s_own_options(capsys: pytest.CaptureFixture[
     assert "None" not in text
 
 
-def test_options_that_repeat_take_all_words() -> None:
-    @dataclass(frozen=True)
-    class Many:
-        OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folders",)}
+@dataclass(frozen=True)
+class Many:
+    """Options that take several words."""
 
-        folders: tuple[str, ...]
-        """Folders."""
-        out: str = ""
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folders",)}
 
-    assert parse(Many, ["a", "--out", "x", "b"], "program") == Many(("a", "b"), out="x")
+    folders: tuple[str, ...]
+    """Folders."""
+    sizes: tuple[int, ...] = (1, 2)
+    """Sizes."""
+    out: str = ""
+    """File."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a b --sizes 3 -4 --out x",
+        "a --out x b --sizes 3 -4",
+        "--sizes 3 -4 --folders a b --out x",
+        "--sizes=3 -4 --out x a b",
+        "--sizes 9 --sizes 3 -4 --out=x --folders=a b",
+    ],
+)
+def test_an_option_of_several_values_takes_all_words_up_to_the_next(line: str) -> None:
+    expected = Many(("a", "b"), (3, -4), "x")
+    assert parse(Many, line.split(), "program") == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a --sizes", "--sizes needs a value: --sizes INT ...; all options: program --help"),
+        ("a --sizes --out x", "--sizes needs a value"),
+        ("a --sizes 3 many", "Got --sizes many; give a whole number."),
+        ("a --size 3", "Unknown option --size; did you mean --sizes? All options: program --help"),
+        ("a --folders b", "Got 'b' and 'a' as FOLDER; give all in one place; usage: program"),
+    ],
+)
+def test_a_wrong_word_of_several_is_one_line(line: str, message: str) -> None:
+    with pytest.raises(DevicePlacementError, match=re.escape(message)):
+        parse(Many, line.split(), "program")
+
+
+def test_help_and_usage_show_where_several_words_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Many, ["--help"], "program")
+    shown = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert "FOLDER ... Folders. Also after --folders. (required)" in shown
+    assert "--sizes INT ... Sizes. (default: 1 2)" in shown
     assert usage(options_of(Many), "program") == "program FOLDER ... [OPTIONS]"
+    assert usage(options_of(Many, Many(())), "program") == "program [FOLDER ...] [OPTIONS]"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import importlib
 import math
-import os
+import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
@@ -68,6 +68,9 @@ def test_every_study_answers_help(name: str, capsys: pytest.CaptureFixture[str])
     for field in dataclasses.fields(config):
         assert f"--{field.name.replace('_', '-')}" in shown
     assert f"python -m device_placement.benchmarks.{name}" in " ".join(shown.split())
+    assert "::" not in shown
+    positional = {"model", "models"} & {field.name for field in dataclasses.fields(config)}
+    assert all(f"[{one.upper().removesuffix('S')}" in shown for one in positional)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -107,23 +110,28 @@ def test_machine_and_options_come_before_the_results(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (DevicePlacementError("Got 3; give 2."), 2, "study.py: Got 3; give 2.\n"),
-        (KeyboardInterrupt(), 130, "study.py: interrupted.\n"),
+        (DevicePlacementError("Got 3; give 2."), 2, "test_study: Got 3; give 2.\n"),
+        (KeyboardInterrupt(), 130, "test_study: interrupted.\n"),
     ],
 )
 def test_errors_are_one_line(
-    error: BaseException,
-    status: int,
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException, status: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main(options: Options) -> int:
         raise error
 
-    monkeypatch.setattr(sys, "argv", [os.path.join("somewhere", "study.py")])
     assert status_of(main) == status
     assert capsys.readouterr().err == message
+
+
+def test_a_wrong_option_of_a_study_is_one_line() -> None:
+    command = [sys.executable, "-m", "device_placement.benchmarks.memory"]
+    done = subprocess.run([*command, "--modle", "x"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "memory: Unknown option --modle; did you mean --model? "
+        "All options: python -m device_placement.benchmarks.memory --help\n"
+    )
 
 
 def test_errors_of_ours_keep_their_traceback() -> None:

@@ -66,8 +66,8 @@ class Posterior:
     >>> some = [(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 0, 0), (0, 0, 1, 1)]
     >>> posterior = Posterior(evaluator.coarse, free_costs(evaluator.coarse, evaluator.devices))
     >>> posterior.learn({one: evaluator.evaluate(one) for one in some})
-    >>> told = posterior.expect().times(np.array(some)) / evaluator.evaluate_many(np.array(some))
-    >>> bool(abs(told - 1).max() < 0.01)
+    >>> ratio = posterior.expect().times(np.array(some)) / evaluator.evaluate_many(np.array(some))
+    >>> bool(abs(ratio - 1).max() < 0.01)
     True
     """
 

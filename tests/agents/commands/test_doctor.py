@@ -173,7 +173,7 @@ def test_the_whole_examination(capsys: pytest.CaptureFixture[str]) -> None:
         ({"seconds": math.nan}, "finite"),
         ({"model": "diamnd"}, "Did you mean 'diamond'"),
         ({"devices": "CPU,GPU.9"}, r"Unknown device 'GPU\.9'"),
-        ({"seconds": 0.0}, "give more than 0"),
+        ({"seconds": 0.0}, "give a finite number above 0"),
     ],
 )
 def test_wrong_words_are_told(change: dict[str, Any], message: str) -> None:
