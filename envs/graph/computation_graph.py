@@ -13,6 +13,8 @@ from device_placement.envs.arrays import Bool, Float64, Int32, Int64
 from device_placement.envs.devices import Device, make_core, parse_devices, supported_ops
 from device_placement.envs.errors import DeviceError, ModelError
 from device_placement.envs.graph.flops import op_flops
+from device_placement.envs.graph.shapes import largest_shape
+from device_placement.envs.graph.tied_ops import STATE_TYPES, TiedOps, read_tied_ops
 from device_placement.envs.models.loading import model_hash
 from device_placement.envs.models.normalisation import bodies_of
 
@@ -26,6 +28,8 @@ class ComputationGraph:
 
     There is one edge per input of an op, so two ops may be joined by several.
     Edges with the same producer and the same ``edge_port`` carry the same tensor.
+    Where a shape depends on the data, it, FLOPs and bytes are upper bounds; a size that has
+    none counts as 1.
     """
 
     name: str
@@ -44,6 +48,7 @@ class ComputationGraph:
     devices: tuple[str, ...]  # (num_devices,) device names
     supported: Bool  # (num_ops, num_devices)
     fusion_sets: tuple[tuple[int, ...], ...]  # ops that the first device runs as one node
+    tied: tuple[TiedOps, ...] = ()  # disjoint sets of ops that must share a group
 
     @property
     def num_ops(self) -> int:
@@ -122,6 +127,7 @@ def read_graph(
         devices=tuple(device.name for device in parsed),
         supported=_read_support(core, model, parsed, names, simulated),
         fusion_sets=_read_fusion_sets(core, model, host, number, edges[:2], constant),
+        tied=read_tied_ops(ops, edges[:2], constant),
     )
 
 
@@ -141,7 +147,7 @@ def _read_edges(ops: Sequence[Any], number: Mapping[str, int]) -> Int64:
 
 
 def _tensor_bytes(output: Any) -> int:
-    elements = int(np.prod(list(output.get_shape()), dtype=np.int64))
+    elements = int(np.prod(largest_shape(output), dtype=np.int64))
     return -(-elements * int(output.get_element_type().get_bitwidth()) // 8)
 
 
@@ -151,13 +157,13 @@ def _constant_ops(ops: Sequence[Any], edges: Int64) -> Bool:
     for producer, consumer in edges[:2].T.tolist():
         producers[consumer].append(producer)
     for op, sources in enumerate(producers):
-        if sources and ops[op].get_type_name() != "Result":
+        if sources and ops[op].get_type_name() not in ("Result", *STATE_TYPES):
             constant[op] = bool(constant[sources].all())
     return constant
 
 
 def _first_shape(op: Any) -> tuple[int, ...]:
-    return tuple(int(size) for size in op.get_output_shape(0)) if op.get_output_size() else ()
+    return largest_shape(op.output(0)) if op.get_output_size() else ()
 
 
 def _bytes_out(op: Any) -> float:

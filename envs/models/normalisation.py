@@ -47,7 +47,7 @@ def _normalise(model: ov.Model, input_shapes: Shapes | None) -> ov.Model:
     if input_shapes:
         set_input_shapes(model, input_shapes)
     _fold_constants(model)
-    _check_static(model)
+    _check_inputs(model)
     _guard_attention_masks(model)
     _unshare_constants(model)
     _rename_ops(model)
@@ -119,19 +119,12 @@ def _describe_inputs(model: ov.Model) -> str:
     return f"the inputs of {model.get_friendly_name()!r}: {', '.join(inputs)}"
 
 
-def _check_static(model: ov.Model) -> None:
+def _check_inputs(model: ov.Model) -> None:
     if any(port.get_partial_shape().is_dynamic for port in model.inputs):
         raise ModelError(
             f"Dynamic shapes in {_describe_inputs(model)}. A placement is timed for one "
             'shape: give it, as in input_shapes={"name": [1, 3, 224, 224]}.'
         )
-    for op in model.get_ordered_ops():
-        if any(output.get_partial_shape().is_dynamic for output in op.outputs()):
-            raise ModelError(
-                f"The shape of {op.get_friendly_name()!r} ({op.get_type_name()}) in "
-                f"{model.get_friendly_name()!r} depends on the data, even with static inputs. "
-                "Cut the model before that op."
-            )
 
 
 def _fold_constants(model: ov.Model) -> None:
