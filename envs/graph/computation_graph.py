@@ -105,8 +105,8 @@ def read_graph(
     ops = model.get_ordered_ops()
     names = tuple(op.get_friendly_name() for op in ops)
     number = {name: index for index, name in enumerate(names)}
-    edges = _read_edges(ops, number)
-    constant = _constant_ops(ops, edges)
+    edges = read_edges(ops)
+    constant = constant_ops(ops, edges)
     bytes_in = np.zeros(len(ops))
     np.add.at(bytes_in, edges[1], np.where(constant[edges[0]], 0, edges[3]))
     host = parsed[0].name if not simulated else "CPU"
@@ -131,8 +131,13 @@ def read_graph(
     )
 
 
-def _read_edges(ops: Sequence[Any], number: Mapping[str, int]) -> Int64:
-    """Return rows of producer, consumer, output port and bytes, with one column per input."""
+def read_edges(ops: Sequence[Any]) -> Int64:
+    """Return rows of producer, consumer, output port and bytes, with one column per input.
+
+    Args:
+        ops: (num_ops,) in topological order.
+    """
+    number = {op.get_friendly_name(): index for index, op in enumerate(ops)}
     rows = [
         (
             number[value.get_node().get_friendly_name()],
@@ -151,7 +156,13 @@ def _tensor_bytes(output: Any) -> int:
     return -(-elements * int(output.get_element_type().get_bitwidth()) // 8)
 
 
-def _constant_ops(ops: Sequence[Any], edges: Int64) -> Bool:
+def constant_ops(ops: Sequence[Any], edges: Int64) -> Bool:
+    """Return which ops are Constants or computed from Constants alone, (num_ops,).
+
+    Args:
+        ops: (num_ops,) in topological order.
+        edges: from `read_edges`; the first two rows are enough.
+    """
     constant = np.array([op.get_type_name() == "Constant" for op in ops], dtype=np.bool_)
     producers: list[list[int]] = [[] for _ in ops]
     for producer, consumer in edges[:2].T.tolist():

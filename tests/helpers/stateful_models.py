@@ -102,20 +102,17 @@ def branches_of_two_shapes() -> ov.Model:
     generator = np.random.default_rng(4)
     x = ops.parameter([4, SIZE], np.float32, name="x")
     node = matmul(generator, x)
-    flag = ops.greater(ops.reduce_mean(node, ops.constant(np.array([0, 1])), False), np.float32(0))
-    both = ops.if_op(flag)
-    bodies = []
-    for rows in (4, 2):
+    mean = ops.reduce_mean(node, ops.constant(np.array([0, 1])), False)
+    flag = ops.greater(mean, ops.constant(np.float32(0)))
+    node_if = ops.if_op(flag.output(0))
+    for rows, choose in ((4, node_if.set_then_body), (2, node_if.set_else_body)):
         inner = ops.parameter([4, SIZE], np.float32)
         start, stop, step = (ops.constant(np.array([one])) for one in (0, rows, 1))
-        part = ops.slice(ops.exp(inner), start, stop, step)
-        bodies.append((inner, ops.result(part)))
-    for (inner, result), choose in zip(
-        bodies, (both.set_then_body, both.set_else_body), strict=True
-    ):
+        result = ops.result(ops.slice(ops.exp(inner), start, stop, step))
         choose(ov.Model([result], [inner], "body"))
-    both.set_input(node.output(0), bodies[0][0], bodies[1][0])
-    out = both.set_output(bodies[0][1], bodies[1][1])
+    then, other = node_if.get_then_body(), node_if.get_else_body()
+    node_if.set_input(node.output(0), then.get_parameters()[0], other.get_parameters()[0])
+    out = node_if.set_output(then.get_results()[0], other.get_results()[0])
     wide = ops.relu(out)
     total = ops.reduce_sum(wide, ops.constant(np.array([0])), True)
     return ov.Model([ops.result(wide), ops.result(ops.add(node, total))], [x], "branches")
