@@ -71,7 +71,7 @@ def coarsen(
     _check_tied(graph)
     if max_groups is not None and max_groups < 1:
         raise DevicePlacementError(
-            f"Got max_groups={max_groups}; give 1 or more, or None for no limit."
+            f"Got max_groups={max_groups}; give 1 or more, or leave it out."
         )
     op_group = number_topologically(graph, group_by(graph))
     if max_groups is not None:

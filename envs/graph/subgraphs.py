@@ -1,8 +1,8 @@
-"""Predict how HETERO splits a placed model into subgraphs, and keep tied ops in one of them."""
+"""Names of devices by which HETERO does not separate tied ops of a placed model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,42 +10,56 @@ import numpy as np
 from device_placement.envs.arrays import Bool, Int64
 from device_placement.envs.graph.components import components
 from device_placement.envs.graph.computation_graph import constant_ops, read_edges
+from device_placement.envs.graph.partition import topological_order
 from device_placement.envs.graph.tied_ops import STATE_TYPES, read_tied_ops
 
-ALIAS = "-"
-"""In front of a device's name: the same device to OpenVINO, another one to HETERO.
 
-OpenVINO drops it where it looks for the plugin (AUTO takes it as "not this device"), with the
-same properties. HETERO joins ops with equal names only.
-"""
+def device_spellings(name: str) -> list[str]:
+    """Return names that are one device to OpenVINO, but different ones to HETERO.
+
+    Where OpenVINO looks for the plugin it drops a leading "-" (by which AUTO leaves a device out)
+    and an empty number. Properties stay the same.
+
+    >>> device_spellings("GPU.0")
+    ['GPU.0', '-GPU.0']
+    """
+    names = [name, f"-{name}"]
+    return names if "." in name else [*names, *(f"{one}." for one in names)]
 
 
-def isolate_tied_ops(model: Any, devices: Mapping[str, str]) -> dict[str, str]:
-    """Return the name of each op's device, with `ALIAS` where HETERO would separate tied ops.
+def spell_devices(model: Any, devices: Mapping[str, str]) -> dict[str, str]:
+    """Return the name of each op's device, spelled so that HETERO keeps tied ops together.
 
-    HETERO splits the ops of one device further where a path leaves them and comes back, at edges
-    that may lie between tied ops. These then get a subgraph of their own.
+    HETERO makes a subgraph of connected ops with equal names. Where a path leaves a subgraph
+    and comes back, it splits subgraphs at edges of its choice, which may lie between tied ops.
+    Such subgraphs are split here first, with tied ops whole, and neighbours among the pieces
+    are spelled differently.
 
     Args:
         model: the normalised ``openvino.Model``.
         devices: the name of each op's device, by the op's name.
     """
-    result = dict(devices)
     if len(set(devices.values())) < 2 or not _has_tied_ops(model):
-        return result
+        return dict(devices)
     ops = model.get_ordered_ops()
     names = [op.get_friendly_name() for op in ops]
-    edges = read_edges(ops)[:2]
-    constant = constant_ops(ops, edges)
-    left = [list(one.ops) for one in read_tied_ops(ops, edges, constant)]
-    while True:
-        subgraph = predict_subgraphs(ops, edges, [result[name] for name in names])
-        split = [tied for tied in left if len(set(subgraph[tied].tolist())) > 1]
-        if not split:
-            return result
-        left = [tied for tied in left if tied not in split]
-        for op in {op for tied in split for op in _with_constants(tied, edges, constant)}:
-            result[names[op]] = ALIAS + devices[names[op]]
+    edge_index = read_edges(ops)[:2]
+    constant = constant_ops(ops, edge_index)
+    tied = [one.ops for one in read_tied_ops(ops, edge_index, constant)]
+    results = [op.get_type_name() == "Result" for op in ops]
+    node = _nodes(edge_index, constant | np.array(results), tied)
+    _, first, node = np.unique(node, return_index=True, return_inverse=True)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(devices.values()))}
+    device = np.array([numbers[devices[names[op]]] for op in first.tolist()])
+    ends = node[edge_index]
+    ends = ends[:, ends[0] != ends[1]]
+    piece = _pieces(ends, device, node[[members[0] for members in tied]])
+    colour = _colours(ends, device, piece)
+    spelled = {name: device_spellings(name) for name in numbers}
+    return {
+        name: spelled[devices[name]][colour[number] % len(spelled[devices[name]])]
+        for name, number in zip(names, node.tolist(), strict=True)
+    }
 
 
 def _has_tied_ops(model: Any) -> bool:
@@ -53,90 +67,65 @@ def _has_tied_ops(model: Any) -> bool:
     return model.is_dynamic() or any(op.get_type_name() in STATE_TYPES for op in ops)
 
 
-def _with_constants(tied: Sequence[int], edge_index: Int64, constant: Bool) -> set[int]:
-    """Return tied ops and the constant ones that they read."""
-    found = set(tied)
-    for producer, consumer in np.flip(edge_index, axis=1).T.tolist():  # consumers in reverse order
-        if constant[producer] and consumer in found:
-            found.add(producer)
-    return found
+def _nodes(edge_index: Int64, movers: Bool, tied: Sequence[Sequence[int]]) -> Int64:
+    """Return a label for each op, (num_ops,), that tied ops share.
+
+    Of the movers, constant ops share that of their last consumer and Results their producer's.
+    """
+    label = np.arange(len(movers))
+    for members in tied:
+        label[list(members)] = members[0]
+    alone = movers & (np.bincount(label, minlength=label.size)[label] == 1)
+    producer, consumer = edge_index
+    for edge in np.flatnonzero(alone[producer])[::-1].tolist():
+        if label[producer[edge]] == producer[edge]:
+            label[producer[edge]] = label[consumer[edge]]
+    for edge in np.flatnonzero(alone[consumer]).tolist():
+        if label[consumer[edge]] == consumer[edge]:
+            label[consumer[edge]] = label[producer[edge]]
+    return label
 
 
-def predict_subgraphs(ops: Sequence[Any], edge_index: Int64, devices: Sequence[str]) -> Int64:
-    """Return the number of the subgraph that HETERO puts each op into, (num_ops,).
+def _pieces(edge_index: Int64, device: Int64, tied: Int64) -> Int64:
+    """Return the piece of each node, (num_nodes,): connected nodes of one device.
 
-    Connected ops of one device are a subgraph, until no path leaves one and comes back: see
-    ``SubgraphCollector`` in OpenVINO's ``src/plugins/hetero/src/subgraph_collector.cpp``.
+    Where tied nodes would lie in a cycle of pieces, each path that enters a piece again enters
+    another one instead, so that no cycle leads through them.
 
     Args:
-        ops: (num_ops,) in topological order.
-        edge_index: (2, num_edges) producer, consumer.
-        devices: (num_ops,) the device of each op.
+        edge_index: (2, num_edges) of a DAG.
+        device: (num_nodes,).
+        tied: the tied nodes.
     """
-    types = [op.get_type_name() for op in ops]
-    numbers = {device: number for number, device in enumerate(dict.fromkeys(devices))}
-    device = np.array([numbers[name] for name in devices])
     producer, consumer = edge_index
-    results = np.array([kind == "Result" for kind in types])[consumer]
-    device[consumer[results]] = device[producer[results]]  # they follow what they read
-    sources = [op for op, kind in enumerate(types) if kind in ("Parameter", "Constant")]
-    cut = device[producer] != device[consumer]
-    while True:
-        subgraph = components(len(ops), edge_index[:, ~cut], "weak")
-        more = _edges_of_returns(edge_index, sources, cut, subgraph)
-        if not (more & ~cut).any():
-            return subgraph
-        cut = cut | more
+    whole = components(device.size, edge_index[:, device[producer] == device[consumer]], "weak")
+    ring = components(int(whole.max()) + 1, whole[edge_index], "strong")[whole]
+    cyclic = np.isin(ring, ring[tied])  # a ring of one piece has one level
+    into: list[list[int]] = [[] for _ in device]
+    for source, target in edge_index[:, ring[producer] == ring[consumer]].T.tolist():
+        into[target].append(source)
+    level = np.zeros(device.size, np.int64)  # how often a path to the node changes the piece
+    for number in topological_order(edge_index, [0] * device.size):
+        if cyclic[number]:
+            steps = [level[one] + (whole[one] != whole[number]) for one in into[number]]
+            level[number] = max(steps, default=0)
+    same = (whole[producer] == whole[consumer]) & (level[producer] == level[consumer])
+    return components(device.size, edge_index[:, same], "weak")
 
 
-def _edges_of_returns(edge_index: Int64, sources: Sequence[int], cut: Bool, subgraph: Int64) -> Bool:
-    """Return the edges, (num_edges,), that HETERO cuts as a path leaves a subgraph and returns.
+def _colours(edge_index: Int64, device: Int64, piece: Int64) -> list[int]:
+    """Return a number for each node, (num_nodes,), that differs between neighbouring pieces.
 
-    Sets of entries, which are the edges that are cut and the `sources`, are bits of integers. An
-    op depends on the entries on all paths to it; those into its own subgraph are its inputs, and
-    those that come from its own subgraph its returns. Where an op has returns and one of its
-    producers shares none of them, yet an input of what returns, the edge between them is cut.
+    Pieces on different devices may have the same; the smallest possible numbers are used.
     """
-    ends = edge_index.T.tolist()
-    home = subgraph.tolist()
-    crossing = np.flatnonzero(cut).tolist()
-    entry = {edge: 1 << number for number, edge in enumerate(crossing)}
-    own = {op: 1 << number for number, op in enumerate(sources, start=len(crossing))}
-    enters, leaves, comes_in = ([0] * len(home) for _ in range(3))  # by subgraph
-    for op, bit in own.items():
-        enters[home[op]] |= bit
-    for edge, bit in entry.items():
-        source, target = (home[op] for op in ends[edge])
-        enters[target] |= bit
-        leaves[source] |= bit
-        comes_in[target] |= bit * (source != target)
-    into: list[list[int]] = [[] for _ in home]
-    for edge, (_, target) in enumerate(ends):
-        into[target].append(edge)
-    depends, inputs, returns = ([0] * len(home) for _ in range(3))  # by op
-    for op, number in enumerate(home):
-        depends[op] = own.get(op, 0)
-        for edge in into[op]:
-            depends[op] |= depends[ends[edge][0]] | entry.get(edge, 0)
-        inputs[op] = depends[op] & enters[number]
-        returns[op] = depends[op] & leaves[number]
-    found = np.zeros(len(ends), np.bool_)
-    for op, number in enumerate(home):
-        if not returns[op]:
-            continue
-        reach = 0
-        for bit in _bits(returns[op]):
-            reach |= inputs[ends[crossing[bit]][0]]
-        for bit in _bits(inputs[op] & comes_in[number]):
-            reach |= inputs[ends[crossing[bit]][1]]
-        for edge in into[op]:
-            source = ends[edge][0]
-            found[edge] = not returns[op] & returns[source] and bool(reach & inputs[source])
-    return found
-
-
-def _bits(number: int) -> Iterator[int]:
-    while number:
-        lowest = number & -number
-        yield lowest.bit_length() - 1
-        number ^= lowest
+    producer, consumer = edge_index
+    joined = (device[producer] == device[consumer]) & (piece[producer] != piece[consumer])
+    neighbours: list[set[int]] = [set() for _ in range(int(piece.max()) + 1)]
+    for one, other in piece[edge_index[:, joined]].T.tolist():
+        neighbours[one].add(other)
+        neighbours[other].add(one)
+    colour: dict[int, int] = {}
+    for number in dict.fromkeys(piece.tolist()):
+        taken = {colour.get(other) for other in neighbours[number]}
+        colour[number] = next(one for one in range(len(taken) + 1) if one not in taken)
+    return [colour[number] for number in piece.tolist()]

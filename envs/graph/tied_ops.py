@@ -14,7 +14,7 @@ from device_placement.envs.graph.components import components, shortest_path
 STATE_TYPES = ("ReadValue", "Assign")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class TiedOps:
     """Ops that must share a group: connected, and with every op on a path between two of them.
 
@@ -86,7 +86,7 @@ def tie(
     return tuple(
         TiedOps(
             ops=tuple(np.flatnonzero(label == one).tolist()),
-            variables=tuple(name for name, ops in states.items() if label[ops[0]] == one),
+            variables=tuple(sorted(name for name, ops in states.items() if label[ops[0]] == one)),
             dynamic=bool(is_dynamic[label == one].any()),
         )
         for one in sorted(found)

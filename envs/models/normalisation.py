@@ -120,11 +120,21 @@ def _describe_inputs(model: ov.Model) -> str:
 
 
 def _check_inputs(model: ov.Model) -> None:
-    if any(port.get_partial_shape().is_dynamic for port in model.inputs):
+    shapes = {_input_name(port): port.get_partial_shape() for port in model.inputs}
+    dynamic = {name: shape for name, shape in shapes.items() if shape.is_dynamic}
+    if dynamic:
+        given = ", ".join(f'"{name}": {_example(shape)}' for name, shape in dynamic.items())
         raise ModelError(
             f"Dynamic shapes in {_describe_inputs(model)}. A placement is timed for one "
-            'shape: give it, as in input_shapes={"name": [1, 3, 224, 224]}.'
+            f"shape: give it, as in input_shapes={{{given}}}."
         )
+
+
+def _example(shape: ov.PartialShape) -> list[int]:
+    """Return a static shape that fits a dynamic one."""
+    if shape.rank.is_dynamic:
+        return [1, 3, 224, 224]
+    return [max(size.get_min_length(), 1) for size in shape]
 
 
 def _fold_constants(model: ov.Model) -> None:
