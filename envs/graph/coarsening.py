@@ -70,9 +70,7 @@ def coarsen(
     group_by = choose("coarsening method", method, COARSENING_METHODS)
     _check_tied(graph)
     if max_groups is not None and max_groups < 1:
-        raise DevicePlacementError(
-            f"Got max_groups={max_groups}; give 1 or more, or leave it out."
-        )
+        raise DevicePlacementError(f"Got max_groups={max_groups}; give 1 or more, or leave it out.")
     op_group = number_topologically(graph, group_by(graph))
     if max_groups is not None:
         op_group = contract(graph, op_group, max_groups)

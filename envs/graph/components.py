@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def shortest_path(num_nodes: int, edge_index: Int64, start: int, end: int) -> li
     return path
 
 
-def _matrix(num_nodes: int, edge_index: Int64) -> object:
+def _matrix(num_nodes: int, edge_index: Int64) -> Any:
     from scipy.sparse import csr_array
 
     weights: Float64 = np.ones(edge_index.shape[1])

@@ -108,9 +108,9 @@ With less, as at a hub that all groups connect to, one group would swallow all o
 def join(graph: ComputationGraph, edge_index: Int64, links: Sequence[OpPair]) -> Int64:
     """Join linked ops into groups as long as the quotient graph stays acyclic, and return labels.
 
-    Tied ops are always joined. A cycle lies in one strongly connected component of the quotient, so all links outside
-    such components are kept. Of the others, each component's first half is tried before the
-    second.
+    Tied ops are always joined. A cycle lies in one strongly connected component of the quotient,
+    so all links outside such components are kept. Of the others, each component's first half is
+    tried before the second.
 
     Args:
         graph: its `supported` decides which ops may share a group, its `tied` which ones must.

@@ -124,4 +124,4 @@ def _dynamic_edges(ops: Sequence[Any], edge_index: Int64) -> Bool:
             sizes[number] = dynamic[edges].any()
         elif sizes[edge_index[0, edges]].any() and op.get_output_size():
             sizes[number] = op.get_output_element_type(0).is_integral_number()
-    return dynamic | sizes[edge_index[0]]
+    return np.asarray(dynamic | sizes[edge_index[0]])

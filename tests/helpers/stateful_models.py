@@ -119,3 +119,4 @@ def branches_of_two_shapes() -> ov.Model:
 
 
 DYNAMIC = (detector, nonzero_in_the_middle, branches_of_two_shapes)
+STATEFUL = (recurrent, decoder)
