@@ -42,8 +42,8 @@ def load_model(
         A normalised ``openvino.Model``.
 
     Raises:
-        ModelError: when the source is unknown, missing or unreadable, or when its
-            shapes stay dynamic.
+        ModelError: when the source is unknown, missing or unreadable, or when shapes of its
+            inputs stay dynamic. Shapes that depend on the data are allowed.
 
     >>> load_model("diamond").get_friendly_name()
     'diamond'

@@ -1,8 +1,8 @@
 """Normalisation: the common form that every model has before it is placed.
 
-Every shape is static, constants are folded, each Constant has one consumer, and every op is named
-``op<topological index>_<type>``. Converters and repeated builds name ops differently each time;
-these names are stable, so a placement can be joined to a model by name across processes.
+Inputs have static shapes, constants are folded, each Constant has one consumer, and every op is
+named ``op<topological index>_<type>``. Converters and repeated builds name ops differently each
+time; these names are stable, so a placement can be joined to a model by name across processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def normalise(model: ov.Model, input_shapes: Shapes | None = None) -> ov.Model:
     """Return a normalised clone of a model; one that is normalised already is only cloned.
 
     Raises:
-        ModelError: when shapes stay dynamic, `input_shapes` does not fit the model, or
+        ModelError: when shapes of inputs stay dynamic, `input_shapes` does not fit the model, or
             OpenVINO can't normalise it.
     """
     try:
