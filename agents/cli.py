@@ -161,7 +161,8 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _run(command: Command, name: str, words: Sequence[str]) -> int:
-    from device_placement.agents.options import parse
+    from device_placement.agents.options import name_as_options, options_of, parse
+    from device_placement.envs.errors import DevicePlacementError
 
     config_class = _load(command.config)
     program, description = f"device-placement {name}", f"{command.summary.capitalize()}."
@@ -173,7 +174,11 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
             config_class, config.out, trusted=config
         )  # options that are not given stay
         config = parse(config_class, words, program, description, default=saved)
-    return int(_load(command.function)(config))
+    try:
+        return int(_load(command.function)(config))
+    except DevicePlacementError as error:
+        error.args = (name_as_options(str(error), options_of(config_class)),)
+        raise
 
 
 def _load(place: str) -> Any:

@@ -9,7 +9,7 @@ AFFINITY = "affinity"  # what HETERO reads; OpenVINO does not save it
 SAVED = "user_data_device_placement"  # OpenVINO saves keys that begin with user_data
 
 
-def set_affinities(
+def write_affinities(
     model: Any, op_names: Sequence[str], device_names: Sequence[str], saved: bool = False
 ) -> None:
     """Write a device into every op of a normalised model, in place.

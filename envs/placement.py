@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from device_placement.envs.affinities import set_affinities
+from device_placement.envs.affinities import write_affinities
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import PlacementError
 from device_placement.envs.files import replaced
 from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.subgraphs import spell_devices
 from device_placement.envs.models.loading import model_hash
 from device_placement.envs.models.normalisation import normalise
 from device_placement.envs.untrusted import check_file_devices, parse_json, read_json, reading
@@ -286,6 +287,23 @@ def _advice(wanted: Sequence[str], given: Sequence[str]) -> str:
         "restore_affinities(), or search the model with it. Else give the model it was made for, "
         "with the same input shapes."
     )
+
+
+def set_affinities(
+    model: Any, op_names: Sequence[str], device_names: Sequence[str], saved: bool = False
+) -> None:
+    """Write a device into every op of a normalised model, in place.
+
+    Where HETERO might separate tied ops, devices have other spellings, as `spell_devices` says.
+
+    Args:
+        model: the normalised ``openvino.Model``.
+        op_names: (num_ops,) its ops, in any order.
+        device_names: (num_ops,) the device of each.
+        saved: whether the devices are also saved with the model.
+    """
+    spelled = spell_devices(model, dict(zip(op_names, device_names, strict=True)))
+    write_affinities(model, list(spelled), list(spelled.values()), saved)
 
 
 def check_assignment(coarse: CoarseGraph, assignment: Any, num_devices: int) -> None:

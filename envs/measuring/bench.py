@@ -11,7 +11,7 @@ from typing import Protocol
 
 import openvino as ov
 
-from device_placement.envs.affinities import clear_affinities, set_affinities
+from device_placement.envs.affinities import clear_affinities
 from device_placement.envs.devices import Device
 from device_placement.envs.evaluation import NAN, Measurement
 from device_placement.envs.measuring.program import (
@@ -23,6 +23,7 @@ from device_placement.envs.measuring.program import (
 )
 from device_placement.envs.measuring.timing import Timing
 from device_placement.envs.measuring.verification import output_difference
+from device_placement.envs.placement import set_affinities
 
 
 @dataclass(frozen=True)

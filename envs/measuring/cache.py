@@ -86,7 +86,7 @@ class MeasurementCache:
 
 
 # Increased when the meaning of a sample changes, so that older ones are not mixed in.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2  # 2: states are reset before each run
 
 
 def describe_reference(

@@ -166,6 +166,7 @@ def _run(core: ov.Core, model: ov.Model, device_name: str) -> list[ExecutedNode]
     for done in range(-WARMUP, MAX_RUNS):
         if done >= MIN_RUNS and time.perf_counter() - start > MAX_SECONDS:
             break
+        request.reset_state()
         request.infer()
         for node in request.get_profiling_info() if done >= 0 else ():
             name = PREFIX.sub("", node.node_name, count=1)
