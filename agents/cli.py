@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,6 +149,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 def _run(command: Command, name: str, words: Sequence[str]) -> int:
     from device_placement.agents.options import parse
 
+    _show_our_warnings()
     config_class = _load(command.config)
     program, description = f"device-placement {name}", f"{command.summary.capitalize()}."
     config = parse(config_class, words, program, description)
@@ -157,6 +159,21 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
         saved = resume_config(config_class, config.out)  # options that are not given stay
         config = parse(config_class, words, program, description, default=saved)
     return int(_load(command.function)(config))
+
+
+def _show_our_warnings() -> None:
+    """Print this package's warnings as a line, like its errors, instead of with their origin."""
+    from device_placement.envs.errors import InventedInputsWarning
+
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, InventedInputsWarning):
+            print(f"device-placement: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
 
 
 def _load(place: str) -> Any:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from device_placement.envs.errors import (
         DeviceError,
         DevicePlacementError,
+        InputError,
+        InventedInputsWarning,
         ModelError,
         PlacementError,
         StoreError,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
     from device_placement.envs.graph.features import group_features
     from device_placement.envs.measuring.config import MeasureConfig
+    from device_placement.envs.measuring.inputs import save_inputs
     from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
     from device_placement.envs.measuring.store import EvaluationStore
     from device_placement.envs.measuring.validation import Validation
@@ -63,6 +66,8 @@ _HOMES = {
     "Evaluator": "evaluation",
     "EvaluatorWrapper": "evaluation",
     "HardwareProfile": "simulation.profile",
+    "InputError": "errors",
+    "InventedInputsWarning": "errors",
     "MeasureConfig": "measuring.config",
     "ModelError": "errors",
     "OpenVINOEvaluator": "measuring.openvino_evaluator",
@@ -83,6 +88,7 @@ _HOMES = {
     "model_hash": "models.loading",
     "parse_devices": "devices",
     "read_graph": "graph.computation_graph",
+    "save_inputs": "measuring.inputs",
 }
 
 __all__ = [
@@ -100,6 +106,8 @@ __all__ = [
     "Evaluator",
     "EvaluatorWrapper",
     "HardwareProfile",
+    "InputError",
+    "InventedInputsWarning",
     "MeasureConfig",
     "ModelError",
     "OpenVINOEvaluator",
@@ -120,6 +128,7 @@ __all__ = [
     "model_hash",
     "parse_devices",
     "read_graph",
+    "save_inputs",
 ]
 
 _SUFFIXES = {"assign": "", "construct": "Construct", "refine": "Refine"}

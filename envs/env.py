@@ -90,8 +90,9 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     reference), ``num_subgraphs``, ``compile_s``, ``cached`` (not run again), ``cut_short``
     (stopped early: clearly slow), ``placement``, ``best_time_s`` and ``best_placement`` (of this
     env's lifetime and the current model, singles included), ``output_error`` (relative L2, if
-    outputs are verified) and ``output_cosine``. If nothing was evaluated, times are NaN, ``valid``
-    is False and ``error`` is empty. In a placement, -1 is a group without a device.
+    outputs are verified), ``output_cosine`` and ``unverified`` (why outputs can't be compared: the
+    reference's differ between runs). If nothing was evaluated, times are NaN, ``valid`` is False
+    and ``error`` is empty. In a placement, -1 is a group without a device.
 
     ## Arguments
     Args:
@@ -112,10 +113,12 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             ``input_shapes`` (static shapes for models with dynamic ones, as in `load_model`).
             For the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``, ``laptop`` or
             ``server``) or ``profile`` (a `HardwareProfile` or its file), and ``schedule``
-            (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``). For OpenVINO
-            ``measuring``, a `MeasureConfig`, or its fields as keywords: ``objective``
-            (``latency`` or ``throughput``), ``timing``, ``tolerance``, ``isolation``,
-            ``timeout_s``, ``store``, ``reference``, ``verify``, ``max_output_error`` and others.
+            (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``). For OpenVINO ``inputs``
+            (an array for each input by name, a list of such samples, or an ``.npz`` file of
+            either; invented by default), and ``measuring``, a `MeasureConfig`, or its fields as
+            keywords: ``objective`` (``latency`` or ``throughput``), ``timing``, ``tolerance``,
+            ``isolation``, ``timeout_s``, ``store``, ``reference``, ``verify``,
+            ``max_output_error`` and others.
 
     ## Registered Configurations
     ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``

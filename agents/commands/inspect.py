@@ -13,6 +13,7 @@ from device_placement.agents.commands.config import DevicesConfig, InspectConfig
 from device_placement.envs.devices import device_names, discover_devices, make_core, parse_devices
 from device_placement.envs.graph.coarsening import COARSENING_METHODS, CoarseGraph, coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
+from device_placement.envs.measuring.inputs import invented_note
 from device_placement.envs.models.loading import load_model, parse_input_shapes
 from device_placement.envs.models.normalisation import original_name
 from device_placement.envs.rendering.text import align, computed_ops, count, flops_unit, main_types
@@ -43,6 +44,8 @@ def inspect_model(config: InspectConfig) -> int:
     graph = read_graph(model, devices)
     coarse = coarsen(graph, config.coarsening, config.max_groups)
     _print_summary(model, graph)
+    if note := invented_note(model):
+        print(f"\nInputs\n  {note}")
     _print_types(graph)
     _print_groups(graph, coarse, config.max_groups)
     _print_support(graph, [str(device) for device in devices])

@@ -22,6 +22,7 @@ class SearchConfig(MeasureConfig):
         "comparison": ("rounds",),
         "grouping": ("coarsening", "max_groups", "input_shapes"),
         "simulator": ("hardware", "profile", "schedule"),
+        "measuring": ("inputs",),
     }
 
     model: str = "resnet50"
@@ -44,6 +45,9 @@ class SearchConfig(MeasureConfig):
     """Simulated execution: sequential, concurrent, pipelined or max_load."""
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
+    inputs: str = ""
+    """Values of the inputs: an .npz file with an array NAME for each, or with 0/NAME, 1/NAME, ...
+    for several samples; default: invented."""
     budget: int = 300
     """Distinct placements to evaluate, including those on a single device."""
     patience: int | None = None
@@ -61,6 +65,11 @@ class SearchConfig(MeasureConfig):
     def models(self) -> tuple[str, ...]:
         """The models to place, each as `load_model` takes it."""
         return (self.model,)
+
+    @property
+    def input_files(self) -> tuple[str, ...]:
+        """The file of input values of each model; empty where they are invented."""
+        return (self.inputs,)
 
 
 Config = TypeVar("Config", bound=SearchConfig)
@@ -110,7 +119,7 @@ def check_going_on(config: SearchConfig) -> None:
 
 
 def read_config(out: str) -> dict[str, Any]:
-    """Return the settings and the model's hash of an earlier run.
+    """Return the settings, the model's hash and the inputs' key of an earlier run.
 
     Raises:
         DevicePlacementError: when the folder holds none that can be read.
@@ -123,7 +132,8 @@ def read_config(out: str) -> dict[str, Any]:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {"settings": dict(content["settings"]), "model_hash": str(content["model_hash"])}
+        keys = {name: str(content[name]) for name in ("model_hash", "inputs")}
+        return {"settings": dict(content["settings"]), **keys}
     except (ValueError, KeyError, TypeError) as error:
         raise DevicePlacementError(
             f"Can't read {str(path)!r}: {type(error).__name__} {error}. Start a new run with "

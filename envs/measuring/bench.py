@@ -13,6 +13,7 @@ import openvino as ov
 
 from device_placement.envs.devices import Device
 from device_placement.envs.evaluation import NAN, Measurement
+from device_placement.envs.measuring.inputs import Samples
 from device_placement.envs.measuring.program import (
     Program,
     build_program,
@@ -21,7 +22,7 @@ from device_placement.envs.measuring.program import (
     warm_up,
 )
 from device_placement.envs.measuring.timing import Timing
-from device_placement.envs.measuring.verification import output_difference
+from device_placement.envs.measuring.verification import ERROR_FLOOR, output_difference
 from device_placement.envs.placement import set_affinities
 
 
@@ -34,6 +35,7 @@ class BenchConfig:
     timing: Timing
     objective: str = "latency"
     requests: int = 0
+    samples: Samples | None = None  # of the inputs; None: invented
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ class Bench(Protocol):
         self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
     ) -> list[Measurement]:
         """Compile all, time one run of each in turn, round after round, and return measurements."""
+
+    def repeat(self, op_devices: bytes) -> tuple[float, float]:
+        """Run a placement twice; return how its outputs differ, as `output_difference` does."""
 
     def close(self) -> None:
         """Release all resources."""
@@ -150,8 +155,8 @@ class LocalBench:
         try:
             if job.verify and reference is not None:
                 self._report("verifying")
-                difference = output_difference(program.outputs, reference.program.outputs)
-            if not job.verify or difference[0] <= job.max_output_error:
+                difference = _verify(program, reference.program, job.max_output_error)
+            if not job.verify or not difference[0] > job.max_output_error:
                 self._report("timing")
                 pairs, cut_short = self._time(program, reference, job.give_up)
         except RuntimeError as error:
@@ -193,6 +198,11 @@ class LocalBench:
             for index, one in enumerate(built)
         ]
 
+    def repeat(self, op_devices: bytes) -> tuple[float, float]:
+        """Run a placement twice; return how its outputs differ."""
+        program = self._compile_reference(op_devices).program
+        return output_difference(program.repeated_outputs, program.outputs)
+
     def close(self) -> None:
         """Release the reference."""
         self._reference = None
@@ -225,7 +235,12 @@ class LocalBench:
             names = [device.name for device in config.devices]
             set_affinities(model, config.op_names, [names[number] for number in entry.op_devices])
         return build_program(
-            self._core, model, entry.device_name, config.objective, config.requests
+            self._core,
+            model,
+            entry.device_name,
+            config.objective,
+            config.requests,
+            config.samples,
         )
 
     def _try_build(self, entry: Entry, warmup: int) -> Program | Measurement:
@@ -236,6 +251,18 @@ class LocalBench:
         except RuntimeError as error:
             return _refused(error)
         return program
+
+
+def _verify(candidate: Program, reference: Program, limit: float) -> tuple[float, float]:
+    """Return how the outputs differ from the reference's, as `output_difference` does.
+
+    Where the reference differs from itself, nothing can be said about the candidate: the error is
+    NaN, and the cosine that of two runs of the reference.
+    """
+    error, cosine = output_difference(reference.repeated_outputs, reference.outputs)
+    if error > min(ERROR_FLOOR, limit):
+        return NAN, cosine
+    return output_difference(candidate.outputs, reference.outputs)
 
 
 def _refused(error: Exception) -> Measurement:

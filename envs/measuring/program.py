@@ -1,4 +1,4 @@
-"""Programs: compile a model, give it seeded inputs, and time it in this process."""
+"""Programs: compile a model, give it inputs, and time it in this process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13
 
 from device_placement.envs.errors import choose
 from device_placement.envs.measuring.config import HINTS
+from device_placement.envs.measuring.inputs import Samples, invented_inputs
 from device_placement.envs.measuring.timing import Timing, is_hopeless, is_precise, relative_samples
 
 BLOCK_S = 5e-3  # a sample of a faster model is the mean of several runs, together this long
@@ -28,7 +28,7 @@ class Program:
     """Compiled model with its inputs, ready to run."""
 
     compiled: ov.CompiledModel
-    inputs: list[ov.Tensor]
+    samples: list[list[ov.Tensor]]  # (num_samples, num_inputs)
     run: Callable[[int], float]  # number of runs in a row -> seconds per inference
     compile_s: float
 
@@ -38,12 +38,32 @@ class Program:
 
     @functools.cached_property
     def outputs(self) -> list[NDArray[Any]]:
-        """The model's outputs after a run, each in its own type."""
-        request = self.compiled.create_infer_request()
-        for index, tensor in enumerate(self.inputs):
-            request.set_input_tensor(index, tensor)
-        request.infer()
-        return [_values(tensor) for tensor in request.output_tensors]
+        """The model's outputs for each sample in turn, each in its own type."""
+        return self._run_once()
+
+    @functools.cached_property
+    def repeated_outputs(self) -> list[NDArray[Any]]:
+        """The same of another run; only where the model draws random numbers do they differ."""
+        return self._run_once()
+
+    def _run_once(self) -> list[NDArray[Any]]:
+        outputs = []
+        for sample in self.samples:
+            set_inputs(self._request, sample)
+            self._request.infer()
+            outputs += [_values(tensor) for tensor in self._request.output_tensors]
+        return outputs
+
+    @functools.cached_property
+    def _request(self) -> ov.InferRequest:
+        """The request whose outputs are read; two of them might draw the same random numbers."""
+        return self.compiled.create_infer_request()
+
+
+def set_inputs(request: ov.InferRequest, sample: Sequence[ov.Tensor]) -> None:
+    """Set all input tensors of a request, (num_inputs,)."""
+    for index, tensor in enumerate(sample):
+        request.set_input_tensor(index, tensor)
 
 
 def build_program(
@@ -52,8 +72,9 @@ def build_program(
     device_name: str,
     objective: str = "latency",
     requests: int = 0,
+    samples: Samples | None = None,
 ) -> Program:
-    """Compile a model for an objective, and return it with seeded inputs.
+    """Compile a model for an objective, and return it with its inputs.
 
     Args:
         core: has the devices.
@@ -62,6 +83,7 @@ def build_program(
         objective: ``latency`` times one request at a time, ``throughput`` keeps several in
             flight and divides the time by the inferences.
         requests: how many in flight; 0 leaves it to OpenVINO.
+        samples: of the inputs; invented if None. Several are run in turn.
 
     Raises:
         RuntimeError: when OpenVINO can't compile the model.
@@ -71,10 +93,10 @@ def build_program(
     start = time.perf_counter()
     compiled = core.compile_model(model, device_name, {"PERFORMANCE_HINT": hint})
     compile_s = time.perf_counter() - start
-    inputs = seeded_inputs(compiled)
+    tensors = (samples or invented_inputs(model)).tensors(compiled)
     if objective == "latency":
-        return Program(compiled, inputs, _latency_runner(compiled, inputs), compile_s)
-    return Program(compiled, inputs, _throughput_runner(compiled, inputs, requests), compile_s)
+        return Program(compiled, tensors, _latency_runner(compiled, tensors), compile_s)
+    return Program(compiled, tensors, _throughput_runner(compiled, tensors, requests), compile_s)
 
 
 def warm_up(program: Program, runs: int) -> int:
@@ -143,16 +165,6 @@ def _values(tensor: ov.Tensor) -> NDArray[Any]:
     return np.array(tensor.data)
 
 
-def seeded_inputs(model: Any, seed: int = 0) -> list[ov.Tensor]:
-    """Return an input for each port of a model or compiled model, equal for equal seeds.
-
-    Floating-point inputs are standard normal; others are 0 or 1, which is a legal index,
-    mask or flag of almost every model.
-    """
-    generator = np.random.default_rng(seed)
-    return [_seeded_input(port, generator) for port in model.inputs]
-
-
 def count_subgraphs(compiled: ov.CompiledModel) -> int:
     """Return the number of pieces that HETERO cut a model into; 1 if it was not used."""
     if SUBGRAPHS not in compiled.get_property("SUPPORTED_PROPERTIES"):
@@ -160,29 +172,12 @@ def count_subgraphs(compiled: ov.CompiledModel) -> int:
     return int(compiled.get_property(SUBGRAPHS))
 
 
-def _seeded_input(port: Any, generator: np.random.Generator) -> ov.Tensor:
-    shape, kind = tuple(port.get_shape()), port.get_element_type()
-    values: Any = generator.integers(0, 2, shape)
-    if kind.is_real():
-        values = generator.standard_normal(shape, dtype=np.float32)
-    if kind == ov.Type.string:
-        return ov.Tensor(np.array(values, dtype=np.str_))
-    if kind in _OWN_TYPES:
-        tensor = ov.Tensor(kind, ov.Shape(shape))
-        constant = opset13.constant(np.asarray(values, np.float32), dtype=kind)  # owns its memory
-        constant.get_tensor_view().copy_to(tensor)
-        return tensor
-    return ov.Tensor(np.asarray(values, dtype=kind.to_dtype()))
-
-
-_OWN_TYPES = (ov.Type.bf16, ov.Type.f8e4m3, ov.Type.f8e5m2, ov.Type.u4, ov.Type.i4)
-"""Types that NumPy lacks; OpenVINO rounds to them."""
-
-
-def _latency_runner(compiled: ov.CompiledModel, inputs: Sequence[Any]) -> Callable[[int], float]:
+def _latency_runner(
+    compiled: ov.CompiledModel, samples: Sequence[Sequence[ov.Tensor]]
+) -> Callable[[int], float]:
+    """Return a timer of runs in a row, rounded up to whole passes through the samples."""
     request = compiled.create_infer_request()
-    for index, value in enumerate(inputs):
-        request.set_input_tensor(index, value)
+    set_inputs(request, samples[0])
 
     def run(runs: int) -> float:
         start = time.perf_counter()
@@ -190,23 +185,35 @@ def _latency_runner(compiled: ov.CompiledModel, inputs: Sequence[Any]) -> Callab
             request.infer()
         return (time.perf_counter() - start) / runs
 
-    return run
+    def run_all(runs: int) -> float:
+        passes = math.ceil(runs / len(samples))
+        elapsed_s = 0.0
+        for _ in range(passes):
+            for sample in samples:
+                set_inputs(request, sample)
+                elapsed_s += run(1)
+        return elapsed_s / (passes * len(samples))
+
+    return run if len(samples) == 1 else run_all
 
 
 def _throughput_runner(
-    compiled: ov.CompiledModel, inputs: Sequence[Any], requests: int
+    compiled: ov.CompiledModel, samples: Sequence[Sequence[ov.Tensor]], requests: int
 ) -> Callable[[int], float]:
+    """Return a timer of rounds of the queue, rounded up to whole passes through the samples."""
     queue = ov.AsyncInferQueue(compiled, requests)
-    tensors = dict(enumerate(inputs))
+    inputs = [dict(enumerate(sample)) for sample in samples]
     for request in queue:
-        request.infer(tensors)
+        request.infer(inputs[0])
+    several = inputs if len(inputs) > 1 else [None]  # None: those of the request
 
     def run(runs: int) -> float:
-        inferences = runs * QUEUE_ROUNDS * len(queue)
+        passes = math.ceil(runs * QUEUE_ROUNDS * len(queue) / len(several))
         start = time.perf_counter()
-        for _ in range(inferences):
-            queue.start_async()
+        for _ in range(passes):
+            for one in several:
+                queue.start_async(one, share_inputs=True)
         queue.wait_all()
-        return (time.perf_counter() - start) / inferences
+        return (time.perf_counter() - start) / (passes * len(several))
 
     return run
