@@ -111,7 +111,8 @@ def _is_normalised(model: ov.Model) -> bool:
 
 def input_name(port: Any) -> str:
     """Return the name of a model's input by which its shape and values are given."""
-    names = sorted(port.get_names())
+    # Numbers are what converters call a value without a name.
+    names = sorted(port.get_names(), key=lambda name: (name.isdecimal(), name))
     return str(names[0] if names else port.get_node().get_friendly_name())
 
 
