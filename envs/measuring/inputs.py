@@ -163,20 +163,19 @@ def warn_of_invented(model: ov.Model) -> None:
 def _load(path: Path) -> dict[str, Any]:
     """Return the arrays in a file, by name; pickled objects are refused."""
     try:
-        with np.load(path, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise InputError(
-                    f"{str(path)!r} holds one array without a name; write it as an .npz file: "
-                    "numpy.savez(FILE, NAME=array)."
-                )
-            return {name: content[name] for name in content.files}
-    except InputError:
-        raise
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.lib.npyio.NpzFile):
+                return {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, *_BROKEN) as error:
         raise InputError(
             f"Can't read the inputs {str(path)!r}: {error} Give an .npz file with an array of "
             "numbers or texts for each input, as numpy.savez(FILE, NAME=array) writes it."
         ) from error
+    raise InputError(
+        f"{str(path)!r} holds one array without a name; write it as an .npz file: "
+        "numpy.savez(FILE, NAME=array)."
+    )
 
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError, AttributeError)
