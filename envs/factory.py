@@ -22,7 +22,7 @@ from device_placement.envs.measuring.config import (
     MeasureOptions,
     make_measure_config,
 )
-from device_placement.envs.measuring.inputs import Inputs
+from device_placement.envs.measuring.inputs import Inputs, read_inputs
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.loading import load_model
@@ -157,12 +157,13 @@ def make_evaluator(
         return _simulator(
             loaded, devices, coarsening, max_groups, hardware or "desktop", profile, schedule
         )
+    checked = None if inputs is None else read_inputs(loaded, inputs)
     parsed = check_several(parse_devices(devices))
     core = make_core(parsed)
     with machine_lock():  # read_graph compiles the model
         graph = read_graph(loaded, parsed, core)
     coarse = coarsen(graph, coarsening, max_groups)
-    return OpenVINOEvaluator(loaded, coarse, parsed, config, core=core, inputs=inputs)
+    return OpenVINOEvaluator(loaded, coarse, parsed, config, core=core, inputs=checked)
 
 
 def _simulator(

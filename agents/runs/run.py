@@ -135,8 +135,15 @@ class Run:
                 f"\nStopped early: the last {self.budget.num_since_best} placements brought no new "
                 f"best (--patience {self.budget.patience})"
             )
+        if unverified := self._unverified():
+            done += f"\nOutputs are not verified. {unverified}"
         more = f"\nInterrupted; resume with --resume --out {self.folder}" if interrupted else ""
         return f"\n{done}{more}"
+
+    def _unverified(self) -> str:
+        """Return why outputs could not be verified; empty if they were, or were not to be."""
+        found = (one for model in self.models for one in model.recorder.record.values())
+        return next((one.unverified for one in found if one.unverified), "")
 
     def _open_folder(self, label: str, made: Sequence[Evaluator]) -> Path:
         config = self.config
