@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +150,6 @@ def _main(arguments: Sequence[str] | None) -> int:
 def _run(command: Command, name: str, words: Sequence[str]) -> int:
     from device_placement.agents.options import parse
 
-    _show_our_warnings()
     config_class = _load(command.config)
     program, description = f"device-placement {name}", f"{command.summary.capitalize()}."
     config = parse(config_class, words, program, description)
@@ -158,10 +158,12 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
 
         saved = resume_config(config_class, config.out)  # options that are not given stay
         config = parse(config_class, words, program, description, default=saved)
-    return int(_load(command.function)(config))
+    with _our_warnings():
+        return int(_load(command.function)(config))
 
 
-def _show_our_warnings() -> None:
+@contextlib.contextmanager
+def _our_warnings() -> Iterator[None]:
     """Print this package's warnings as a line, like its errors, instead of with their origin."""
     from device_placement.envs.errors import InventedInputsWarning
 
@@ -173,7 +175,9 @@ def _show_our_warnings() -> None:
         else:
             usual(message, category, *place, **more)
 
-    warnings.showwarning = show
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _load(place: str) -> Any:

@@ -158,8 +158,8 @@ class TrainConfig(SearchConfig):
         files = tuple(part.strip() for part in self.inputs.split(","))
         if len(files) != number:
             raise DevicePlacementError(
-                f"Got {len(files)} files of inputs, {self.inputs!r}, for {number} models; give one "
-                "for each, separated by commas (empty: invented), or none."
+                f"Got inputs={self.inputs!r} for {number} models; give one file for each, "
+                "separated by commas (empty: invented), or none."
             )
         return files
 
