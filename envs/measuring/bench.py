@@ -76,7 +76,7 @@ class Bench(Protocol):
         """Compile all, time one run of each in turn, round after round, and return measurements."""
 
     def repeat(self, op_devices: bytes) -> tuple[float, float]:
-        """Run a placement twice; return how its outputs differ, as `output_difference` does."""
+        """Run a placement again and again; return how its outputs differ (error, cosine)."""
 
     def close(self) -> None:
         """Release all resources."""
@@ -199,9 +199,8 @@ class LocalBench:
         ]
 
     def repeat(self, op_devices: bytes) -> tuple[float, float]:
-        """Run a placement twice; return how its outputs differ."""
-        program = self._compile_reference(op_devices).program
-        return output_difference(program.repeated_outputs, program.outputs)
+        """Run a placement again and again; return how its outputs differ."""
+        return self._compile_reference(op_devices).program.self_difference
 
     def close(self) -> None:
         """Release the reference."""
@@ -259,7 +258,7 @@ def _verify(candidate: Program, reference: Program, limit: float) -> tuple[float
     Where the reference differs from itself, nothing can be said about the candidate: the error is
     NaN, and the cosine that of two runs of the reference.
     """
-    error, cosine = output_difference(reference.repeated_outputs, reference.outputs)
+    error, cosine = reference.self_difference
     if error > min(ERROR_FLOOR, limit):
         return NAN, cosine
     return output_difference(candidate.outputs, reference.outputs)

@@ -76,7 +76,7 @@ class IsolatedBench:
         return result
 
     def repeat(self, op_devices: bytes) -> tuple[float, float]:
-        """Run a placement twice; return how its outputs differ."""
+        """Run a placement again and again; return how its outputs differ."""
         result: tuple[float, float] = self._call(self._timeout_s, "repeat", op_devices)
         return result
 

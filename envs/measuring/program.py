@@ -17,8 +17,10 @@ from device_placement.envs.errors import choose
 from device_placement.envs.measuring.config import HINTS
 from device_placement.envs.measuring.inputs import Samples, invented_inputs
 from device_placement.envs.measuring.timing import Timing, is_hopeless, is_precise, relative_samples
+from device_placement.envs.measuring.verification import output_difference
 
 BLOCK_S = 5e-3  # a sample of a faster model is the mean of several runs, together this long
+REPEATS = 3  # runs that are compared with the first, to see whether they differ
 QUEUE_ROUNDS = 4  # inferences per request in one sample of the throughput
 SUBGRAPHS = "HETERO_NUMBER_OF_SUBMODELS"  # a property of models that HETERO compiled
 
@@ -42,9 +44,13 @@ class Program:
         return self._run_once()
 
     @functools.cached_property
-    def repeated_outputs(self) -> list[NDArray[Any]]:
-        """The same of another run; only where the model draws random numbers do they differ."""
-        return self._run_once()
+    def self_difference(self) -> tuple[float, float]:
+        """How the outputs of some more runs differ, at most, as `output_difference` says.
+
+        They do where the model draws random numbers.
+        """
+        found = [output_difference(self._run_once(), self.outputs) for _ in range(REPEATS)]
+        return max(error for error, _ in found), min(cosine for _, cosine in found)
 
     def _run_once(self) -> list[NDArray[Any]]:
         outputs = []

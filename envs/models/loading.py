@@ -223,9 +223,9 @@ def _flattened(
     module: Any, positional: Sequence[Any], named: Mapping[str, Any], names: Sequence[str]
 ) -> Any:
     """Return a module that takes the tensors in another one's arguments, by the given names."""
-    import torch
+    torch: Any = sys.modules["torch"]  # loaded by whoever made the module
 
-    class Flattened(torch.nn.Module):
+    class Flattened(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.module = module

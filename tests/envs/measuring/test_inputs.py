@@ -24,6 +24,7 @@ from device_placement.envs.measuring.cache import describe_reference
 from device_placement.envs.measuring.compare import compare, contenders
 from device_placement.envs.measuring.inputs import Samples, invented_inputs, read_inputs
 from device_placement.envs.measuring.program import build_program
+from device_placement.envs.measuring.verification import output_difference
 from input_models import (
     DEVICES,
     FAST,
@@ -257,15 +258,15 @@ def test_the_worker_runs_the_given_inputs() -> None:
 
 
 def test_verification_compares_each_sample() -> None:
-    """Only one of the samples shows the difference between f32 and bf16 weights."""
     x, on = parameter([8], np.float32, "x"), parameter([], np.float32, "on")
-    model = model_of(
-        ops.relu(ops.multiply(ops.add(x, constant(1, np.float32)), on)), inputs=[x, on]
-    )
-    core = ov.Core()
-    samples = [{"x": np.full(8, value, np.float32), "on": value} for value in (0.0, 1.0)]
-    program = build_program(core, model, "CPU", samples=read_inputs(model, samples))
-    assert [output.tolist() for output in program.outputs] == [[0.0] * 8, [2.0] * 8]
+    found = []
+    for added in (1, 2):
+        summed = ops.multiply(ops.add(x, constant(added, np.float32)), on)
+        model = model_of(ops.relu(summed), inputs=[x, on])
+        samples = [{"x": np.zeros(8, np.float32), "on": value} for value in (0, 1)]
+        found.append(outputs(model, samples))
+    assert output_difference(found[0][:1], found[1][:1]) == (0.0, 1.0)
+    assert output_difference(*found)[0] == 0.5
 
 
 def test_environments_and_evaluators_take_inputs(tmp_path: Path) -> None:
