@@ -31,7 +31,7 @@ class Program:
 
     compiled: ov.CompiledModel
     samples: list[list[ov.Tensor]]  # (num_samples, num_inputs)
-    run: Callable[[int], float]  # number of runs in a row -> seconds per inference
+    run: Callable[[int], float]  # number of runs in a row -> seconds per inference; resets states
     compile_s: float
 
     def sample(self, runs: int = 1) -> float:
@@ -55,7 +55,7 @@ class Program:
     def _run_once(self) -> list[NDArray[Any]]:
         outputs = []
         for sample in self.samples:
-            set_inputs(self._request, sample)
+            prepare(self._request, sample)
             self._request.infer()
             outputs += [_values(tensor) for tensor in self._request.output_tensors]
         return outputs
@@ -66,8 +66,9 @@ class Program:
         return self.compiled.create_infer_request()
 
 
-def set_inputs(request: ov.InferRequest, sample: Sequence[ov.Tensor]) -> None:
-    """Set all input tensors of a request, (num_inputs,)."""
+def prepare(request: ov.InferRequest, sample: Sequence[ov.Tensor]) -> None:
+    """Reset the states of a request, and set all its input tensors, (num_inputs,)."""
+    request.reset_state()
     for index, tensor in enumerate(sample):
         request.set_input_tensor(index, tensor)
 
@@ -183,7 +184,7 @@ def _latency_runner(
 ) -> Callable[[int], float]:
     """Return a timer of runs in a row, rounded up to whole passes through the samples."""
     request = compiled.create_infer_request()
-    set_inputs(request, samples[0])
+    prepare(request, samples[0])
 
     def run(runs: int) -> float:
         start = time.perf_counter()
@@ -191,16 +192,16 @@ def _latency_runner(
             request.infer()
         return (time.perf_counter() - start) / runs
 
-    def run_all(runs: int) -> float:
+    def run_each(runs: int) -> float:
         passes = math.ceil(runs / len(samples))
         elapsed_s = 0.0
         for _ in range(passes):
             for sample in samples:
-                set_inputs(request, sample)
+                prepare(request, sample)
                 elapsed_s += run(1)
         return elapsed_s / (passes * len(samples))
 
-    return run if len(samples) == 1 else run_all
+    return run_each if len(samples) > 1 or request.query_state() else run
 
 
 def _throughput_runner(
@@ -212,12 +213,15 @@ def _throughput_runner(
     for request in queue:
         request.infer(inputs[0])
     several = inputs if len(inputs) > 1 else [None]  # None: those of the request
+    stateful = bool(queue[0].query_state())
 
     def run(runs: int) -> float:
         passes = math.ceil(runs * QUEUE_ROUNDS * len(queue) / len(several))
         start = time.perf_counter()
         for _ in range(passes):
             for one in several:
+                if stateful:
+                    queue[queue.get_idle_request_id()].reset_state()
                 queue.start_async(one, share_inputs=True)
         queue.wait_all()
         return (time.perf_counter() - start) / (passes * len(several))
