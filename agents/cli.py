@@ -148,7 +148,8 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _run(command: Command, name: str, words: Sequence[str]) -> int:
-    from device_placement.agents.options import parse
+    from device_placement.agents.options import name_as_options, options_of, parse
+    from device_placement.envs.errors import DevicePlacementError
 
     config_class = _load(command.config)
     program, description = f"device-placement {name}", f"{command.summary.capitalize()}."
@@ -158,8 +159,12 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
 
         saved = resume_config(config_class, config.out)  # options that are not given stay
         config = parse(config_class, words, program, description, default=saved)
-    with _our_warnings():
-        return int(_load(command.function)(config))
+    try:
+        with _our_warnings():
+            return int(_load(command.function)(config))
+    except DevicePlacementError as error:
+        error.args = (name_as_options(str(error), options_of(config_class)),)
+        raise
 
 
 @contextlib.contextmanager

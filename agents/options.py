@@ -124,6 +124,34 @@ def parse(
     return config(**values)
 
 
+_VALUE = r"""'[^']*'|"[^"]*"|\{[^{}]*\}|None\b|True\b|False\b"""
+
+
+def name_as_options(text: str, options: Sequence[Option]) -> str:
+    """Return a message in which arguments of Python are options of the command line.
+
+    ``input_shapes={"x": [1, 3]}`` becomes ``--input-shapes "x=1,3"``, and ``verify=True``
+    ``--verify``. Only names of the options are replaced.
+    """
+    by_name = {one.name: one for one in options}
+    if not by_name:
+        return text
+    argument = re.compile(rf"(?<![\w\-./'\"])({'|'.join(by_name)})=({_VALUE})?")
+    return argument.sub(lambda found: _as_option(by_name[found[1]], found[2]), text)
+
+
+def _as_option(option: Option, literal: str | None) -> str:
+    if literal is None:  # a number, or what the message spells out itself
+        return f"{option.flag} "
+    value = ast.literal_eval(literal)
+    if option.kind is bool:
+        return option.flag if value else f"--no-{option.flag[2:]}"
+    if isinstance(value, dict):
+        shapes = [f"{name}={','.join(map(str, sizes))}" for name, sizes in value.items()]
+        return f'{option.flag} "{";".join(shapes)}"'
+    return f"{option.flag} {'none' if value is None else value}"
+
+
 def options_of(config: type[Any], default: Any = None) -> list[Option]:
     """Return the options of a config class, or of an instance's values, in the help's order."""
     hints, texts = get_type_hints(config), _field_docstrings(config)

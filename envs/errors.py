@@ -17,7 +17,7 @@ class DevicePlacementError(ValueError):
 
 
 class ModelError(DevicePlacementError):
-    """A model that is unknown, missing, unreadable or of dynamic shape."""
+    """A model that is unknown, missing or unreadable, or has inputs of dynamic shape."""
 
 
 class DeviceError(DevicePlacementError):

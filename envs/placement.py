@@ -17,6 +17,7 @@ from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import DeviceError, PlacementError
 from device_placement.envs.files import replaced
 from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.subgraphs import spell_devices
 from device_placement.envs.models.loading import model_hash
 from device_placement.envs.models.normalisation import normalise
 
@@ -206,12 +207,14 @@ class Placement:
 def set_affinities(model: Any, op_names: Sequence[str], device_names: Sequence[str]) -> None:
     """Write a device into every op of a normalised model, in place.
 
+    Where HETERO might separate tied ops, devices have other spellings, as `spell_devices` says.
+
     Args:
         model: the normalised ``openvino.Model``.
         op_names: (num_ops,) its ops, in any order.
         device_names: (num_ops,) the device of each.
     """
-    device = dict(zip(op_names, device_names, strict=True))
+    device = spell_devices(model, dict(zip(op_names, device_names, strict=True)))
     for op in model.get_ops():
         op.get_rt_info()["affinity"] = device[op.get_friendly_name()]
 

@@ -13,6 +13,7 @@ from device_placement.agents.commands.config import DevicesConfig, InspectConfig
 from device_placement.envs.devices import device_names, discover_devices, make_core, parse_devices
 from device_placement.envs.graph.coarsening import COARSENING_METHODS, CoarseGraph, coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
+from device_placement.envs.graph.shapes import is_bounded
 from device_placement.envs.measuring.inputs import invented_note
 from device_placement.envs.models.loading import load_model, parse_input_shapes
 from device_placement.envs.models.normalisation import input_name, original_name
@@ -48,6 +49,7 @@ def inspect_model(config: InspectConfig) -> int:
         print(f"\nInputs\n  {note}")
     _print_types(graph)
     _print_groups(graph, coarse, config.max_groups)
+    _print_tied(model, coarse)
     _print_support(graph, [str(device) for device in devices])
     return 0
 
@@ -79,8 +81,7 @@ def _output_name(port: Any) -> str:
 
 
 def _describe(port: Any, name: str) -> str:
-    sizes = ",".join(str(size) for size in port.get_shape())
-    return f"{name} [{sizes}] {port.get_element_type().get_type_name()}"
+    return f"{name} {port.get_partial_shape()} {port.get_element_type().get_type_name()}"
 
 
 def _print_types(graph: ComputationGraph) -> None:
@@ -114,6 +115,24 @@ def _print_groups(graph: ComputationGraph, coarse: CoarseGraph, max_groups: int 
         kinds = ", ".join(main_types(coarse, ops)[:3])
         table.append((str(group), str(len(ops)), f"{flops[group] / scale:.3f}", share, kinds))
     _print_table(f"Largest groups of {coarse.method!r}", table, right=(0, 1, 2, 3))
+
+
+def _print_tied(model: Any, coarse: CoarseGraph) -> None:
+    """Print which ops must share a group, why, and in which group they are."""
+    graph = coarse.graph
+    if not graph.tied:
+        return
+    rows = [("because of", "group", "ops", "first", "last", "types")]
+    for group, one in sorted((int(coarse.op_group[one.ops[0]]), one) for one in graph.tied):
+        kinds = ", ".join(dict.fromkeys(graph.op_types[op] for op in one.ops))
+        ends = graph.op_names[one.ops[0]], graph.op_names[one.ops[-1]]
+        rows.append((one.title, str(group), str(len(one.ops)), *ends, kinds))
+    _print_table("Ops that must stay together", rows, right=(1, 2))
+    if any(one.dynamic for one in graph.tied):
+        print("  Bytes and FLOPs of dynamic shapes are upper bounds.")
+        outputs = [output for op in model.get_ops() for output in op.outputs()]
+        if unbounded := sum(not is_bounded(output) for output in outputs):
+            print(f"  {count(unbounded, 'tensor')} without a bound: unknown sizes count as 1.")
 
 
 def _print_support(graph: ComputationGraph, devices: Sequence[str]) -> None:

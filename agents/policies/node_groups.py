@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from device_placement.envs.arrays import Bool, Float32, Int64
-from device_placement.envs.graph.partition import components
+from device_placement.envs.graph.components import components
 from device_placement.envs.jit import compiled
 
 

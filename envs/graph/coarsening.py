@@ -47,7 +47,8 @@ def coarsen(
 ) -> CoarseGraph:
     """Group the ops of a graph, and return the coarse graph.
 
-    Ops that have no device in common never share a group. A Constant always joins the first of
+    Ops that have no device in common never share a group. Tied ops (`TiedOps`), those of a state
+    or with shapes that depend on the data, always do. A Constant always joins the first of
     its consumers' groups. The same graph always has the same groups: they are numbered in
     topological order, and of several possible next groups, the one with the smallest op is first.
 
@@ -62,14 +63,14 @@ def coarsen(
             the most bytes, then with neighbours in a topological order, fewest FLOPs first.
 
     Raises:
-        DevicePlacementError: for an unknown method, and for a `max_groups` that is below 1 or
-            out of reach because too many groups have no device in common.
+        DevicePlacementError: for an unknown method, for a `max_groups` that is below 1 or out of
+            reach because too many groups have no device in common, and if no device runs all
+            ops of a tied set.
     """
     group_by = choose("coarsening method", method, COARSENING_METHODS)
+    _check_tied(graph)
     if max_groups is not None and max_groups < 1:
-        raise DevicePlacementError(
-            f"Got max_groups={max_groups}; give 1 or more, or None for no limit."
-        )
+        raise DevicePlacementError(f"Got max_groups={max_groups}; give 1 or more, or leave it out.")
     op_group = number_topologically(graph, group_by(graph))
     if max_groups is not None:
         op_group = contract(graph, op_group, max_groups)
@@ -89,8 +90,23 @@ def coarsen(
     )
 
 
+def _check_tied(graph: ComputationGraph) -> None:
+    for one in graph.tied:
+        supported = graph.supported[list(one.ops)]
+        if graph.devices and not supported.all(axis=0).any():
+            lacking = [
+                f"{device} lacks {', '.join(sorted({graph.op_types[one.ops[op]] for op in ops}))}"
+                for device, column in zip(graph.devices, supported.T, strict=True)
+                for ops in [np.flatnonzero(~column)]
+            ]
+            raise DevicePlacementError(
+                f"No device runs all {len(one.ops)} ops of {graph.name!r} that must stay together "
+                f"({one.title}): {'; '.join(lacking)}. Add a device that runs them."
+            )
+
+
 def _alone(graph: ComputationGraph) -> Int64:
-    return _attach(graph, np.arange(graph.num_ops), ends=False)
+    return _attach(graph, join(graph, _computed_edges(graph), []), ends=False)
 
 
 def _colocated(graph: ComputationGraph) -> Int64:
@@ -138,7 +154,7 @@ def _attach(graph: ComputationGraph, op_group: Int64, ends: bool) -> Int64:
     feeds_none = np.bincount(producer, minlength=graph.num_ops) == 0
     fed_by_none = np.bincount(consumer, minlength=graph.num_ops) == 0
     results = alone & computed & feeds_none & (types == "Result")
-    sources = graph.is_constant.copy()
+    sources = graph.is_constant & alone
     if ends:
         sources |= alone & fed_by_none & (types == "Parameter")
     rank = np.arange(graph.num_ops)  # of the group with each label

@@ -13,6 +13,8 @@ from device_placement.envs.arrays import Bool, Float64, Int32, Int64
 from device_placement.envs.devices import Device, make_core, parse_devices, supported_ops
 from device_placement.envs.errors import DeviceError, ModelError
 from device_placement.envs.graph.flops import op_flops
+from device_placement.envs.graph.shapes import largest_shape
+from device_placement.envs.graph.tied_ops import STATE_TYPES, TiedOps, read_tied_ops
 from device_placement.envs.models.loading import model_hash
 from device_placement.envs.models.normalisation import bodies_of
 
@@ -26,6 +28,8 @@ class ComputationGraph:
 
     There is one edge per input of an op, so two ops may be joined by several.
     Edges with the same producer and the same ``edge_port`` carry the same tensor.
+    Where a shape depends on the data, it, FLOPs and bytes are upper bounds; a size that has
+    none counts as 1.
     """
 
     name: str
@@ -44,6 +48,7 @@ class ComputationGraph:
     devices: tuple[str, ...]  # (num_devices,) device names
     supported: Bool  # (num_ops, num_devices)
     fusion_sets: tuple[tuple[int, ...], ...]  # ops that the first device runs as one node
+    tied: tuple[TiedOps, ...] = ()  # disjoint sets of ops that must share a group
 
     @property
     def num_ops(self) -> int:
@@ -100,8 +105,8 @@ def read_graph(
     ops = model.get_ordered_ops()
     names = tuple(op.get_friendly_name() for op in ops)
     number = {name: index for index, name in enumerate(names)}
-    edges = _read_edges(ops, number)
-    constant = _constant_ops(ops, edges)
+    edges = read_edges(ops)
+    constant = constant_ops(ops, edges)
     bytes_in = np.zeros(len(ops))
     np.add.at(bytes_in, edges[1], np.where(constant[edges[0]], 0, edges[3]))
     host = parsed[0].name if not simulated else "CPU"
@@ -122,11 +127,17 @@ def read_graph(
         devices=tuple(device.name for device in parsed),
         supported=_read_support(core, model, parsed, names, simulated),
         fusion_sets=_read_fusion_sets(core, model, host, number, edges[:2], constant),
+        tied=read_tied_ops(ops, edges[:2], constant),
     )
 
 
-def _read_edges(ops: Sequence[Any], number: Mapping[str, int]) -> Int64:
-    """Return rows of producer, consumer, output port and bytes, with one column per input."""
+def read_edges(ops: Sequence[Any]) -> Int64:
+    """Return rows of producer, consumer, output port and bytes, with one column per input.
+
+    Args:
+        ops: (num_ops,) in topological order.
+    """
+    number = {op.get_friendly_name(): index for index, op in enumerate(ops)}
     rows = [
         (
             number[value.get_node().get_friendly_name()],
@@ -141,23 +152,29 @@ def _read_edges(ops: Sequence[Any], number: Mapping[str, int]) -> Int64:
 
 
 def _tensor_bytes(output: Any) -> int:
-    elements = int(np.prod(list(output.get_shape()), dtype=np.int64))
+    elements = int(np.prod(largest_shape(output), dtype=np.int64))
     return -(-elements * int(output.get_element_type().get_bitwidth()) // 8)
 
 
-def _constant_ops(ops: Sequence[Any], edges: Int64) -> Bool:
+def constant_ops(ops: Sequence[Any], edges: Int64) -> Bool:
+    """Return which ops are Constants or computed from Constants alone, (num_ops,).
+
+    Args:
+        ops: (num_ops,) in topological order.
+        edges: from `read_edges`; the first two rows are enough.
+    """
     constant = np.array([op.get_type_name() == "Constant" for op in ops], dtype=np.bool_)
     producers: list[list[int]] = [[] for _ in ops]
     for producer, consumer in edges[:2].T.tolist():
         producers[consumer].append(producer)
     for op, sources in enumerate(producers):
-        if sources and ops[op].get_type_name() != "Result":
+        if sources and ops[op].get_type_name() not in ("Result", *STATE_TYPES):
             constant[op] = bool(constant[sources].all())
     return constant
 
 
 def _first_shape(op: Any) -> tuple[int, ...]:
-    return tuple(int(size) for size in op.get_output_shape(0)) if op.get_output_size() else ()
+    return largest_shape(op.output(0)) if op.get_output_size() else ()
 
 
 def _bytes_out(op: Any) -> float:

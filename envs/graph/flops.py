@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from device_placement.envs.graph.shapes import largest_shape
 from device_placement.envs.models.normalisation import bodies_of
 
 # Operations per element of the output. Types that are listed nowhere count as 1.
@@ -83,7 +84,9 @@ MOVES_DATA = frozenset(
 
 
 def op_flops(op: Any) -> float:
-    """Return the floating-point operations of one inference of an op of static shape.
+    """Return the floating-point operations of one inference of an op.
+
+    Where shapes depend on the data, their upper bounds count, as in `largest_shape`.
 
     Args:
         op: an ``openvino.Node``.
@@ -91,11 +94,24 @@ def op_flops(op: Any) -> float:
     kind = op.get_type_name()
     if kind in MOVES_DATA:
         return 0.0
-    if kind in _FORMULAS:
+    if kind in _FORMULAS and (bodies_of(op) or _has_ranks(op)):
         return _FORMULAS[kind](op)
     if kind in PER_INPUT_ELEMENT:
-        return PER_INPUT_ELEMENT[kind] * _size(op.get_input_shape(0))
-    return PER_OUTPUT_ELEMENT.get(kind, 1.0) * _size(op.get_output_shape(0))
+        return PER_INPUT_ELEMENT[kind] * _size(_input(op, 0))
+    return PER_OUTPUT_ELEMENT.get(kind, 1.0) * _size(_output(op))
+
+
+def _has_ranks(op: Any) -> bool:
+    ports = (*op.inputs(), *op.outputs())
+    return all(port.get_partial_shape().rank.is_static for port in ports)
+
+
+def _input(op: Any, port: int) -> list[int]:
+    return list(largest_shape(op.input(port)))
+
+
+def _output(op: Any) -> list[int]:
+    return list(largest_shape(op.output(0)))
 
 
 def _size(shape: Any) -> float:
@@ -104,42 +120,42 @@ def _size(shape: Any) -> float:
 
 def _convolution(op: Any) -> float:
     # weights are (out, in, *kernel), so the axes after the first are the work of one output
-    return 2.0 * _size(op.get_output_shape(0)) * _size(list(op.get_input_shape(1))[1:])
+    return 2.0 * _size(_output(op)) * _size(_input(op, 1)[1:])
 
 
 def _group_convolution(op: Any) -> float:
     # weights are (groups, out / groups, in / groups, *kernel)
-    return 2.0 * _size(op.get_output_shape(0)) * _size(list(op.get_input_shape(1))[2:])
+    return 2.0 * _size(_output(op)) * _size(_input(op, 1)[2:])
 
 
 def _backprop(op: Any) -> float:
     # weights are (in, out, *kernel): each input element is spread over out x kernel
-    return 2.0 * _size(op.get_input_shape(0)) * _size(list(op.get_input_shape(1))[1:])
+    return 2.0 * _size(_input(op, 0)) * _size(_input(op, 1)[1:])
 
 
 def _group_backprop(op: Any) -> float:
-    return 2.0 * _size(op.get_input_shape(0)) * _size(list(op.get_input_shape(1))[2:])
+    return 2.0 * _size(_input(op, 0)) * _size(_input(op, 1)[2:])
 
 
 def _matmul(op: Any) -> float:
-    shape = list(op.get_input_shape(0))
+    shape = _input(op, 0)
     transposed = bool(op.get_attributes().get("transpose_a", False)) and len(shape) > 1
-    return 2.0 * _size(op.get_output_shape(0)) * float(shape[-2 if transposed else -1])
+    return 2.0 * _size(_output(op)) * float(shape[-2 if transposed else -1])
 
 
 def _pool(op: Any) -> float:
-    return _size(op.get_output_shape(0)) * _size(op.get_attributes().get("kernel", ()))
+    return _size(_output(op)) * _size(op.get_attributes().get("kernel", ()))
 
 
 def _attention(op: Any) -> float:
-    query, key = list(op.get_input_shape(0)), list(op.get_input_shape(1))
+    query, key = _input(op, 0), _input(op, 1)
     return 4.0 * _size(query) * float(key[-2]) + 6.0 * _size(query[:-1]) * float(key[-2])
 
 
 def _recurrent(op: Any) -> float:
     # W (directions, gates * hidden, input), R (directions, gates * hidden, hidden)
-    batch, steps = list(op.get_input_shape(0))[:2]
-    weights = sum(_size(op.get_input_shape(port)) for port in _recurrent_weights(op))
+    batch, steps = _input(op, 0)[:2]
+    weights = sum(_size(_input(op, port)) for port in _recurrent_weights(op))
     return 2.0 * float(batch) * float(steps) * weights
 
 
@@ -150,8 +166,8 @@ def _recurrent_weights(op: Any) -> tuple[int, int]:
 def _cell(op: Any) -> float:
     # W (gates * hidden, input), R (gates * hidden, hidden); an LSTM also has a cell state before
     first = 3 if op.get_type_name() == "LSTMCell" else 2
-    weights = sum(_size(op.get_input_shape(port)) for port in (first, first + 1))
-    return 2.0 * float(op.get_input_shape(0)[0]) * weights
+    weights = sum(_size(_input(op, port)) for port in (first, first + 1))
+    return 2.0 * float(_input(op, 0)[0]) * weights
 
 
 def _einsum(op: Any) -> float:
@@ -159,7 +175,7 @@ def _einsum(op: Any) -> float:
     sizes: dict[str, int] = {}
     terms = op.get_attributes()["equation"].replace(" ", "").split("->")[0].split(",")
     for port, term in enumerate(terms):
-        labels, shape = list(term.replace("...", ".")), list(op.get_input_shape(port))
+        labels, shape = list(term.replace("...", ".")), _input(op, port)
         if "." in labels:
             at, more = labels.index("."), len(shape) - len(labels) + 1
             # the dimensions of an ellipsis are aligned at their ends
@@ -171,15 +187,15 @@ def _einsum(op: Any) -> float:
 
 def _deformable(op: Any) -> float:
     # data, offsets, weights (out, in / groups, *kernel); a sample is interpolated from 4 numbers
-    kernel = _size(list(op.get_input_shape(2))[1:])
-    return (2.0 + 7.0 / float(op.get_output_shape(0)[1])) * _size(op.get_output_shape(0)) * kernel
+    kernel = _size(_input(op, 2)[1:])
+    return (2.0 + 7.0 / float(_output(op)[1])) * _size(_output(op)) * kernel
 
 
 def _fourier(op: Any) -> float:
     # 5 n log2(n) for n complex numbers, as in Cooley and Tukey 1965, and half for real ones
     kind = op.get_type_name()
     real = kind in ("RDFT", "IRDFT")
-    shape = list(op.get_output_shape(0) if kind == "IRDFT" else op.get_input_shape(0))
+    shape = _output(op) if kind == "IRDFT" else _input(op, 0)
     signal = shape if real else shape[:-1]  # the last axis holds real and imaginary part
     axes = op.input_value(1).get_node()
     if axes.get_type_name() != "Constant":
@@ -189,8 +205,8 @@ def _fourier(op: Any) -> float:
 
 
 def _top(op: Any) -> float:
-    largest = list(op.get_output_shape(0))[op.get_attributes()["axis"]]
-    return _size(op.get_input_shape(0)) * math.log2(largest + 1.0)
+    largest = _output(op)[op.get_attributes()["axis"]]
+    return _size(_input(op, 0)) * math.log2(largest + 1.0)
 
 
 def _branch(op: Any) -> float:

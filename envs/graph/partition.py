@@ -6,13 +6,15 @@ A partition is an array with the label of each op's group, ``(num_ops,)``.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.graph.components import components
 from device_placement.envs.graph.computation_graph import ComputationGraph
 
 
@@ -91,17 +93,6 @@ def number_topologically(graph: ComputationGraph, op_group: Int64) -> Int64:
     return np.argsort(np.array(order, np.int64))[number]
 
 
-def components(num_nodes: int, edge_index: Int64, connection: Literal["weak", "strong"]) -> Int64:
-    """Return each node's weakly or strongly connected component, (num_nodes,) labels."""
-    from scipy.sparse import csr_array  # here, as importing takes longer than running
-    from scipy.sparse.csgraph import connected_components
-
-    weights: Float64 = np.ones(edge_index.shape[1])
-    cells = csr_array((weights, edge_index), (num_nodes, num_nodes), dtype=np.float64)
-    _, label = connected_components(cells, connection=connection)
-    return label.astype(np.int64)
-
-
 OpPair = tuple[int, int]  # two ops that should share a group
 
 MAX_HALVINGS = 8
@@ -117,23 +108,24 @@ With less, as at a hub that all groups connect to, one group would swallow all o
 def join(graph: ComputationGraph, edge_index: Int64, links: Sequence[OpPair]) -> Int64:
     """Join linked ops into groups as long as the quotient graph stays acyclic, and return labels.
 
-    A cycle lies in one strongly connected component of the quotient, so all links outside
-    such components are kept. Of the others, each component's first half is tried before the
-    second.
+    Tied ops are always joined. A cycle lies in one strongly connected component of the quotient,
+    so all links outside such components are kept. Of the others, each component's first half is
+    tried before the second.
 
     Args:
-        graph: its `supported` decides which ops may share a group.
+        graph: its `supported` decides which ops may share a group, its `tied` which ones must.
         edge_index: (2, num_edges) the edges that count.
         links: pairs of ops, in order of preference.
 
     Returns:
         (num_ops,) labels of the groups.
     """
-    accepted, op_group = _compatible(links, support_masks(graph))
+    tied = [pair for one in graph.tied for pair in itertools.pairwise(one.ops)]
+    accepted, op_group = _compatible(tied, links, support_masks(graph))
     if _is_acyclic(op_group[edge_index]):  # as mostly; saves importing scipy
         return op_group
-    wanted = np.array(accepted, np.int64).reshape(-1, 2).T
-    kept = _settle(graph.num_ops, edge_index, wanted[:, :0], wanted, MAX_HALVINGS)
+    forced, wanted = (np.array(pairs, np.int64).reshape(-1, 2).T for pairs in (tied, accepted))
+    kept = _settle(graph.num_ops, edge_index, forced, wanted, MAX_HALVINGS)
     return components(graph.num_ops, kept, "weak")
 
 
@@ -163,8 +155,15 @@ def _settle(num_ops: int, edge_index: Int64, kept: Int64, links: Int64, halvings
     return _settle(num_ops, edge_index, kept, links[:, second], halvings - 1)
 
 
-def _compatible(links: Sequence[OpPair], masks: Sequence[int]) -> tuple[list[OpPair], Int64]:
+def _compatible(
+    tied: Sequence[OpPair], links: Sequence[OpPair], masks: Sequence[int]
+) -> tuple[list[OpPair], Int64]:
     """Return the links, tried in order, that leave each group a common device, and the groups.
+
+    Args:
+        tied: pairs of ops that share a group in any case.
+        links: pairs of ops.
+        masks: (num_ops,) the devices that run each op, as bit masks.
 
     Returns:
         The links, and (num_ops,) labels of the groups that they make.
@@ -177,13 +176,18 @@ def _compatible(links: Sequence[OpPair], masks: Sequence[int]) -> tuple[list[OpP
             parent[node] = node = parent[parent[node]]
         return node
 
+    def unite(one: int, other: int) -> None:
+        common[one] &= common[other]
+        parent[other] = one
+
+    for first, second in tied:
+        unite(root(first), root(second))
     accepted = []
     for link in links:
         one, other = root(link[0]), root(link[1])
         if one == other or common[one] & common[other]:
             accepted.append(link)
-            common[one] &= common[other]
-            parent[other] = one
+            unite(one, other)
     return accepted, np.array([root(node) for node in range(len(masks))], np.int64)
 
 

@@ -85,7 +85,7 @@ def build_program(
 
     Args:
         core: has the devices.
-        model: of static shapes; with affinities when `device_name` is a HETERO one.
+        model: of static inputs; with affinities when `device_name` is a HETERO one.
         device_name: what ``compile_model`` takes.
         objective: ``latency`` times one request at a time, ``throughput`` keeps several in
             flight and divides the time by the inferences.

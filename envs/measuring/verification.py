@@ -20,15 +20,18 @@ def output_difference(outputs: Outputs, expected: Outputs) -> tuple[float, float
 
     Args:
         outputs: one array per output.
-        expected: the reference's, of the same shapes.
+        expected: the reference's.
 
     Returns:
         The largest ``|a - b| / |b|`` and the smallest ``a . b / (|a| |b|)``. Equal infinities
         and NaN in the same place count as equal. The error is infinite if only one of two
-        numbers is finite, if a text differs, or if the output should be all zeros and is not.
+        numbers is finite, if a text differs, if the output should be all zeros and is not, or
+        if the shapes differ, as those that depend on the data can.
 
     >>> output_difference([np.array([3.0, -np.inf])], [np.array([3.0, -np.inf])])
     (0.0, 1.0)
+    >>> output_difference([np.zeros((2, 4))], [np.zeros((3, 4))])
+    (inf, -1.0)
     >>> output_difference([np.array(["cat"])], [np.array(["dog"])])
     (inf, -1.0)
     """
@@ -39,6 +42,8 @@ def output_difference(outputs: Outputs, expected: Outputs) -> tuple[float, float
 
 def _difference(output: NDArray[Any], expected: NDArray[Any]) -> tuple[float, float]:
     """Return the relative error and the cosine of one output."""
+    if output.shape != expected.shape:
+        return math.inf, -1.0
     if not np.issubdtype(output.dtype, np.number) and output.dtype != np.bool_:
         return (0.0, 1.0) if np.array_equal(output, expected) else (math.inf, -1.0)
     one, other = (np.asarray(values, np.float64).ravel() for values in (output, expected))

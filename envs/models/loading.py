@@ -45,8 +45,8 @@ def load_model(
         A normalised ``openvino.Model``.
 
     Raises:
-        ModelError: when the source is unknown, missing or unreadable, or when its
-            shapes stay dynamic.
+        ModelError: when the source is unknown, missing or unreadable, or when shapes of its
+            inputs stay dynamic. Shapes that depend on the data are allowed.
 
     >>> load_model("diamond").get_friendly_name()
     'diamond'
@@ -296,7 +296,9 @@ def _hash_ops(model: ov.Model, digest: Any) -> None:
             (number[value.get_node().get_instance_id()], value.get_index())
             for value in op.input_values()
         ]
-        outputs = [(str(out.get_element_type()), str(out.get_shape())) for out in op.outputs()]
+        outputs = [
+            (str(out.get_element_type()), str(out.get_partial_shape())) for out in op.outputs()
+        ]
         attributes = sorted((key, str(value)) for key, value in op.get_attributes().items())
         digest.update(repr((op.get_type_name(), attributes, inputs, outputs)).encode())
         if op.get_type_name() == "Constant":

@@ -1,8 +1,8 @@
 """Normalisation: the common form that every model has before it is placed.
 
-Every shape is static, constants are folded, each Constant has one consumer, and every op is named
-``op<topological index>_<type>``. Converters and repeated builds name ops differently each time;
-these names are stable, so a placement can be joined to a model by name across processes.
+Inputs have static shapes, constants are folded, each Constant has one consumer, and every op is
+named ``op<topological index>_<type>``. Converters and repeated builds name ops differently each
+time; these names are stable, so a placement can be joined to a model by name across processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def normalise(model: ov.Model, input_shapes: Shapes | None = None) -> ov.Model:
     """Return a normalised clone of a model; one that is normalised already is only cloned.
 
     Raises:
-        ModelError: when shapes stay dynamic, `input_shapes` does not fit the model, or
+        ModelError: when shapes of inputs stay dynamic, `input_shapes` does not fit the model, or
             OpenVINO can't normalise it.
     """
     try:
@@ -47,7 +47,7 @@ def _normalise(model: ov.Model, input_shapes: Shapes | None) -> ov.Model:
     if input_shapes:
         set_input_shapes(model, input_shapes)
     _fold_constants(model)
-    _check_static(model)
+    _check_inputs(model)
     _guard_attention_masks(model)
     _unshare_constants(model)
     _rename_ops(model)
@@ -121,19 +121,22 @@ def _describe_inputs(model: ov.Model) -> str:
     return f"the inputs of {model.get_friendly_name()!r}: {', '.join(inputs)}"
 
 
-def _check_static(model: ov.Model) -> None:
-    if any(port.get_partial_shape().is_dynamic for port in model.inputs):
+def _check_inputs(model: ov.Model) -> None:
+    shapes = {_input_name(port): port.get_partial_shape() for port in model.inputs}
+    dynamic = {name: shape for name, shape in shapes.items() if shape.is_dynamic}
+    if dynamic:
+        given = ", ".join(f'"{name}": {_example(shape)}' for name, shape in dynamic.items())
         raise ModelError(
             f"Dynamic shapes in {_describe_inputs(model)}. A placement is timed for one "
-            'shape: give it, as in input_shapes={"name": [1, 3, 224, 224]}.'
+            f"shape: give it, as in input_shapes={{{given}}}."
         )
-    for op in model.get_ordered_ops():
-        if any(output.get_partial_shape().is_dynamic for output in op.outputs()):
-            raise ModelError(
-                f"The shape of {op.get_friendly_name()!r} ({op.get_type_name()}) in "
-                f"{model.get_friendly_name()!r} depends on the data, even with static inputs. "
-                "Cut the model before that op."
-            )
+
+
+def _example(shape: ov.PartialShape) -> list[int]:
+    """Return a static shape that fits a dynamic one."""
+    if shape.rank.is_dynamic:
+        return [1, 3, 224, 224]
+    return [max(size.get_min_length(), 1) for size in shape]
 
 
 def _fold_constants(model: ov.Model) -> None:

@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import openvino as ov
+import openvino.opset15 as ops
 import pytest
 
 from device_placement.agents.cli import COMMANDS, main
+from device_placement.envs import ModelError, load_model
 
 
 def test_help_names_every_command_and_each_has_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,3 +101,17 @@ def test_a_reader_that_goes_is_no_error(
     with open(writing, "wb") as gone:
         done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_error_of_a_command_names_its_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = ops.parameter(ov.PartialShape([-1, 8]), np.float32, name="x")
+    ov.save_model(ov.Model([ops.result(ops.relu(x))], [x], "dynamic"), tmp_path / "dynamic.xml")
+    path = str(tmp_path / "dynamic.xml")
+    assert main(["inspect", path, "--devices", "CPU"]) == 2
+    advice = re.search(r'--input-shapes "(.*)"\.$', capsys.readouterr().err)
+    assert advice
+    assert main(["inspect", path, "--devices", "CPU", "--input-shapes", advice[1]]) == 0
+    with pytest.raises(ModelError, match=r'input_shapes=\{"x": \[1, 8\]\}\.$'):
+        load_model(path)

@@ -16,6 +16,7 @@ from device_placement.agents.options import (
     MAIN,
     POSITIONAL,
     OptionGroups,
+    name_as_options,
     options_of,
     parse,
     usage,
@@ -154,3 +155,34 @@ def test_every_option_of_a_command_has_a_text_and_a_group_that_exists(name: str)
     assert all(option.group in (MAIN, POSITIONAL) for option in options[:2])
     if "model" in fields:
         assert "model" in {one.name for one in options if one.group == POSITIONAL}
+
+
+@dataclass(frozen=True)
+class Named:
+    """Options that messages name as arguments of Python."""
+
+    model: str = ""
+    max_groups: int = 3
+    input_shapes: str = ""
+    store: str | None = None
+    verify: bool = False
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Got max_groups=0; give 1.", "Got --max-groups 0; give 1."),
+        ("Use max_groups=..., or store=None.", "Use --max-groups ..., or --store none."),
+        ("Use store='a b', or verify=True.", "Use --store a b, or --verify."),
+        ("Leave verify=False out.", "Leave --no-verify out."),
+        ('As in input_shapes={"x": [1, 3]}.', 'As in --input-shapes "x=1,3".'),
+        (
+            'As in input_shapes={"x": [1, 3], "y": [2]}.',
+            'As in --input-shapes "x=1,3;y=2".',
+        ),
+        ("Can't read 'model=1', a/model=2 or the_model=3: x=1", None),
+        ("Got --store=x; horizon=3", None),
+    ],
+)
+def test_messages_name_options_in_place_of_arguments(text: str, expected: str | None) -> None:
+    assert name_as_options(text, options_of(Named)) == (text if expected is None else expected)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.computation_graph import ComputationGraph
+from device_placement.envs.graph.tied_ops import TiedOps
 
 settings.register_profile("no deadline", deadline=None)  # compiling and neighbours take time
 settings.load_profile("no deadline")
@@ -28,6 +29,7 @@ def make_graph(
     tensor_bytes: Sequence[float] | None = None,
     shapes: Sequence[tuple[int, ...]] | None = None,
     num_devices: int = 2,
+    tied: Sequence[TiedOps] = (),
 ) -> ComputationGraph:
     """A computation graph; ops are `Relu` (or `Constant`) of 4 bytes and 1 FLOP if not given.
 
@@ -42,6 +44,7 @@ def make_graph(
         tensor_bytes: size of each op's tensors, which is also a constant's weight.
         shapes: output shape of each op.
         num_devices: number of devices if `supported` is not given.
+        tied: ops that must share a group, as `tie` returns them.
     """
     full = [(edge[0], edge[1], edge[2] if len(edge) == 3 else 0) for edge in edges]
     if num_ops is None:
@@ -75,6 +78,7 @@ def make_graph(
         devices=tuple(f"CPU.{device}" for device in range(support.shape[1])),
         supported=support,
         fusion_sets=tuple(tuple(members) for members in fusion_sets),
+        tied=tuple(tied),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import openvino as ov
 import pytest
 
 from device_placement.agents.commands.inspect import (
@@ -17,6 +18,7 @@ from device_placement.envs.errors import DeviceError, DevicePlacementError, Mode
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import read_graph
 from device_placement.envs.models.loading import load_model, model_hash
+from stateful_models import decoder, detector
 
 TWO_CPUS = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
 
@@ -69,6 +71,30 @@ def test_inspect_takes_shapes(capsys):
     lines = inspect(capsys, "diamond", devices="CPU", input_shapes="x=4,64")
     assert "input x [4,64] f32" in lines
     assert f"hash {model_hash(load_model('diamond', input_shapes={'x': [4, 64]}))}" in lines
+
+
+@pytest.mark.parametrize("coarsening", ["fusion", "none"])
+def test_inspect_shows_states_and_dynamic_shapes(capsys, tmp_path, coarsening):
+    path = tmp_path / "decoder.xml"
+    ov.save_model(decoder(), path)
+    lines = inspect(capsys, str(path), devices="CPU", coarsening=coarsening)
+    coarse = coarsen(read_graph(load_model(path), "CPU"), coarsening)
+    start = lines.index("Ops that must stay together")
+    for layer, line in enumerate(lines[start + 2 : start + 4]):
+        (one,) = [tied for tied in coarse.graph.tied if f"key{layer}" in tied.variables]
+        title = f"state 'key{layer}', 'value{layer}' and dynamic shapes"
+        assert line.startswith(f"{title} {coarse.op_group[one.ops[0]]} {len(one.ops)} op")
+        assert "ReadValue" in line
+    assert "Bytes and FLOPs of dynamic shapes are upper bounds." in lines
+    assert any("tensors without a bound" in line for line in lines)
+
+
+def test_inspect_shows_outputs_of_dynamic_shape(capsys, tmp_path):
+    ov.save_model(detector(), tmp_path / "detector.xml")
+    lines = inspect(capsys, str(tmp_path / "detector.xml"), devices="CPU")
+    assert any(line.startswith("output ") and "[1,..15,4] f32" in line for line in lines)
+    assert not any("without a bound" in line for line in lines)
+    assert "Ops that must stay together" not in inspect(capsys, "diamond", devices="CPU")
 
 
 def test_inspect_has_defaults(capsys):

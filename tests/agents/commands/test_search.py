@@ -146,7 +146,7 @@ def test_settings_that_are_the_default_are_given_all_the_same(
     begun = ["--evaluator", "simulator", "--seed", "5", "--budget", "6", "--rounds", "0"]
     assert main(["random", *begun, *out]) == 0
     assert main(["random", "--resume", "--seed", "0", *out]) == 2
-    assert "has seed=5, not 0; leave the setting out" in capsys.readouterr().err
+    assert "has --seed 5, not 0; leave the setting out" in capsys.readouterr().err
     assert main(["random", "--resume", *out]) == 0
     assert len(lines(tmp_path / "run")) == 6
     assert main(["random", "--resume", "--budget", "300", *out]) == 0  # the default
@@ -195,7 +195,7 @@ def test_help_lists_the_placers(capsys: pytest.CaptureFixture[str]) -> None:
             "'heft' needs simulated costs; add --evaluator simulator, or use one of: .*genetic",
         ),
         ("--placer genetic --time-limit 5", "'genetic' has no time limit; use --budget"),
-        ("--schedule concurrent", "are for the simulator; add evaluator='simulator'"),
+        ("--schedule concurrent", "are for the simulator; add --evaluator simulator"),
     ],
 )
 def test_a_wrong_word_is_one_line_and_leaves_nothing(
