@@ -71,8 +71,12 @@ def _key(value: Any) -> tuple[int, int]:
 
 def _own_limits(op: Any) -> Iterator[Limit]:
     limits = _LIMITS.get(op.get_type_name())
-    if limits is not None and op.get_input_partial_shape(0).rank.is_static:
+    if limits is not None and all(_has_rank(value) for value in op.input_values()):
         yield from limits(op)
+
+
+def _has_rank(value: Any) -> bool:
+    return bool(value.get_partial_shape().rank.is_static)
 
 
 def _size(op: Any, axis: int, port: int = 0) -> int:
