@@ -122,7 +122,7 @@ def _describe_inputs(model: ov.Model) -> str:
 
 
 def _check_inputs(model: ov.Model) -> None:
-    shapes = {_input_name(port): port.get_partial_shape() for port in model.inputs}
+    shapes = {input_name(port): port.get_partial_shape() for port in model.inputs}
     dynamic = {name: shape for name, shape in shapes.items() if shape.is_dynamic}
     if dynamic:
         given = ", ".join(f'"{name}": {_example(shape)}' for name, shape in dynamic.items())
