@@ -33,6 +33,7 @@ class Program:
     samples: list[list[ov.Tensor]]  # (num_samples, num_inputs)
     run: Callable[[int], float]  # number of runs in a row -> seconds per inference; resets states
     compile_s: float
+    stateful: bool = False
 
     def sample(self, runs: int = 1) -> float:
         """Time one run, or several in a row, and return seconds per inference."""
@@ -55,7 +56,7 @@ class Program:
     def _run_once(self) -> list[NDArray[Any]]:
         outputs = []
         for sample in self.samples:
-            prepare(self._request, sample)
+            prepare(self._request, sample, self.stateful)
             self._request.infer()
             outputs += [_values(tensor) for tensor in self._request.output_tensors]
         return outputs
@@ -66,9 +67,10 @@ class Program:
         return self.compiled.create_infer_request()
 
 
-def prepare(request: ov.InferRequest, sample: Sequence[ov.Tensor]) -> None:
-    """Reset the states of a request, and set all its input tensors, (num_inputs,)."""
-    request.reset_state()
+def prepare(request: ov.InferRequest, sample: Sequence[ov.Tensor], stateful: bool) -> None:
+    """Set all input tensors of a request, (num_inputs,), and reset its states, if it has any."""
+    if stateful:  # AUTO can't, even where there is nothing to reset
+        request.reset_state()
     for index, tensor in enumerate(sample):
         request.set_input_tensor(index, tensor)
 
@@ -101,9 +103,17 @@ def build_program(
     compiled = core.compile_model(model, device_name, {"PERFORMANCE_HINT": hint})
     compile_s = time.perf_counter() - start
     tensors = (samples or invented_inputs(model)).tensors(compiled)
+    stateful = is_stateful(model)
     if objective == "latency":
-        return Program(compiled, tensors, _latency_runner(compiled, tensors), compile_s)
-    return Program(compiled, tensors, _throughput_runner(compiled, tensors, requests), compile_s)
+        run = _latency_runner(compiled, tensors, stateful)
+    else:
+        run = _throughput_runner(compiled, tensors, requests, stateful)
+    return Program(compiled, tensors, run, compile_s, stateful)
+
+
+def is_stateful(model: ov.Model) -> bool:
+    """Return whether a model keeps anything from one run to the next."""
+    return bool(model.get_variables())
 
 
 def warm_up(program: Program, runs: int) -> int:
@@ -180,11 +190,11 @@ def count_subgraphs(compiled: ov.CompiledModel) -> int:
 
 
 def _latency_runner(
-    compiled: ov.CompiledModel, samples: Sequence[Sequence[ov.Tensor]]
+    compiled: ov.CompiledModel, samples: Sequence[Sequence[ov.Tensor]], stateful: bool
 ) -> Callable[[int], float]:
     """Return a timer of runs in a row, rounded up to whole passes through the samples."""
     request = compiled.create_infer_request()
-    prepare(request, samples[0])
+    prepare(request, samples[0], stateful)
 
     def run(runs: int) -> float:
         start = time.perf_counter()
@@ -197,15 +207,18 @@ def _latency_runner(
         elapsed_s = 0.0
         for _ in range(passes):
             for sample in samples:
-                prepare(request, sample)
+                prepare(request, sample, stateful)
                 elapsed_s += run(1)
         return elapsed_s / (passes * len(samples))
 
-    return run_each if len(samples) > 1 or request.query_state() else run
+    return run_each if len(samples) > 1 or stateful else run
 
 
 def _throughput_runner(
-    compiled: ov.CompiledModel, samples: Sequence[Sequence[ov.Tensor]], requests: int
+    compiled: ov.CompiledModel,
+    samples: Sequence[Sequence[ov.Tensor]],
+    requests: int,
+    stateful: bool,
 ) -> Callable[[int], float]:
     """Return a timer of rounds of the queue, rounded up to whole passes through the samples."""
     queue = ov.AsyncInferQueue(compiled, requests)
@@ -213,7 +226,6 @@ def _throughput_runner(
     for request in queue:
         request.infer(inputs[0])
     several = inputs if len(inputs) > 1 else [None]  # None: those of the request
-    stateful = bool(queue[0].query_state())
 
     def run(runs: int) -> float:
         passes = math.ceil(runs * QUEUE_ROUNDS * len(queue) / len(several))

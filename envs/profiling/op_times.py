@@ -19,7 +19,7 @@ from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph
 from device_placement.envs.measuring.inputs import Samples, invented_inputs
 from device_placement.envs.measuring.lock import machine_lock
-from device_placement.envs.measuring.program import prepare
+from device_placement.envs.measuring.program import is_stateful, prepare
 from device_placement.envs.placement import Placement
 from device_placement.envs.simulation.hardware import HARDWARE
 from device_placement.envs.simulation.roofline import roofline_times
@@ -165,14 +165,14 @@ def _run(core: ov.Core, model: ov.Model, device_name: str, samples: Samples) -> 
     config = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
     compiled = core.compile_model(model, device_name, config)
     request = compiled.create_infer_request()
-    tensors = samples.tensors(compiled)
+    tensors, stateful = samples.tensors(compiled), is_stateful(model)
     times: dict[str, list[list[float]]] = {}
     start = time.perf_counter()
     for done in range(-WARMUP, MAX_RUNS):
         if done >= MIN_RUNS and time.perf_counter() - start > MAX_SECONDS:
             break
         for number, sample in enumerate(tensors):
-            prepare(request, sample)
+            prepare(request, sample, stateful)
             request.infer()
             for node in request.get_profiling_info() if done >= 0 else ():
                 name = PREFIX.sub("", node.node_name, count=1)
