@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,10 +177,29 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
         )  # options that are not given stay
         config = parse(config_class, words, program, description, default=saved)
     try:
-        return int(_load(command.function)(config))
+        with _our_warnings():
+            return int(_load(command.function)(config))
     except DevicePlacementError as error:
         error.args = (name_as_options(str(error), options_of(config_class)),)
         raise
+
+
+@contextlib.contextmanager
+def _our_warnings() -> Iterator[None]:
+    """Print this package's warnings as a line, like its errors, instead of with their origin."""
+    from device_placement.envs.errors import InventedInputsWarning
+
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, InventedInputsWarning):
+            print(f"device-placement: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _load(place: str) -> Any:

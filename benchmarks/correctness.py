@@ -24,10 +24,10 @@ from device_placement.benchmarks.study import (
     run,
 )
 from device_placement.envs.factory import make_evaluator
+from device_placement.envs.measuring.inputs import invented_inputs
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
-from device_placement.envs.measuring.program import seeded_inputs
-from device_placement.envs.measuring.validation import ERROR_FLOOR, ERROR_SLACK
-from device_placement.envs.measuring.verification import output_difference
+from device_placement.envs.measuring.validation import ERROR_SLACK
+from device_placement.envs.measuring.verification import ERROR_FLOOR, output_difference
 from device_placement.envs.placement import Placement
 
 # Executed layers that a CPU runs in bf16 whenever it may; for others it decides case by case.
@@ -96,7 +96,8 @@ def _run(
     placement = Placement.from_groups(evaluator.coarse, evaluator.devices, assignment)
     model = placement.apply(evaluator.model)
     compiled = evaluator.core.compile_model(model, placement.hetero_name)
-    results = compiled(seeded_inputs(compiled, seed))
+    (sample,) = invented_inputs(evaluator.model, seed).tensors(compiled)
+    results = compiled(sample)
     outputs = [np.array(results[port], dtype=np.float32) for port in compiled.outputs]
     precisions = {}
     for node in compiled.get_runtime_model().get_ops():

@@ -24,7 +24,6 @@ from device_placement.envs.evaluation import single_assignments
 from device_placement.envs.measuring.compare import compare, placed
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
-from device_placement.envs.measuring.program import seeded_inputs
 from device_placement.envs.models.loading import save_model
 from device_placement.envs.placement import Placement
 
@@ -102,8 +101,8 @@ def naive_timer(evaluator: OpenVINOEvaluator, path: Path) -> Callable[[Sequence[
         model = evaluator.core.read_model(path)
         placement.set_affinities(model)
         compiled = evaluator.core.compile_model(model, placement.hetero_name)
-        inputs = seeded_inputs(compiled)
-        return statistics.mean([timed(compiled, inputs)[1] for _ in range(10)][5:])
+        (sample,) = evaluator.samples.tensors(compiled)
+        return statistics.mean([timed(compiled, sample)[1] for _ in range(10)][5:])
 
     return measure
 

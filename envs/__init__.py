@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from device_placement.envs.errors import (
         DeviceError,
         DevicePlacementError,
+        InputError,
+        InventedInputsWarning,
         ModelError,
         PlacementError,
         StoreError,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
     from device_placement.envs.graph.features import group_features
     from device_placement.envs.measuring.config import MeasureConfig
+    from device_placement.envs.measuring.inputs import save_inputs
     from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
     from device_placement.envs.measuring.store import EvaluationStore
     from device_placement.envs.measuring.validation import Validation
@@ -64,6 +67,8 @@ _HOMES = {
     "Evaluator": "evaluation",
     "EvaluatorWrapper": "evaluation",
     "HardwareProfile": "simulation.profile",
+    "InputError": "errors",
+    "InventedInputsWarning": "errors",
     "MeasureConfig": "measuring.config",
     "ModelError": "errors",
     "OpenVINOEvaluator": "measuring.openvino_evaluator",
@@ -85,6 +90,7 @@ _HOMES = {
     "parse_devices": "devices",
     "read_graph": "graph.computation_graph",
     "restore_affinities": "affinities",
+    "save_inputs": "measuring.inputs",
 }
 
 __all__ = [
@@ -102,6 +108,8 @@ __all__ = [
     "Evaluator",
     "EvaluatorWrapper",
     "HardwareProfile",
+    "InputError",
+    "InventedInputsWarning",
     "MeasureConfig",
     "ModelError",
     "OpenVINOEvaluator",
@@ -123,6 +131,7 @@ __all__ = [
     "parse_devices",
     "read_graph",
     "restore_affinities",
+    "save_inputs",
 ]
 
 _SUFFIXES = {"assign": "", "construct": "Construct", "refine": "Refine"}

@@ -102,6 +102,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     | | current model, singles included |
     | ``output_error``, ``output_cosine`` | relative L2 error and cosine of the outputs, where |
     | | they are verified |
+    | ``unverified`` | why outputs can't be compared: the reference's differ between runs |
 
     If nothing was evaluated, times are NaN, ``valid`` is False and ``error`` is empty.
 
@@ -124,10 +125,12 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             ``input_shapes`` (static shapes for models with dynamic ones, as in `load_model`).
             For the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``, ``laptop`` or
             ``server``) or ``profile`` (a `HardwareProfile` or its file), and ``schedule``
-            (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``). For OpenVINO
-            ``measuring``, a `MeasureConfig`, or its fields as keywords: ``objective``
-            (``latency`` or ``throughput``), ``timing``, ``tolerance``, ``isolation``,
-            ``timeout_s``, ``store``, ``reference``, ``verify``, ``max_output_error`` and others.
+            (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``). For OpenVINO ``inputs``
+            (an array for each input by name, a list of such samples, or an ``.npz`` file of
+            either; invented by default), and ``measuring``, a `MeasureConfig`, or its fields as
+            keywords: ``objective`` (``latency`` or ``throughput``), ``timing``, ``tolerance``,
+            ``isolation``, ``timeout_s``, ``store``, ``reference``, ``verify``,
+            ``max_output_error`` and others.
 
     ## Registered Configurations
     ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``

@@ -61,6 +61,7 @@ class Episode:
             "best_placement": ShallowList(best),
             "output_error": shown.output_error,
             "output_cosine": shown.output_cosine,
+            "unverified": shown.unverified,
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -24,6 +24,14 @@ class DeviceError(DevicePlacementError):
     """A device that is missing on this machine or can't be loaded."""
 
 
+class InputError(DevicePlacementError):
+    """Values for a model's inputs that can't be read or don't fit."""
+
+
+class InventedInputsWarning(UserWarning):
+    """Invented values decide what a model runs, so its time may be that of another case."""
+
+
 class PlacementError(DevicePlacementError):
     """A placement that does not fit its model, its groups or its devices."""
 

@@ -42,7 +42,12 @@ class Measurement:
     run_s: float = 0.0
     cut_short: bool = False  # stopped early: clearly too slow to be of interest
     output_error: float = NAN
-    output_cosine: float = NAN
+    output_cosine: float = NAN  # where there is no error: of two runs of the reference
+
+    @property
+    def unverifiable(self) -> bool:
+        """Whether outputs were compared in vain, because the reference's differ between runs."""
+        return math.isnan(self.output_error) and not math.isnan(self.output_cosine)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Evaluation:
     cut_short: bool = False  # True: stopped early, clearly slower than the best; a rough time
     output_error: float = NAN  # relative L2 error of the outputs, where it was checked
     output_cosine: float = NAN  # their cosine with the reference's, where it was checked
+    unverified: str = ""  # why they were to be checked and could not be
 
     @property
     def valid(self) -> bool:

@@ -22,6 +22,7 @@ from device_placement.envs.measuring.config import (
     MeasureOptions,
     make_measure_config,
 )
+from device_placement.envs.measuring.inputs import Inputs, read_inputs
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.loading import load_model, model_file
@@ -52,6 +53,7 @@ class EvaluatorOptions(MeasureOptions, total=False):
     coarsening: str
     max_groups: int | None
     input_shapes: Shapes | None
+    inputs: Inputs | None
     hardware: str
     profile: str | os.PathLike[str] | HardwareProfile | None
     schedule: str
@@ -96,6 +98,7 @@ def make_evaluator(
     max_groups: int | None = None,
     evaluator: str = "openvino",
     input_shapes: Shapes | None = None,
+    inputs: Inputs | None = None,
     hardware: str = "",
     profile: str | os.PathLike[str] | HardwareProfile | None = None,
     schedule: str = "sequential",
@@ -113,6 +116,8 @@ def make_evaluator(
         max_groups: maximum number of groups.
         evaluator: ``openvino`` measures, ``simulator`` predicts.
         input_shapes: static shapes for a model with dynamic ones.
+        inputs: for ``openvino``, values of the model's inputs: an array for each by name, a list
+            of several such samples, or an ``.npz`` file; see `read_inputs`. Invented if None.
         hardware: for the simulator, a name of `HARDWARE`; ``desktop`` by default.
         profile: for the simulator, instead of hardware: a `HardwareProfile`, or its file.
         schedule: for the simulator, a name of `SCHEDULES`.
@@ -133,6 +138,11 @@ def make_evaluator(
             "Got hardware, profile or schedule, which are for the simulator; add "
             "evaluator='simulator'."
         )
+    if not here and inputs is not None:
+        raise DevicePlacementError(
+            "Got inputs, which are for measuring, with the simulator; leave them out, or use "
+            "evaluator='openvino'."
+        )
     if hardware and profile:
         raise DevicePlacementError("Got both hardware and a profile; give one of them.")
     if not here and is_workload(model):
@@ -147,12 +157,15 @@ def make_evaluator(
         return _simulator(
             loaded, devices, coarsening, max_groups, hardware or "desktop", profile, schedule
         )
+    checked = None if inputs is None else read_inputs(loaded, inputs)
     parsed = check_several(parse_devices(devices))
     core = make_core(parsed)
     with machine_lock():  # read_graph compiles the model
         graph = read_graph(loaded, parsed, core)
     coarse = coarsen(graph, coarsening, max_groups)
-    return OpenVINOEvaluator(loaded, coarse, parsed, config, core=core, file=model_file(model))
+    return OpenVINOEvaluator(
+        loaded, coarse, parsed, config, core=core, file=model_file(model), inputs=checked
+    )
 
 
 def _simulator(

@@ -351,10 +351,12 @@ class Claim:
     reference: str  # name of the device whose single it was compared with
     speedup: float  # over the reference
     max_output_error: float | None = None  # relative L2 error that was allowed
+    inputs: str = ""  # `Samples.key` of the inputs; empty: they were invented
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name != "inputs" or value}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Claim:
@@ -367,7 +369,8 @@ class Claim:
         numbers = [claim.speedup]
         if claim.max_output_error is not None:
             numbers.append(claim.max_output_error)
-        if not isinstance(claim.reference, str) or not all(map(_is_positive, numbers)):
+        texts = (claim.reference, claim.inputs)
+        if not all(isinstance(one, str) for one in texts) or not all(map(_is_positive, numbers)):
             raise TypeError(f"a claim of {dict(content)!r}")
         return claim
 

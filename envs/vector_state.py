@@ -108,6 +108,7 @@ def describe(
         "best_placement": best,
         "output_error": nothing,
         "output_cosine": nothing,
+        "unverified": np.broadcast_to(np.array("", dtype=np.object_), number),
     }
     return infos | {f"_{key}": given for key in infos}
 

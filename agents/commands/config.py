@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from device_placement.agents.options import HIDDEN, POSITIONAL, OptionGroups
 from device_placement.agents.runs.config import SearchConfig
-from device_placement.envs.errors import check_seed
+from device_placement.envs.errors import DevicePlacementError, check_seed
 from device_placement.envs.measuring.config import MeasureConfig
 
 
@@ -45,6 +45,9 @@ class DoctorConfig:
     """Devices, comma-separated; the noise of the first two is measured."""
     model: str = "resnet50"
     """Model to run while measuring the noise."""
+    inputs: str = ""
+    """Values of the inputs: an .npz file with an array NAME for each, or with 0/NAME, 1/NAME, ...
+    for several samples; default: invented."""
     seconds: float = 10.0
     """How long to measure the noise."""
 
@@ -56,6 +59,7 @@ class ProfileConfig(MeasureConfig):
     OPTION_GROUPS: ClassVar[OptionGroups] = {
         POSITIONAL: ("model",),
         "grouping": ("coarsening", "max_groups", "input_shapes"),
+        "measuring": ("inputs",),
     }
 
     model: str
@@ -75,6 +79,9 @@ class ProfileConfig(MeasureConfig):
     """Merge groups until at most this many remain."""
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
+    inputs: str = ""
+    """Values of the inputs: an .npz file with an array NAME for each, or with 0/NAME, 1/NAME, ...
+    for several samples; default: invented."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,7 +92,10 @@ class ProfileConfig(MeasureConfig):
 class ValidateConfig(MeasureConfig):
     """Options of `device-placement validate`."""
 
-    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("placement", "model")}
+    OPTION_GROUPS: ClassVar[OptionGroups] = {
+        POSITIONAL: ("placement", "model"),
+        "measuring": ("inputs",),
+    }
 
     placement: str
     """File written by a search or by Placement.save()."""
@@ -96,6 +106,9 @@ class ValidateConfig(MeasureConfig):
     not set, such as CACHE_DIR."""
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
+    inputs: str = ""
+    """Values of the inputs: an .npz file with an array NAME for each, or with 0/NAME, 1/NAME, ...
+    for several samples; default: invented."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,24 @@ class TrainConfig(SearchConfig):
             return (self.model,)
         names = tuple(filter(None, (part.strip() for part in self.model.split(","))))
         return names or (self.model,)
+
+    @property
+    def input_files(self) -> tuple[str, ...]:
+        """The file of each model: several models take several, separated by commas.
+
+        Raises:
+            DevicePlacementError: when there are more or fewer files than models.
+        """
+        number = len(self.models)
+        if number == 1 or not self.inputs:
+            return (self.inputs,) * number
+        files = tuple(part.strip() for part in self.inputs.split(","))
+        if len(files) != number:
+            raise DevicePlacementError(
+                f"Got inputs={self.inputs!r} for {number} models; give one file for each, "
+                "separated by commas (empty: invented), or none."
+            )
+        return files
 
 
 @dataclass(frozen=True, kw_only=True)

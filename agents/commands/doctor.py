@@ -29,6 +29,7 @@ from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import read_graph
 from device_placement.envs.measuring.bench import BenchConfig, Job, LocalBench
 from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.inputs import read_inputs
 from device_placement.envs.measuring.lock import lock_path, machine_lock
 from device_placement.envs.measuring.machine import cpu_affinity, describe_machine
 from device_placement.envs.measuring.store import default_path
@@ -131,7 +132,9 @@ def measure_noise(config: DoctorConfig) -> TimingNoise:
         timing = MeasureConfig(
             max_samples=10**6, max_seconds=config.seconds, tolerance=0.0, give_up_factor=1e9
         ).protocol
-        bench = LocalBench(model, core, BenchConfig(devices, coarse.graph.op_names, timing))
+        samples = read_inputs(model, config.inputs or None)
+        bench_config = BenchConfig(devices, coarse.graph.op_names, timing, samples=samples)
+        bench = LocalBench(model, core, bench_config)
         first, last = (bytes([number]) * coarse.graph.num_ops for number in (0, len(devices) > 1))
         measured = bench.measure(Job(last, reference=first))
         if measured.error:  # the second device can't run all of it

@@ -15,8 +15,9 @@ from device_placement.envs.graph.coarsening import COARSENING_METHODS, CoarseGra
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
 from device_placement.envs.graph.flops import unknown_ops
 from device_placement.envs.graph.shapes import is_bounded
+from device_placement.envs.measuring.inputs import invented_note
 from device_placement.envs.models.loading import load_model, parse_input_shapes
-from device_placement.envs.models.normalisation import original_name
+from device_placement.envs.models.normalisation import input_name, original_name
 from device_placement.envs.rendering.text import align, computed_ops, count, flops_unit, main_types
 
 MAX_TYPES = 12  # op types listed
@@ -45,6 +46,8 @@ def inspect_model(config: InspectConfig) -> int:
     graph = read_graph(model, devices)
     coarse = coarsen(graph, config.coarsening, config.max_groups)
     _print_summary(model, graph)
+    if note := invented_note(model):
+        print(f"\nInputs\n  {note}")
     _print_types(graph)
     _print_unknown(model)
     _print_groups(graph, coarse, config.max_groups)
@@ -63,8 +66,8 @@ def _print_summary(model: Any, graph: ComputationGraph) -> None:
     unit, scale = flops_unit(float(graph.flops.sum()))
     constants = int(graph.is_constant.sum())
     rows = [("model", graph.name), ("hash", graph.model_hash)]
-    rows += [("input", _describe(port)) for port in model.inputs]
-    rows += [("output", _describe(port)) for port in model.outputs]
+    rows += [("input", _describe(port, input_name(port))) for port in model.inputs]
+    rows += [("output", _describe(port, _output_name(port))) for port in model.outputs]
     rows += [
         ("ops", f"{graph.num_ops} ({graph.num_ops - constants} without constants)"),
         ("edges", str(graph.num_edges)),
@@ -74,9 +77,13 @@ def _print_summary(model: Any, graph: ComputationGraph) -> None:
     print("\n".join(align(rows)))
 
 
-def _describe(port: Any) -> str:
+def _output_name(port: Any) -> str:
     names = sorted(port.get_names()) or [original_name(port.get_node())]
-    return f"{names[0]} {port.get_partial_shape()} {port.get_element_type().get_type_name()}"
+    return str(names[0])
+
+
+def _describe(port: Any, name: str) -> str:
+    return f"{name} {port.get_partial_shape()} {port.get_element_type().get_type_name()}"
 
 
 def _print_types(graph: ComputationGraph) -> None:

@@ -32,6 +32,7 @@ def profile_model(config: ProfileConfig) -> int:
         coarsening=config.coarsening,
         max_groups=config.max_groups,
         input_shapes=parse_input_shapes(config.input_shapes),
+        inputs=config.inputs or None,
         placements=config.placements,
         seed=config.seed,
         progress=lambda placements: tqdm(placements, unit="placement"),

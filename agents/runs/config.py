@@ -19,6 +19,7 @@ class SearchConfig(MeasureConfig):
         "comparison": ("rounds",),
         "grouping": ("coarsening", "max_groups", "input_shapes"),
         "simulator": ("hardware", "profile", "schedule"),
+        "measuring": ("inputs",),
     }
 
     model: str = "resnet50"
@@ -41,6 +42,9 @@ class SearchConfig(MeasureConfig):
     """Simulated execution: sequential, concurrent, pipelined or max_load."""
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
+    inputs: str = ""
+    """Values of the inputs: an .npz file with an array NAME for each, or with 0/NAME, 1/NAME, ...
+    for several samples; default: invented."""
     budget: int = 300
     """Distinct placements to evaluate, including those on a single device."""
     patience: int | None = None
@@ -62,3 +66,8 @@ class SearchConfig(MeasureConfig):
     def models(self) -> tuple[str, ...]:
         """The models to place, each as `load_model` takes it."""
         return (self.model,)
+
+    @property
+    def input_files(self) -> tuple[str, ...]:
+        """The file of input values of each model; empty where they are invented."""
+        return (self.inputs,)

@@ -112,7 +112,7 @@ def check_resumed_settings(config: SearchConfig) -> None:
 
 
 def read_config(out: str) -> dict[str, Any]:
-    """Return the settings and the model's hash of an earlier run.
+    """Return the settings, the model's hash and the inputs' key of an earlier run.
 
     Raises:
         DevicePlacementError: when the folder holds none that can be read.
@@ -125,4 +125,5 @@ def read_config(out: str) -> dict[str, Any]:
         )
     with reading(path, "the settings of a run", ADVICE):
         content = read_json(path)
-        return {"settings": dict(content["settings"]), "model_hash": str(content["model_hash"])}
+        keys = {name: str(content[name]) for name in ("model_hash", "inputs")}
+        return {"settings": dict(content["settings"]), **keys}

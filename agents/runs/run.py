@@ -23,6 +23,7 @@ from device_placement.envs.factory import make_evaluator
 from device_placement.envs.failures import describe_failures
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.openvino_evaluator import as_measuring
 from device_placement.envs.measuring.validation import claim_of
 from device_placement.envs.models.loading import parse_input_shapes
 from device_placement.envs.placement import Placement
@@ -37,6 +38,7 @@ def evaluator_of(config: SearchConfig) -> Evaluator:
         max_groups=config.max_groups,
         evaluator=config.evaluator,
         input_shapes=parse_input_shapes(config.input_shapes),
+        inputs=config.inputs or None,
         hardware=config.hardware,
         profile=config.profile,
         schedule=config.schedule,
@@ -63,7 +65,10 @@ class Run:
     def __init__(self, config: SearchConfig, label: str, extra: int | None = None) -> None:
         self.config = config
         self.names = short_names(config.models)
-        made = [evaluator_of(dataclasses.replace(config, model=model)) for model in config.models]
+        made = [
+            evaluator_of(dataclasses.replace(config, model=model, inputs=inputs))
+            for model, inputs in zip(config.models, config.input_files, strict=True)
+        ]
         _check_same_devices(dict(zip(self.names, made, strict=True)))
         singles = sum(len(one.devices) for one in made)
         limit = config.budget if extra is None else singles + extra
@@ -135,11 +140,18 @@ class Run:
         for one in self.models:
             if failed := describe_failures(one.recorder.failures, one.recorder.num_distinct):
                 done += f"\n{one.name}: {failed}" if len(self.models) > 1 else f"\n{failed}"
+        if unverified := self._unverified():
+            done += f"\nOutputs are not verified. {unverified}"
         if interrupted:
             repeated = unusual_settings(dataclasses.asdict(self.config), str(self.folder)).values()
             words = " ".join(["--resume", "--out", str(self.folder), *repeated])
             done += f"\nInterrupted; resume with {words}"
         return f"\n{done}"
+
+    def _unverified(self) -> str:
+        """Return why outputs could not be verified; empty if they were, or were not to be."""
+        found = (one for model in self.models for one in model.recorder.record.values())
+        return next((one.unverified for one in found if one.unverified), "")
 
     def _open_folder(self, label: str, made: Sequence[Evaluator]) -> Path:
         config = self.config
@@ -147,12 +159,19 @@ class Run:
         new = Path("runs") / f"{label}-{'+'.join(self.names)}-{stamp}-{os.getpid()}"
         folder = Path(config.out or new)
         found = ",".join(one.coarse.graph.model_hash for one in made)
+        inputs = ",".join(_given_inputs(one) for one in made)
         if config.resume:
-            expected = read_config(config.out)["model_hash"]
-            if expected != found:
+            earlier = read_config(config.out)
+            if earlier["model_hash"] != found:
                 raise DevicePlacementError(
-                    f"The run in {str(folder)!r} is of a model with the hash {expected}; the one "
-                    f"in {config.model!r} now has {found}. Start a new run with another --out."
+                    f"The run in {str(folder)!r} is of a model with the hash "
+                    f"{earlier['model_hash']}; the one in {config.model!r} now has {found}. Start "
+                    "a new run with another --out."
+                )
+            if earlier["inputs"] != inputs:
+                raise DevicePlacementError(
+                    f"The run in {str(folder)!r} has other input values than {config.inputs!r} "
+                    "holds now. Give those it began with, or start a new run with another --out."
                 )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DevicePlacementError(
@@ -161,8 +180,8 @@ class Run:
             )
         _make_folder(folder)
         settings = dataclasses.asdict(config) | {"resume": False}
-        content = {"settings": settings, "model_hash": found, "machine": describe_machine()}
-        write_json(folder / CONFIG, content)
+        content = {"settings": settings, "model_hash": found, "inputs": inputs}
+        write_json(folder / CONFIG, content | {"machine": describe_machine()})
         return folder
 
     def _end_bar(self) -> None:
@@ -185,6 +204,10 @@ def _make_folder(folder: Path) -> None:
         raise DevicePlacementError(
             f"Can't make the output folder {str(folder)!r}: {error}. Give another --out."
         ) from error
+
+
+def _given_inputs(evaluator: Evaluator) -> str:
+    return as_measuring(evaluator).given_inputs if evaluator.measures else ""
 
 
 def short_names(models: Sequence[str]) -> list[str]:

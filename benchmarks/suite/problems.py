@@ -141,7 +141,11 @@ def _graph(model: str) -> ComputationGraph:
 
 def _measuring(problem: Problem, measuring: MeasureConfig) -> OpenVINOEvaluator:
     return make_evaluator(
-        problem.model, problem.devices, max_groups=problem.max_groups, measuring=measuring
+        problem.model,
+        problem.devices,
+        max_groups=problem.max_groups,
+        inputs=problem.inputs or None,
+        measuring=measuring,
     )
 
 

@@ -30,6 +30,8 @@ class Problem:
     """Device to compare with; the first by default."""
     share: float | None = None
     """Allowed output error as a share of the worst single's; default: no limit."""
+    inputs: str = ""
+    """For openvino: an .npz file with the values of the inputs; invented by default."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import openvino as ov
 from device_placement.envs.affinities import clear_affinities
 from device_placement.envs.devices import Device
 from device_placement.envs.evaluation import NAN, Measurement
+from device_placement.envs.measuring.inputs import Samples
 from device_placement.envs.measuring.program import (
     Program,
     build_program,
@@ -22,7 +23,7 @@ from device_placement.envs.measuring.program import (
     warm_up,
 )
 from device_placement.envs.measuring.timing import Timing
-from device_placement.envs.measuring.verification import output_difference
+from device_placement.envs.measuring.verification import ERROR_FLOOR, output_difference
 from device_placement.envs.placement import set_affinities
 
 
@@ -35,6 +36,7 @@ class BenchConfig:
     timing: Timing
     objective: str = "latency"
     requests: int = 0
+    samples: Samples | None = None  # of the inputs; None: invented
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ class Bench(Protocol):
         self, entries: Sequence[Entry], rounds: int, warmup: int, max_seconds: float
     ) -> list[Measurement]:
         """Compile all, take one sample of each in turn, round by round, and return measurements."""
+
+    def repeat(self, op_devices: bytes) -> tuple[float, float]:
+        """Run a placement again and again; return how its outputs differ (error, cosine)."""
 
     def close(self) -> None:
         """Release all resources."""
@@ -152,8 +157,8 @@ class LocalBench:
         try:
             if job.verify and reference is not None:
                 self._report("verifying")
-                difference = output_difference(program.outputs, reference.program.outputs)
-            if not job.verify or difference[0] <= job.max_output_error:
+                difference = _verify(program, reference.program, job.max_output_error)
+            if not job.verify or not difference[0] > job.max_output_error:
                 self._report("timing")
                 pairs, cut_short = self._time(program, reference, job.give_up)
         except RuntimeError as error:
@@ -195,6 +200,10 @@ class LocalBench:
             for index, one in enumerate(built)
         ]
 
+    def repeat(self, op_devices: bytes) -> tuple[float, float]:
+        """Run a placement again and again; return how its outputs differ."""
+        return self._compile_reference(op_devices).program.self_difference
+
     def close(self) -> None:
         """Release the reference."""
         self._reference = None
@@ -222,9 +231,16 @@ class LocalBench:
 
     def _build(self, entry: Entry) -> Program:
         like = self._model if entry.path else None
-        objective, requests = self._config.objective, self._config.requests
-        model = self._model_of(entry)
-        return build_program(self._core, model, entry.device_name, objective, requests, like)
+        config, model = self._config, self._model_of(entry)
+        return build_program(
+            self._core,
+            model,
+            entry.device_name,
+            config.objective,
+            config.requests,
+            config.samples,
+            like,
+        )
 
     def _model_of(self, entry: Entry) -> ov.Model:
         """Return the model to compile: the file's, or a clone in which ops may have devices."""
@@ -246,6 +262,18 @@ class LocalBench:
             return program, warm_up(program, warmup)
         except RuntimeError as error:
             return _refused(error)
+
+
+def _verify(candidate: Program, reference: Program, limit: float) -> tuple[float, float]:
+    """Return how the outputs differ from the reference's, as `output_difference` does.
+
+    Where the reference differs from itself, nothing can be said about the candidate: the error is
+    NaN, and the cosine that of two runs of the reference.
+    """
+    error, cosine = reference.self_difference
+    if error > min(ERROR_FLOOR, limit):
+        return NAN, cosine
+    return output_difference(candidate.outputs, reference.outputs)
 
 
 def _refused(error: Exception) -> Measurement:

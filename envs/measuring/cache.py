@@ -90,10 +90,19 @@ PROTOCOL_VERSION = 2  # 2: states are reset before each run
 
 
 def describe_reference(
-    core: ov.Core, model_hash: str, device: Device, config: MeasureConfig
+    core: ov.Core, model_hash: str, device: Device, config: MeasureConfig, inputs: str = ""
 ) -> dict[str, Any]:
-    """Return what the time of a single on one device depends on."""
-    return {
+    """Return what the time of a single on one device depends on.
+
+    Args:
+        core: has the device.
+        model_hash: of the model.
+        device: runs all of it.
+        config: how to measure.
+        inputs: the key of the input values.
+    """
+    chosen = {"inputs": inputs} if inputs else {}  # earlier versions knew the usual ones only
+    return chosen | {
         "model_hash": model_hash,
         "device": _describe_device(core, device),
         "objective": config.objective,
@@ -110,9 +119,10 @@ def describe_problem(
     devices: tuple[Device, ...],
     reference: int,
     config: MeasureConfig,
+    inputs: str = "",
 ) -> dict[str, Any]:
     """Return what the time of a placement depends on, except for the placement."""
-    return describe_reference(core, model_hash, devices[reference], config) | {
+    return describe_reference(core, model_hash, devices[reference], config, inputs) | {
         "devices": [_describe_device(core, device) for device in devices],
         "timing": dataclasses.asdict(config.protocol),
     }

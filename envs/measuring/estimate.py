@@ -35,10 +35,11 @@ def evaluate_measurements(
     last = measurements[-1]
     if last.error:
         return Evaluation.invalid(last.error, last.compile_s)
-    checked = [one for one in measurements if not math.isnan(one.output_error)]
+    checked = [one for one in measurements if one.unverifiable or not math.isnan(one.output_error)]
     if config.verifies and not checked:
         return None
     error, cosine = (checked[-1].output_error, checked[-1].output_cosine) if checked else (NAN, NAN)
+    unverified = unverifiable(cosine) if checked and checked[-1].unverifiable else ""
     # A timing that was cut short does not count if another one was not.
     timed = [one for one in measurements if one.pairs]
     whole = [one for one in timed if not one.cut_short]
@@ -56,7 +57,16 @@ def evaluate_measurements(
         run_s=last.run_s,
         cut_short=bool(timed) and not whole,
         output_error=error,
-        output_cosine=cosine,
+        output_cosine=NAN if unverified else cosine,
+        unverified=unverified,
+    )
+
+
+def unverifiable(cosine: float) -> str:
+    """Return why outputs can't be verified, from the cosine of two runs of the reference."""
+    return (
+        "The reference's outputs differ between two runs, as with random numbers (cosine "
+        f"{cosine:.3g}), so outputs can't be compared."
     )
 
 

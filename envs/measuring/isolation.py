@@ -75,6 +75,11 @@ class IsolatedBench:
         result: list[Measurement] = self._call(limit_s, "compare", *arguments)
         return result
 
+    def repeat(self, op_devices: bytes) -> tuple[float, float]:
+        """Run a placement again and again; return how its outputs differ."""
+        result: tuple[float, float] = self._call(self._timeout_s, "repeat", op_devices)
+        return result
+
     def close(self) -> None:
         """End the worker; the next measurement starts another one."""
         if self._worker is not None and self._owner == os.getpid():

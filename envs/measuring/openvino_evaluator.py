@@ -25,11 +25,14 @@ from device_placement.envs.measuring.config import (
     MeasureOptions,
     make_measure_config,
 )
-from device_placement.envs.measuring.estimate import evaluate_measurements
+from device_placement.envs.measuring.estimate import evaluate_measurements, unverifiable
+from device_placement.envs.measuring.inputs import Inputs, Samples, read_inputs, warn_of_invented
 from device_placement.envs.measuring.isolation import IsolatedBench, WorkerError
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.reference import Reference, fix_reference
 from device_placement.envs.measuring.timing import is_hopeless
+from device_placement.envs.measuring.verification import ERROR_FLOOR
+from device_placement.envs.models.deciding_inputs import is_random
 from device_placement.envs.placement import Placement
 
 
@@ -49,10 +52,13 @@ class OpenVINOEvaluator:
         core: made by `make_core` for these devices; a new one if None.
         file: path of the file that the model was loaded from, for `compare.contenders`; empty
             if there is none.
+        inputs: values of the model's inputs, as `read_inputs` takes them; invented if None. Each
+            timed run goes through all samples, and its time is that per sample.
         options: fields of `MeasureConfig`, which override those of ``config``.
 
     Raises:
         DeviceError: when a device is missing or can't be loaded.
+        InputError: when the inputs can't be read or don't fit.
         DevicePlacementError: on an unknown option or a wrong value.
 
     >>> from device_placement.envs import coarsen, load_model, read_graph
@@ -77,6 +83,7 @@ class OpenVINOEvaluator:
         *,
         core: ov.Core | None = None,
         file: str = "",
+        inputs: Inputs | Samples | None = None,
         **options: Unpack[MeasureOptions],
     ) -> None:
         self.config = make_measure_config(config, **options)
@@ -93,6 +100,9 @@ class OpenVINOEvaluator:
             )
         if self.config.reference and self.config.reference not in names:
             raise DeviceError(unknown("reference", self.config.reference, names))
+        self.samples = read_inputs(model, inputs)
+        if inputs is None:
+            warn_of_invented(model)
         self.bench = self._make_bench()
         self._cache = MeasurementCache(self.config.store, self.config.max_age_s)
         self._known: dict[bytes, Evaluation] = {}
@@ -110,6 +120,11 @@ class OpenVINOEvaluator:
     def unwrapped(self) -> Self:
         """The evaluator itself."""
         return self
+
+    @property
+    def given_inputs(self) -> str:
+        """The key of the input values that were given; empty if they were invented."""
+        return self.samples.key if self.samples.given else ""
 
     @property
     def store_path(self) -> str:
@@ -222,23 +237,40 @@ class OpenVINOEvaluator:
             model_hash = self.coarse.graph.model_hash
             candidates = self._candidates()
             descriptions = {
-                number: describe_reference(self.core, model_hash, self.devices[number], self.config)
+                number: describe_reference(
+                    self.core, model_hash, self.devices[number], self.config, self.samples.key
+                )
                 for number in candidates
             }
             try:
-                self._fixed = fix_reference(
-                    self.coarse, candidates, descriptions, self.bench, self._cache
+                self._fixed = self._judged(
+                    fix_reference(self.coarse, candidates, descriptions, self.bench, self._cache)
                 )
             except DeviceError as error:
                 self._failure = error
                 raise
         return self._fixed
 
+    def _judged(self, reference: Reference) -> Reference:
+        """Return the reference, marked if it draws random numbers and outputs are verified."""
+        if not (self.config.verifies and is_random(self.model)):
+            return reference
+        with machine_lock():
+            error, cosine = self.bench.repeat(reference.op_devices)
+        if error <= min(ERROR_FLOOR, self.config.error_limit):
+            return reference
+        return dataclasses.replace(reference, unverified=unverifiable(cosine))
+
     def _describe(self) -> dict[str, Any]:
         """Return what the times of all placements here depend on; computed once."""
         if not self._problem:
             self._problem = describe_problem(
-                self.core, self.coarse.graph.model_hash, self.devices, self.reference, self.config
+                self.core,
+                self.coarse.graph.model_hash,
+                self.devices,
+                self.reference,
+                self.config,
+                self.samples.key,
             )
         return self._problem
 
@@ -250,6 +282,7 @@ class OpenVINOEvaluator:
             timing=config.protocol,
             objective=config.objective,
             requests=config.requests,
+            samples=self.samples,
         )
         if not config.isolated:
             return LocalBench(self.model, self.core, bench_config)

@@ -1,4 +1,4 @@
-"""Programs: compile a model, give it seeded inputs, and time it in this process."""
+"""Programs: compile a model, give it inputs, and time it in this process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13
 
 from device_placement.envs.errors import choose
 from device_placement.envs.measuring.config import HINTS
+from device_placement.envs.measuring.inputs import Samples, invented_inputs
 from device_placement.envs.measuring.timing import Timing, is_hopeless, is_precise, relative_samples
+from device_placement.envs.measuring.verification import output_difference
 
 BLOCK_S = 5e-3  # a sample of a faster model is the mean of several runs, together this long
+REPEATS = 3  # runs that are compared with the first, to see whether they differ
 QUEUE_ROUNDS = 4  # inferences per request in one sample of the throughput
 SUBGRAPHS = "HETERO_NUMBER_OF_SUBMODELS"  # a property of models that HETERO compiled
 
@@ -28,9 +30,10 @@ class Program:
     """Compiled model with its inputs, ready to run."""
 
     compiled: ov.CompiledModel
-    inputs: list[ov.Tensor]
+    samples: list[list[ov.Tensor]]  # (num_samples, num_inputs)
     run: Callable[[int], float]  # number of runs in a row -> seconds per inference; resets states
     compile_s: float
+    stateful: bool = False
 
     def sample(self, runs: int = 1) -> float:
         """Time one run, or several in a row, and return seconds per inference."""
@@ -38,12 +41,38 @@ class Program:
 
     @functools.cached_property
     def outputs(self) -> list[NDArray[Any]]:
-        """The model's outputs after a run, each in its own type."""
-        request = self.compiled.create_infer_request()
-        for index, tensor in enumerate(self.inputs):
-            request.set_input_tensor(index, tensor)
-        request.infer()
-        return [_values(tensor) for tensor in request.output_tensors]
+        """The model's outputs for each sample in turn, each in its own type."""
+        return self._run_once()
+
+    @functools.cached_property
+    def self_difference(self) -> tuple[float, float]:
+        """How the outputs of some more runs differ, at most, as `output_difference` says.
+
+        They do where the model draws random numbers.
+        """
+        found = [output_difference(self._run_once(), self.outputs) for _ in range(REPEATS)]
+        return max(error for error, _ in found), min(cosine for _, cosine in found)
+
+    def _run_once(self) -> list[NDArray[Any]]:
+        outputs = []
+        for sample in self.samples:
+            prepare(self._request, sample, self.stateful)
+            self._request.infer()
+            outputs += [_values(tensor) for tensor in self._request.output_tensors]
+        return outputs
+
+    @functools.cached_property
+    def _request(self) -> ov.InferRequest:
+        """The request whose outputs are read; two of them might draw the same random numbers."""
+        return self.compiled.create_infer_request()
+
+
+def prepare(request: ov.InferRequest, sample: Sequence[ov.Tensor], stateful: bool) -> None:
+    """Set all input tensors of a request, (num_inputs,), and reset its states, if it has any."""
+    if stateful:  # AUTO can't, even where there is nothing to reset
+        request.reset_state()
+    for index, tensor in enumerate(sample):
+        request.set_input_tensor(index, tensor)
 
 
 def build_program(
@@ -52,9 +81,10 @@ def build_program(
     device_name: str,
     objective: str = "latency",
     requests: int = 0,
+    samples: Samples | None = None,
     like: ov.Model | None = None,
 ) -> Program:
-    """Compile a model for an objective, and return it with seeded inputs.
+    """Compile a model for an objective, and return it with its inputs.
 
     Args:
         core: has the devices.
@@ -63,6 +93,7 @@ def build_program(
         objective: ``latency`` times one request at a time, ``throughput`` keeps several in
             flight and divides the time by the inferences.
         requests: how many in flight; 0 leaves it to OpenVINO.
+        samples: of the inputs; invented if None. Several are run in turn.
         like: decides the inputs if the model's own shapes are not static: the same model with
             static ones.
 
@@ -74,10 +105,18 @@ def build_program(
     start = time.perf_counter()
     compiled = core.compile_model(model, device_name, {"PERFORMANCE_HINT": hint})
     compile_s = time.perf_counter() - start
-    inputs = seeded_inputs(like or compiled)
+    tensors = (samples or invented_inputs(like or model)).tensors(like or compiled)
+    stateful = is_stateful(model)
     if objective == "latency":
-        return Program(compiled, inputs, _latency_runner(compiled, inputs), compile_s)
-    return Program(compiled, inputs, _throughput_runner(compiled, inputs, requests), compile_s)
+        run = _latency_runner(compiled, tensors, stateful)
+    else:
+        run = _throughput_runner(compiled, tensors, requests, stateful)
+    return Program(compiled, tensors, run, compile_s, stateful)
+
+
+def is_stateful(model: ov.Model) -> bool:
+    """Return whether a model keeps anything from one run to the next."""
+    return bool(model.get_variables())
 
 
 def warm_up(program: Program, runs: int) -> int:
@@ -146,16 +185,6 @@ def _values(tensor: ov.Tensor) -> NDArray[Any]:
     return np.array(tensor.data)
 
 
-def seeded_inputs(model: Any, seed: int = 0) -> list[ov.Tensor]:
-    """Return an input for each port of a model or compiled model, equal for equal seeds.
-
-    Floating-point inputs are standard normal; others are 0 or 1, which is a legal index,
-    mask or flag of almost every model.
-    """
-    generator = np.random.default_rng(seed)
-    return [_seeded_input(port, generator) for port in model.inputs]
-
-
 def count_subgraphs(compiled: ov.CompiledModel) -> int:
     """Return the number of pieces that HETERO cut a model into; 1 if it was not used."""
     if SUBGRAPHS not in compiled.get_property("SUPPORTED_PROPERTIES"):
@@ -163,29 +192,12 @@ def count_subgraphs(compiled: ov.CompiledModel) -> int:
     return int(compiled.get_property(SUBGRAPHS))
 
 
-def _seeded_input(port: Any, generator: np.random.Generator) -> ov.Tensor:
-    shape, kind = tuple(port.get_shape()), port.get_element_type()
-    values: Any = generator.integers(0, 2, shape)
-    if kind.is_real():
-        values = generator.standard_normal(shape, dtype=np.float32)
-    if kind == ov.Type.string:
-        return ov.Tensor(np.array(values, dtype=np.str_))
-    if kind in _OWN_TYPES:
-        tensor = ov.Tensor(kind, ov.Shape(shape))
-        constant = opset13.constant(np.asarray(values, np.float32), dtype=kind)  # owns its memory
-        constant.get_tensor_view().copy_to(tensor)
-        return tensor
-    return ov.Tensor(np.asarray(values, dtype=kind.to_dtype()))
-
-
-_OWN_TYPES = (ov.Type.bf16, ov.Type.f8e4m3, ov.Type.f8e5m2, ov.Type.u4, ov.Type.i4)
-"""Types that NumPy lacks; OpenVINO rounds to them."""
-
-
-def _latency_runner(compiled: ov.CompiledModel, inputs: Sequence[Any]) -> Callable[[int], float]:
+def _latency_runner(
+    compiled: ov.CompiledModel, samples: Sequence[Sequence[ov.Tensor]], stateful: bool
+) -> Callable[[int], float]:
+    """Return a timer of runs in a row, rounded up to whole passes through the samples."""
     request = compiled.create_infer_request()
-    for index, value in enumerate(inputs):
-        request.set_input_tensor(index, value)
+    prepare(request, samples[0], stateful)
 
     def run(runs: int) -> float:
         start = time.perf_counter()
@@ -193,36 +205,40 @@ def _latency_runner(compiled: ov.CompiledModel, inputs: Sequence[Any]) -> Callab
             request.infer()
         return (time.perf_counter() - start) / runs
 
-    def run_from_reset(runs: int) -> float:
-        taken_s = 0.0
-        for _ in range(runs):
-            request.reset_state()
-            start = time.perf_counter()
-            request.infer()
-            taken_s += time.perf_counter() - start
-        return taken_s / runs
+    def run_each(runs: int) -> float:
+        passes = math.ceil(runs / len(samples))
+        elapsed_s = 0.0
+        for _ in range(passes):
+            for sample in samples:
+                prepare(request, sample, stateful)
+                elapsed_s += run(1)
+        return elapsed_s / (passes * len(samples))
 
-    return run_from_reset if request.query_state() else run
+    return run_each if len(samples) > 1 or stateful else run
 
 
 def _throughput_runner(
-    compiled: ov.CompiledModel, inputs: Sequence[Any], requests: int
+    compiled: ov.CompiledModel,
+    samples: Sequence[Sequence[ov.Tensor]],
+    requests: int,
+    stateful: bool,
 ) -> Callable[[int], float]:
+    """Return a timer of rounds of the queue, rounded up to whole passes through the samples."""
     queue = ov.AsyncInferQueue(compiled, requests)
-    tensors = dict(enumerate(inputs))
+    inputs = [dict(enumerate(sample)) for sample in samples]
     for request in queue:
-        request.infer(tensors)
-
-    stateful = bool(queue[0].query_state())
+        request.infer(inputs[0])
+    several = inputs if len(inputs) > 1 else [None]  # None: those of the request
 
     def run(runs: int) -> float:
-        inferences = runs * QUEUE_ROUNDS * len(queue)
+        passes = math.ceil(runs * QUEUE_ROUNDS * len(queue) / len(several))
         start = time.perf_counter()
-        for _ in range(inferences):
-            if stateful:
-                queue[queue.get_idle_request_id()].reset_state()
-            queue.start_async()
+        for _ in range(passes):
+            for one in several:
+                if stateful:
+                    queue[queue.get_idle_request_id()].reset_state()
+                queue.start_async(one, share_inputs=True)
         queue.wait_all()
-        return (time.perf_counter() - start) / inferences
+        return (time.perf_counter() - start) / (passes * len(several))
 
     return run

@@ -15,11 +15,11 @@ from device_placement.envs.evaluation import (
 )
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
+from device_placement.envs.measuring.verification import ERROR_FLOOR
 from device_placement.envs.placement import Claim, Placement
 
 TIME_SLACK = 0.05  # may be slower than claimed by this share
 ERROR_SLACK = 2.0  # two roundings may differ by twice what one differs from the exact value
-ERROR_FLOOR = 1e-4  # relative error of f32 kernels that sum in another order
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Validation:
     best_single_s: float
     claimed_speedup: float  # over the reference; NaN: nothing was claimed
     allowed_error: float  # relative L2 error of the outputs
+    other_inputs: bool = False  # its speed-up was claimed for other inputs
 
     @property
     def speedup(self) -> float:
@@ -48,8 +49,13 @@ class Validation:
         return self.evaluation.valid and self.evaluation.interval_s[0] <= limit_s * (1 + TIME_SLACK)
 
     @property
+    def judged(self) -> bool:
+        """Whether the outputs could be compared: the reference's do not differ between runs."""
+        return not self.evaluation.unverified
+
+    @property
     def outputs_hold(self) -> bool:
-        """Whether the error of the outputs is within the allowed one."""
+        """Whether the error of the outputs is within the allowed one; False if not judged."""
         return self.evaluation.valid and self.evaluation.output_error <= self.allowed_error
 
     @property
@@ -64,6 +70,8 @@ class Validation:
             return f"does not run: {found.error}"
         low, high = found.interval_s
         claim = "no speed-up was claimed, so the best single is the limit"
+        if self.other_inputs:
+            claim = "its claim is for other inputs, so the best single is the limit"
         if not math.isnan(self.claimed_speedup):
             claim = f"{self.claimed_speedup:.3f}x was claimed"
         return "\n".join(
@@ -75,19 +83,28 @@ class Validation:
                 f"         {self.best_single_s / found.time_s:.3f}x the speed of the best single, "
                 f"{self.best_single} ({1e3 * self.best_single_s:.3f} ms)",
                 f"         {_verdict(self.time_holds)}",
-                f"outputs  relative L2 error {found.output_error:.3g}, cosine "
-                f"{found.output_cosine:.7f}; {self.allowed_error:.3g} is allowed",
-                f"         {_verdict(self.outputs_hold)}",
+                *self._report_outputs(),
             ]
         )
+
+    def _report_outputs(self) -> list[str]:
+        found = self.evaluation
+        if not self.judged:
+            return [f"outputs  {found.unverified}", "         CAN'T BE JUDGED"]
+        return [
+            f"outputs  relative L2 error {found.output_error:.3g}, cosine "
+            f"{found.output_cosine:.7f}; {self.allowed_error:.3g} is allowed",
+            f"         {_verdict(self.outputs_hold)}",
+        ]
 
 
 def claim_of(evaluator: Evaluator, reference: int, speedup: float) -> Claim | None:
     """Return what a measured speed-up over the reference claims; None for a predicted one."""
     if not evaluator.measures:
         return None
-    name = evaluator.devices[reference].name
-    return Claim(name, speedup, as_measuring(evaluator).config.max_output_error)
+    measuring = as_measuring(evaluator)
+    name = measuring.devices[reference].name
+    return Claim(name, speedup, measuring.config.max_output_error, measuring.given_inputs)
 
 
 def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation:
@@ -98,7 +115,8 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
 
     Args:
         evaluator: has the model, the devices and the way to measure; its cache is not used.
-        placement: for that model; its claim is checked if it is over the same reference.
+        placement: for that model; its claim is checked if it is over the same reference and for
+            the same inputs.
 
     Raises:
         PlacementError: when the placement is not for this model, these groups or devices.
@@ -109,6 +127,7 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
     claim, reference = placement.claim, evaluator.config.reference
     if claim is not None and reference not in ("", claim.reference):
         claim = None
+    other_inputs = claim is not None and claim.inputs != evaluator.given_inputs
     max_output_error = evaluator.config.max_output_error
     if claim is not None and max_output_error is None:
         max_output_error = claim.max_output_error
@@ -129,8 +148,9 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
         reference_s=singles[fresh.reference].time_s,
         best_single=str(fresh.devices[best]),
         best_single_s=singles[best].time_s,
-        claimed_speedup=NAN if claim is None else claim.speedup,
+        claimed_speedup=NAN if claim is None or other_inputs else claim.speedup,
         allowed_error=max_output_error,
+        other_inputs=other_inputs,
     )
 
 
@@ -142,6 +162,7 @@ def _fresh(evaluator: OpenVINOEvaluator, config: MeasureConfig) -> OpenVINOEvalu
         evaluator.devices,
         config,
         core=evaluator.core,
+        inputs=evaluator.samples,
         timing="paired",
         give_up_factor=math.inf,
         remeasure=True,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from device_placement.envs.arrays import Float64
 
 Outputs = Sequence[NDArray[Any]]
+ERROR_FLOOR = 1e-4  # relative error of f32 kernels that sum in another order
 
 
 def output_difference(outputs: Outputs, expected: Outputs) -> tuple[float, float]:

@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ def load_model(
         source: a zoo name (``"resnet50"``), the path of any file that OpenVINO reads
             (``.xml``, ``.onnx``, ``.pb``, ``.tflite``, ...), an ``openvino.Model``
             (which is not changed), or a ``torch.nn.Module``.
-        example_input: for a torch module, what its ``forward`` takes: a tensor, a tuple
-            of tensors or a dict of them. Its shapes become the model's.
+        example_input: for a torch module, what its ``forward`` takes: a tensor, a tuple of
+            arguments or a dict of them by name. Arguments may be nested tuples, lists and dicts;
+            each tensor in them becomes an input of its shape, and is also named by its place, such
+            as ``past_0_1``. None and plain numbers become part of the model.
         input_shapes: static shapes in place of dynamic ones, by input name
             (``{"input_ids": [1, 128]}``) or in the order of the inputs.
 
@@ -139,27 +142,125 @@ def _convert_torch(module: Any, example_input: Any) -> ov.Model:
             f"Got the torch module {type(module).__name__} without example_input; give the "
             "tensors that its forward() takes."
         )
+    leaves = _leaves(module, *_arguments(module, example_input))
     try:
-        with warnings.catch_warnings():  # OpenVINO's tracing of choice, deprecated by torch
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-            model = ov.convert_model(module, example_input=example_input)
+        model = _trace(module, example_input, leaves)
     except Exception as error:
         raise ModelError(
             f"OpenVINO can't convert the torch module {type(module).__name__}: {error}"
         ) from error
     model.set_friendly_name(type(module).__name__)
-    shapes = _example_shapes(example_input)
-    if model.is_dynamic() and len(shapes) == len(model.inputs):
-        set_input_shapes(model, shapes)
+    if len(leaves) == len(model.inputs):
+        outputs = [output for op in model.get_ops() for output in op.outputs()]
+        taken = {name for output in outputs for name in output.get_names()}
+        for port, name in zip(model.inputs, leaves, strict=True):
+            port.get_tensor().add_names({name} - taken)
+        if model.is_dynamic():
+            set_input_shapes(model, [tuple(value.shape) for value in leaves.values()])
     return model
 
 
-def _example_shapes(example_input: Any) -> Any:
-    """Return the shapes of an example input, by name if it is a dict."""
+def _trace(module: Any, example_input: Any, leaves: Mapping[str, Any]) -> ov.Model:
+    """Convert a torch module; where OpenVINO can't, with only the tensors as its arguments."""
+    copied = dict(example_input) if isinstance(example_input, Mapping) else example_input
+    positional, named = _arguments(module, example_input)
+    flat = _flattened(module, positional, named, list(leaves))
+    ways = [(module, copied), (flat, tuple(leaves.values()))]  # OpenVINO changes a dict
+    if _has_constants([positional, named]):  # with these it mixes up names, or can't trace
+        ways.reverse()
+    with warnings.catch_warnings():  # OpenVINO's tracing of choice, deprecated by torch
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        try:
+            return ov.convert_model(ways[0][0], example_input=ways[0][1])
+        except Exception as error:
+            try:
+                return ov.convert_model(ways[1][0], example_input=ways[1][1])
+            except Exception:
+                raise error from None
+
+
+def _has_constants(value: Any) -> bool:
+    """Return whether nested arguments hold something else than tensors."""
+    if isinstance(value, Mapping):
+        return any(map(_has_constants, value.values()))
+    if isinstance(value, (tuple, list)):
+        return any(map(_has_constants, value))
+    return not hasattr(value, "shape")
+
+
+Arguments = tuple[Sequence[Any], Mapping[str, Any]]  # by position and by name
+
+
+def _arguments(module: Any, example_input: Any) -> Arguments:
+    """Return the arguments of a module's ``forward``; those by name in its own order."""
     if isinstance(example_input, Mapping):
-        return {name: tuple(value.shape) for name, value in example_input.items()}
-    values = example_input if isinstance(example_input, (tuple, list)) else [example_input]
-    return [tuple(value.shape) for value in values if hasattr(value, "shape")]
+        order = [name for name in _parameter_names(module) if name in example_input]
+        return (), {name: example_input[name] for name in dict.fromkeys([*order, *example_input])}
+    return (example_input if isinstance(example_input, (tuple, list)) else [example_input]), {}
+
+
+def _parameter_names(module: Any) -> list[str]:
+    try:
+        return list(signature(module.forward).parameters)
+    except (TypeError, ValueError):  # of a compiled module
+        return []
+
+
+def _leaves(module: Any, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tensors in a module's arguments, in order, by name of the place."""
+    found: dict[str, Any] = {}
+
+    def add(value: Any, place: str) -> None:
+        if hasattr(value, "shape"):
+            name = re.sub(r"\W", "_", place)
+            found[name if name not in found else f"{name}_{len(found)}"] = value
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                add(item, f"{place}_{key}")
+        elif isinstance(value, (tuple, list)):
+            for number, item in enumerate(value):
+                add(item, f"{place}_{number}")
+
+    names = _parameter_names(module)
+    for number, value in enumerate(positional):
+        add(value, names[number] if number < len(names) else f"input_{number}")
+    for name, value in named.items():
+        add(value, name)
+    return found
+
+
+def _flattened(
+    module: Any, positional: Sequence[Any], named: Mapping[str, Any], names: Sequence[str]
+) -> Any:
+    """Return a module that takes the tensors in another one's arguments, by the given names."""
+    torch: Any = sys.modules["torch"]  # loaded by whoever made the module
+
+    class Flattened(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *tensors: Any) -> Any:
+            left = iter(tensors)
+            return self.module(*_refilled(positional, left), **_refilled(named, left))
+
+    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *names)]
+    Flattened.forward.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return Flattened()
+
+
+def _refilled(value: Any, tensors: Iterator[Any]) -> Any:
+    """Return nested arguments with other tensors, in the order of `_leaves`."""
+    if hasattr(value, "shape"):
+        return next(tensors)
+    if isinstance(value, Mapping):
+        return {key: _refilled(item, tensors) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        items = [_refilled(item, tensors) for item in value]
+        if hasattr(value, "_fields"):  # a named tuple
+            return type(value)(*items)
+        return type(value)(items)
+    return value
 
 
 def _read_file(path: Path) -> ov.Model:

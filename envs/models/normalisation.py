@@ -72,7 +72,7 @@ def set_input_shapes(model: ov.Model, shapes: Shapes) -> None:
     """
     ports = model.inputs
     if isinstance(shapes, Mapping):
-        by_name = {name: port for port in ports for name in (*port.get_names(), _input_name(port))}
+        by_name = {name: port for port in ports for name in (*port.get_names(), input_name(port))}
         for name in shapes:
             if name not in by_name:
                 raise ModelError(unknown("model input", name, by_name))
@@ -109,18 +109,20 @@ def _is_normalised(model: ov.Model) -> bool:
     return bool(model.has_rt_info(_MARK)) and stems == expected
 
 
-def _input_name(port: Any) -> str:
-    names = sorted(port.get_names())
+def input_name(port: Any) -> str:
+    """Return the name of a model's input by which its shape and values are given."""
+    # Numbers are what converters call a value without a name.
+    names = sorted(port.get_names(), key=lambda name: (name.isdecimal(), name))
     return str(names[0] if names else port.get_node().get_friendly_name())
 
 
 def _describe_inputs(model: ov.Model) -> str:
-    inputs = [f"{_input_name(port)} {port.get_partial_shape()}" for port in model.inputs]
+    inputs = [f"{input_name(port)} {port.get_partial_shape()}" for port in model.inputs]
     return f"the inputs of {model.get_friendly_name()!r}: {', '.join(inputs)}"
 
 
 def _check_inputs(model: ov.Model) -> None:
-    shapes = {_input_name(port): port.get_partial_shape() for port in model.inputs}
+    shapes = {input_name(port): port.get_partial_shape() for port in model.inputs}
     dynamic = {name: shape for name, shape in shapes.items() if shape.is_dynamic}
     if dynamic:
         given = ", ".join(f'"{name}": {_example(shape)}' for name, shape in dynamic.items())

@@ -23,6 +23,7 @@ from device_placement.envs.measuring.config import (
     MeasureOptions,
     make_measure_config,
 )
+from device_placement.envs.measuring.inputs import Inputs
 from device_placement.envs.measuring.machine import describe_host, describe_machine
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.normalisation import Shapes
@@ -88,6 +89,7 @@ def measure_profile(
     coarsening: str = "fusion",
     max_groups: int | None = None,
     input_shapes: Shapes | None = None,
+    inputs: Inputs | None = None,
     placements: int = 60,
     seed: int = 0,
     progress: Progress = iter,
@@ -107,6 +109,7 @@ def measure_profile(
         coarsening: a method of `coarsen`, for the placements that are measured.
         max_groups: maximum number of groups for them.
         input_shapes: static shapes for a model with dynamic ones.
+        inputs: values of the model's inputs, as `make_evaluator` takes them; invented if None.
         placements: random placements to measure in addition to the singles, at least 4.
         seed: of the placements.
         progress: wraps the placements to be measured, as ``tqdm`` does.
@@ -138,6 +141,7 @@ def measure_profile(
         coarsening=coarsening,
         max_groups=max_groups,
         input_shapes=input_shapes,
+        inputs=inputs,
         measuring=make_measure_config(config, **WHOLE),
     )
     with contextlib.closing(evaluator):
@@ -217,7 +221,7 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
     graph, devices = evaluator.coarse.graph, evaluator.devices
     number, host = len(devices), describe_host()["name"]
     columns = [
-        measure_op_times(evaluator.core, evaluator.model, graph, devices, device)
+        measure_op_times(evaluator.core, evaluator.model, graph, devices, device, evaluator.samples)
         for device in range(number)
     ]
     return HardwareProfile(
@@ -237,6 +241,7 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
             "host": host,
             "machine": describe_machine(),
             "formula": FORMULA,
+            "inputs": evaluator.given_inputs,
         },
     )
 

@@ -17,8 +17,9 @@ from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph
+from device_placement.envs.measuring.inputs import Samples, invented_inputs
 from device_placement.envs.measuring.lock import machine_lock
-from device_placement.envs.measuring.program import seeded_inputs
+from device_placement.envs.measuring.program import is_stateful, prepare
 from device_placement.envs.placement import Placement
 from device_placement.envs.simulation.hardware import HARDWARE
 from device_placement.envs.simulation.roofline import roofline_times
@@ -45,6 +46,7 @@ def measure_op_times(
     graph: ComputationGraph,
     devices: Sequence[Device],
     device: int,
+    samples: Samples | None = None,
 ) -> Float64:
     """Profile a model on one of its devices with OpenVINO's profiler, and return its op times.
 
@@ -58,6 +60,7 @@ def measure_op_times(
         graph: its graph, for the same devices.
         devices: (num_devices,) in the order of the graph.
         device: number of the device to profile.
+        samples: of the inputs, run in turn; invented if None.
 
     Returns:
         (num_ops,) seconds of each op, from `estimate_unseen` and `share_out`; NaN if the device
@@ -73,7 +76,7 @@ def measure_op_times(
     placement.set_affinities(placed)
     try:
         with machine_lock():
-            nodes = _run(core, placed, placement.hetero_name)
+            nodes = _run(core, placed, placement.hetero_name, samples or invented_inputs(model))
     except RuntimeError as error:
         raise DevicePlacementError(
             f"{devices[device]} can't run {graph.name!r} with its profiler on: {error} Leave the "
@@ -154,24 +157,31 @@ def _members(graph: ComputationGraph, nodes: Sequence[ExecutedNode]) -> list[lis
     return members
 
 
-def _run(core: ov.Core, model: ov.Model, device_name: str) -> list[ExecutedNode]:
-    """Compile and run a model; return its nodes in topological order, with their median times."""
+def _run(core: ov.Core, model: ov.Model, device_name: str, samples: Samples) -> list[ExecutedNode]:
+    """Compile and run a model; return its nodes in topological order, with their times.
+
+    The time of a node is its median for each sample, and their mean over the samples.
+    """
     config = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
     compiled = core.compile_model(model, device_name, config)
     request = compiled.create_infer_request()
-    for index, tensor in enumerate(seeded_inputs(compiled)):
-        request.set_input_tensor(index, tensor)
-    samples: dict[str, list[float]] = {}
+    tensors, stateful = samples.tensors(compiled), is_stateful(model)
+    times: dict[str, list[list[float]]] = {}
     start = time.perf_counter()
     for done in range(-WARMUP, MAX_RUNS):
         if done >= MIN_RUNS and time.perf_counter() - start > MAX_SECONDS:
             break
-        request.reset_state()
-        request.infer()
-        for node in request.get_profiling_info() if done >= 0 else ():
-            name = PREFIX.sub("", node.node_name, count=1)
-            samples.setdefault(name, []).append(node.real_time.total_seconds())
-    time_s = {name: statistics.median(one) for name, one in samples.items()}
+        for number, sample in enumerate(tensors):
+            prepare(request, sample, stateful)
+            request.infer()
+            for node in request.get_profiling_info() if done >= 0 else ():
+                name = PREFIX.sub("", node.node_name, count=1)
+                several = times.setdefault(name, [[] for _ in tensors])
+                several[number].append(node.real_time.total_seconds())
+    time_s = {
+        name: statistics.fmean(statistics.median(one or [0.0]) for one in several)
+        for name, several in times.items()
+    }
     nodes = [_read_node(node, time_s) for node in compiled.get_runtime_model().get_ordered_ops()]
     profiled = {node.name for node in nodes}  # some plugins name the same node differently
     others = {name: taken for name, taken in time_s.items() if taken and name not in profiled}

@@ -7,17 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import openvino as ov
 import pytest
 
 from device_placement.agents.cli import main
 from device_placement.benchmarks.runner import benchmark
-from device_placement.benchmarks.suite.problems import open_problem, problems_of
+from device_placement.benchmarks.suite.problems import open_problem, opened, problems_of
 from device_placement.benchmarks.suite.replay import ReplayConfig, replay
 from device_placement.benchmarks.suite.results import append_rows, read_lines, read_rows
-from device_placement.benchmarks.suite.suites import SUITES, Problem, Suite
-from device_placement.envs import DevicePlacementError
+from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem, Suite
+from device_placement.envs import DevicePlacementError, save_inputs
 from device_placement.envs.devices import FURTHER_CPU
+from device_placement.envs.measuring.openvino_evaluator import as_measuring
+from device_placement.envs.models.loading import save_model
+from input_models import DEVICES, mixed
 from problems import FLUSHING, fading
 from tiny_benchmark import OWN, config_of, lines_of, rows_of
 
@@ -76,6 +80,16 @@ def off_by_flushing(folder: Path) -> Problem:
 def test_a_limit_of_errors_needs_devices_that_differ() -> None:
     with pytest.raises(DevicePlacementError, match="needs a CPU that computes in bf16"):
         open_problem(near_f32("diamond", "INFERENCE_PRECISION_HINT=f32"))
+
+
+def test_a_problem_is_measured_with_its_inputs(tmp_path: Path) -> None:
+    save_model(mixed(), tmp_path / "model.xml")
+    save_inputs(tmp_path / "inputs.npz", [{"x": np.ones((2, 3), np.float32), "ids": [3, 0]}] * 2)
+    model, inputs = str(tmp_path / "model.xml"), str(tmp_path / "inputs.npz")
+    problem = Problem(model, devices=DEVICES, evaluator=MEASURED, inputs=inputs)
+    with opened(problem) as evaluator:
+        assert len(as_measuring(evaluator).samples.samples) == 2
+    assert Problem(**dataclasses.asdict(problem)) == problem
 
 
 @pytest.mark.parametrize("make_problem", [off_by_bf16, off_by_flushing])

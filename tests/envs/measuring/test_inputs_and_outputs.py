@@ -9,7 +9,8 @@ import openvino.opset15 as ops
 import pytest
 
 from device_placement.envs import OpenVINOEvaluator, coarsen, load_model, read_graph
-from device_placement.envs.measuring.program import build_program, seeded_inputs
+from device_placement.envs.measuring.inputs import invented_inputs
+from device_placement.envs.measuring.program import build_program
 from device_placement.envs.measuring.verification import output_difference
 
 DEVICES = "CPU:INFERENCE_PRECISION_HINT=f32,CPU_B:INFERENCE_PRECISION_HINT=f32"
@@ -50,7 +51,7 @@ KINDS += [ov.Type.i4, ov.Type.i8, ov.Type.u8, ov.Type.i64, ov.Type.boolean]
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_inputs_have_the_type_of_their_port(kind: ov.Type) -> None:
     model = load_model(converted(kind))
-    (tensor,), (again,) = seeded_inputs(model), seeded_inputs(model)
+    ((tensor,),), ((again,),) = (invented_inputs(model).tensors(model) for _ in range(2))
     assert tensor.get_element_type() == kind
     assert list(tensor.shape) == [2, 7]
     assert tensor.data.tobytes() == again.data.tobytes()
@@ -73,7 +74,7 @@ def test_outputs_in_bf16_are_read_as_numbers() -> None:
     x = ops.parameter([4], np.float32, name="x")
     model = load_model(ov.Model([ops.result(ops.convert(ops.abs(x), "bf16"))], [x], "bf16"))
     program = build_program(ov.Core(), model, "CPU")
-    expected = np.abs(program.inputs[0].data)
+    expected = np.abs(program.samples[0][0].data)
     np.testing.assert_allclose(program.outputs[0], expected, rtol=2**-7)
 
 
