@@ -120,7 +120,8 @@ def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseli
         )
     order = [evaluator.reference, *range(len(devices))]
     reference = next(device for device in order if not np.isnan(times[device]))
-    memory = [device.memory_bytes for device in devices]
+    limits = [device.memory_bytes for device in devices]
+    memory = limits if evaluator.costs is None else evaluator.costs.reachable_bytes().tolist()
     return Baseline(
         reference=reference,
         reference_s=float(times[reference]),
