@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from device_placement.envs import DevicePlacementEnv, OpenVINOEvaluator, make_evaluator
 from device_placement.envs.measuring.isolation import COMMAND, Worker
+from device_placement.envs.measuring.parent import is_alive
 from problems import TWO_CPUS, measured
 from processes import QUICK, isolated, mixed, workers
 from waiting import PATIENCE_S, wait_until
@@ -85,6 +86,35 @@ def test_nothing_is_left_when_the_parent_is_killed(tmp_path: Path, number: int) 
     process.wait(PATIENCE_S)
     process.stdout.close()
     wait_until(lambda: not psutil.pid_exists(pid), "the worker outlived its parent")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_that_outlives_its_killed_parent_keeps_no_worker(tmp_path: Path) -> None:
+    end = """
+        import os, signal
+        child = os.fork()
+        if child == 0:
+            time.sleep(1000)
+        print(child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", script(textwrap.dedent(end))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    pids = [int(process.stdout.readline()) for _ in range(5)]
+    worker, fork = psutil.Process(pids[0]), psutil.Process(pids[-1])
+    try:
+        process.wait(PATIENCE_S)
+        wait_until(lambda: not is_alive(worker), "a fork kept the worker")
+        assert is_alive(fork)
+    finally:
+        fork.kill()
+        process.stdout.close()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -145,5 +145,5 @@ def test_all_users_of_a_machine_share_one_file(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TMPDIR", "/var/tmp")
     assert lock_path() == Path("/tmp/device-placement.lock")
     monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setenv("PROGRAMDATA", os.fspath(Path("C:/ProgramData")))
-    assert lock_path().name == "device-placement.lock"
+    monkeypatch.setenv("PUBLIC", os.fspath(Path("C:/Users/Public")))
+    assert lock_path() == Path("C:/Users/Public/device-placement.lock")
