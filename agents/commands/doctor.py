@@ -337,8 +337,8 @@ RULES: tuple[Rule, ...] = (
         lambda facts: facts.busy > MAX_BUSY or bool(facts.taken),
         lambda facts: (
             f"Other processes use {facts.busy:.0%} of the cores that this one may use "
-            f"({ranges(facts.usable)})"
-            f"{_most_of(facts.taken)}; stop them, wait until they finish, or bind this process to other cores."
+            f"({ranges(facts.usable)}){_most_of(facts.taken)}; stop them, wait until they finish, "
+            "or bind this process to other cores."
         ),
     ),
     (
