@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import openvino as ov
-import psutil
 from openvino.properties.device import Type
 
 from device_placement.envs.errors import DeviceError
@@ -122,6 +121,8 @@ def find_shared_memory(core: ov.Core, devices: Sequence[Device]) -> tuple[Shared
     names = tuple(one.name for one in devices if _uses_host_memory(core, one.name))
     if all(_is_cpu(name) for name in names):
         return ()
+    import psutil  # models and placements do without
+
     return (SharedMemory(names, psutil.virtual_memory().total),)
 
 

@@ -21,6 +21,7 @@ from device_placement.agents.placers.base import PlacerResult, Trace
 from device_placement.agents.runs.config import resume_config
 from device_placement.envs import DevicePlacementError, Placement
 from device_placement.envs.evaluation import Evaluator
+from platforms import needs_signals
 from runs import interrupt, lines
 
 COMMAND = [sys.executable, "-m", "device_placement.agents.cli", "search"]
@@ -164,6 +165,7 @@ def test_where_no_single_is_valid_there_is_nothing_to_compare_with(
     assert found.endswith(" -")
 
 
+@needs_signals
 def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:
     """A real search in its own process, interrupted once it has evaluated something."""
     out = tmp_path / "run"

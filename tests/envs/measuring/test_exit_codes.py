@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from device_placement.envs.measuring.exit_codes import describe_exit
+from platforms import needs_signals
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_an_exit_code_is_named(code: int, said: str) -> None:
         raise ValueError(describe_exit(code))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals of this kind")
+@needs_signals
 def test_a_process_that_the_system_kills_may_have_lacked_memory() -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     done = subprocess.run([sys.executable, "-c", code], check=False)

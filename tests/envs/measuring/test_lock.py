@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -88,7 +87,7 @@ def test_it_is_given_back_when_something_fails() -> None:
 
 def test_the_lock_of_a_dead_process_is_taken_over() -> None:
     with holder() as process:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         with machine_lock():
             assert not is_free()
@@ -143,6 +142,7 @@ def test_a_lock_that_can_not_be_used_is_reported_and_nothing_stops(
 def test_all_users_of_a_machine_share_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEVICE_PLACEMENT_LOCK")
     monkeypatch.setenv("TMPDIR", "/var/tmp")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert lock_path() == Path("/tmp/device-placement.lock")
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("PUBLIC", os.fspath(Path("C:/Users/Public")))
