@@ -75,7 +75,8 @@ def run(data: str = "", seed: int = 0, effort: Effort | None = None) -> int:
     """
     effort = effort or Effort()
     generator = np.random.default_rng(seed)
-    print(f"processor time, quickest of {effort.repeats}; load {psutil.getloadavg()[0]:.1f}\n")
+    in_use = psutil.cpu_percent(interval=1.0)
+    print(f"processor time, quickest of {effort.repeats}; {in_use:.0f} % in use by others\n")
     columns = "placements/s:<16", "ops:>10", "schedule alone:>16,.0f", "from rows:>11,.0f"
     table = LiveTable(*columns, "  target:<1")
     for target in TARGETS:

@@ -71,9 +71,9 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
 def broken_rules(costs: Costs, devices: PlacementColumns) -> UInt8:
     """Return (batch,) 0: allowed; 1: weights exceed a memory; 2: groups of a colour are split."""
     broken = np.zeros(devices.shape[1], dtype=np.uint8)
-    if limits := list(costs.memory_limits()):
+    if costs.pool_bytes.size or np.isfinite(costs.memory_bytes).any():
         used = memory_used(devices, costs.group_bytes, costs.num_devices)
-        for members, limit in limits:
+        for members, limit in costs.memory_limits():
             broken[used[members].sum(axis=0) > limit] = 1  # whole bytes: sums are exact
     coloured = np.flatnonzero(costs.colour != FREE)
     if coloured.size:

@@ -27,30 +27,13 @@ ROOT = Path(__file__).parents[2]
 # A folder, or a file that lies beside the folders, imports only from those before it.
 ORDER = {
     "envs": (
-        *(
-            "arrays",
-            "errors",
-            "file_replacement",
-            "files",
-            "jit",
-            "rewards",
-            "devices",
-            "models",
-            "graph",
-            "costs",
-        ),
+        *("arrays", "errors", "file_replacement", "files", "jit", "rewards", "devices", "models"),
+        *("graph", "costs"),
         *("evaluation", "placement", "observation", "measuring", "simulation", "rendering"),
         *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
     ),
     "agents": (
-        "options",
-        "policies",
-        "presets",
-        "runs",
-        "placers",
-        "training",
-        "commands",
-        "output",
+        *("options", "policies", "presets", "runs", "placers", "training", "commands", "output"),
         "cli",
     ),
     "benchmarks": (
