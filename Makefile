@@ -1,8 +1,16 @@
 # make demo: install into .venv and run the main job. make test: lint, types, all tests.
 # make docs: run the notebooks where they have changed, and build the site into docs/_build/html.
 # A user needs nothing but Python 3.11 to 3.13; PYTHON=python3.12 chooses one.
+# On Windows run it from a shell such as Git Bash.
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+BIN := .venv/Scripts
+EXE := .exe
+else
 PYTHON ?= python3
 BIN := .venv/bin
+EXE :=
+endif
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 EDITABLE := --config-settings editable_mode=strict --editable
 SOURCES := setup.cfg pyproject.toml constraints.txt $(shell find envs agents benchmarks -name '*.py')
@@ -31,17 +39,17 @@ build/notebooks/done: $(wildcard notebooks/*.ipynb) | .venv/tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/project/test_notebooks.py
 	touch $@
 
-.venv/bin/python:
+$(BIN)/python$(EXE):
 	$(PYTHON) -m venv .venv
 
 # torch comes first and pinned: nothing later may then replace it by a larger build.
 # Editable, so that what runs is what lies here; "strict" gives type checkers real files.
-.venv/installed: $(SOURCES) | .venv/bin/python
+.venv/installed: $(SOURCES) | $(BIN)/python$(EXE)
 	$(INSTALL) torch==2.13.0
 	$(INSTALL) $(EDITABLE) .[render]
 	touch $@
 
-.venv/tested: $(SOURCES) | .venv/bin/python
+.venv/tested: $(SOURCES) | $(BIN)/python$(EXE)
 	$(INSTALL) torch==2.13.0
 	$(INSTALL) $(EDITABLE) .[test]
 	touch $@

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from device_placement.agents.output import is_reader_gone
+
 
 @dataclass(frozen=True)
 class Command:
@@ -122,9 +124,9 @@ def exit_status(program: str, command: Callable[[], int]) -> int:
                 raise
             print(f"{program}: {printable(str(error), MAX_MESSAGE)}", file=sys.stderr)
             return 2
-        except BrokenPipeError:
-            raise
         except OSError as error:
+            if is_reader_gone(error):
+                raise
             return _fails(program, f"{error}; what was written before is kept.")
         except MemoryError as error:
             return _fails(program, f"There is too little memory. {error}".strip())
@@ -134,7 +136,9 @@ def exit_status(program: str, command: Callable[[], int]) -> int:
         finally:
             if sys.stdout:  # None where it was closed
                 sys.stdout.flush()
-    except BrokenPipeError:  # of this process; workers handle their own
+    except OSError as error:  # of this process; workers handle their own
+        if not is_reader_gone(error):
+            return _fails(program, f"{error}; what was written before is kept.")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest of the output
         return READER_GONE
 

@@ -7,7 +7,6 @@ Run it with::
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import psutil
 
 from device_placement.benchmarks.study import LiveTable, judge
 from device_placement.envs.costs import FREE, Costs
@@ -75,7 +75,8 @@ def run(data: str = "", seed: int = 0, effort: Effort | None = None) -> int:
     """
     effort = effort or Effort()
     generator = np.random.default_rng(seed)
-    print(f"processor time, quickest of {effort.repeats}; load {os.getloadavg()[0]:.1f}\n")
+    in_use = psutil.cpu_percent(interval=1.0)
+    print(f"processor time, quickest of {effort.repeats}; {in_use:.0f} % in use by others\n")
     columns = "placements/s:<16", "ops:>10", "schedule alone:>16,.0f", "from rows:>11,.0f"
     table = LiveTable(*columns, "  target:<1")
     for target in TARGETS:

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from device_placement.envs.affinities import restore_affinities
-    from device_placement.envs.devices import Device, discover_devices, make_core, parse_devices
+    from device_placement.envs.devices import (
+        Device,
+        SharedMemory,
+        discover_devices,
+        make_core,
+        parse_devices,
+    )
     from device_placement.envs.env import DevicePlacementEnv
     from device_placement.envs.errors import (
         DeviceError,
@@ -74,6 +80,7 @@ _HOMES = {
     "OpenVINOEvaluator": "measuring.openvino_evaluator",
     "Placement": "placement",
     "PlacementError": "errors",
+    "SharedMemory": "devices",
     "SimulatedEvaluator": "simulation.simulator",
     "StoreError": "errors",
     "Validation": "measuring.validation",
@@ -115,6 +122,7 @@ __all__ = [
     "OpenVINOEvaluator",
     "Placement",
     "PlacementError",
+    "SharedMemory",
     "SimulatedEvaluator",
     "StoreError",
     "Validation",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.envs.arrays import Bool, Float64, Int32
-from device_placement.envs.devices import Device
+from device_placement.envs.devices import Device, SharedMemory
 from device_placement.envs.errors import DeviceError
 from device_placement.envs.graph.coarsening import CoarseGraph
 
@@ -36,6 +36,9 @@ class Costs:
     memory_bytes: Float64  # (num_devices,) inf where there is no limit
     pays: Bool  # (num_devices,) whether `max_load` charges it for what it sends and receives
     colour: Int32  # (num_groups,) groups of one colour share a device; FREE: no such rule
+    # (num_pools, num_devices) whether the devices share a pool of memory; no pools by default
+    pool_devices: Bool = field(default_factory=lambda: np.zeros((0, 0), dtype=np.bool_))
+    pool_bytes: Float64 = field(default_factory=lambda: np.zeros(0))  # (num_pools,)
 
     @property
     def num_groups(self) -> int:
@@ -52,6 +55,23 @@ class Costs:
         """Number of tensors that leave their group."""
         return int(self.tensor_group.size)
 
+    def memory_limits(self) -> Iterator[tuple[list[int], float]]:
+        """Yield sets of devices, and the bytes that the weights on each set may take together.
+
+        First come the devices with a limit of their own, then the pools that several share.
+        """
+        for device in np.flatnonzero(np.isfinite(self.memory_bytes)).tolist():
+            yield [device], float(self.memory_bytes[device])
+        for devices, limit in zip(self.pool_devices, self.pool_bytes.tolist(), strict=True):
+            yield np.flatnonzero(devices).tolist(), limit
+
+    def reachable_bytes(self) -> Float64:
+        """Return the bytes of weights that each device can hold alone, (num_devices,)."""
+        most = np.full(self.num_devices, np.inf)
+        for devices, limit in self.memory_limits():
+            most[devices] = np.minimum(most[devices], limit)
+        return most
+
     def readers(self, tensor: int) -> Int32:
         """Return the groups that read a tensor, (num_readers,)."""
         return self.reader[self.reader_start[tensor] : self.reader_start[tensor + 1]]
@@ -62,7 +82,10 @@ class Costs:
 
 
 def free_costs(
-    coarse: CoarseGraph, devices: Sequence[Device], colour: NDArray[np.integer] | None = None
+    coarse: CoarseGraph,
+    devices: Sequence[Device],
+    colour: NDArray[np.integer] | None = None,
+    shared_memory: Sequence[SharedMemory] = (),
 ) -> Costs:
     """Return costs in which every time is 0, for use without a profile.
 
@@ -70,6 +93,7 @@ def free_costs(
         coarse: the groups.
         devices: (num_devices,) with their memory limits.
         colour: (num_groups,) groups of one colour, other than `FREE`, must share a device.
+        shared_memory: limits on what several of the devices hold together.
 
     Returns:
         Costs with sizes, memory limits and supported devices, but no times.
@@ -99,6 +123,11 @@ def free_costs(
         colour=np.asarray(
             np.full(coarse.num_groups, FREE) if colour is None else colour, dtype=np.int32
         ),
+        pool_devices=np.array(
+            [[device.name in pool.devices for device in devices] for pool in shared_memory],
+            dtype=np.bool_,
+        ).reshape(-1, num_devices),
+        pool_bytes=np.array([float(pool.memory_bytes) for pool in shared_memory]),
     )
 
 

@@ -6,18 +6,19 @@ import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import openvino as ov
+from openvino.properties.device import Type
 
 from device_placement.envs.affinities import is_placed, restore_affinities
 from device_placement.envs.errors import DeviceError
 
-CPU_PLUGIN = "openvino_intel_cpu_plugin"
 FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a single device
 UNLOADABLE = "can't be loaded"  # begins the text for a device that is only listed
 VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
+MEMORY_PROPERTIES = {"GPU": "GPU_DEVICE_TOTAL_MEM_SIZE", "NPU": "NPU_DEVICE_TOTAL_MEM_SIZE"}
 
 # OpenVINO takes only text that UTF-8 can encode, so no lone surrogates.
 _FORM = re.compile(r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>[^\n\ud800-\udfff]+))?")
@@ -62,6 +63,14 @@ class Device:
         return cls(match["name"], tuple((key.strip(), value.strip()) for key, _, value in pairs))
 
 
+@dataclass(frozen=True)
+class SharedMemory:
+    """Memory that holds the weights of several devices, such as a laptop's CPU, GPU and NPU."""
+
+    devices: tuple[str, ...]  # their names
+    memory_bytes: int  # for all of them together
+
+
 def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Device, ...]:
     """Return the devices of a list; a string is split at commas, ``auto`` is this machine's.
 
@@ -96,8 +105,37 @@ def discover_devices() -> tuple[Device, ...]:
     """Return all devices of this machine, the CPU first; a single one gets a further CPU."""
     core = ov.Core()
     names = sorted(core.available_devices, key=lambda name: (not name.startswith("CPU"), name))
-    found = tuple(Device(name, memory_bytes=_memory_bytes(core, name)) for name in names)
+    found = with_memory(core, [Device(name) for name in names])
     return found if len(found) > 1 else (*found, Device.parse(FURTHER_CPU))
+
+
+def with_memory(core: ov.Core, devices: Sequence[Device]) -> tuple[Device, ...]:
+    """Return devices with the memory that OpenVINO reports, where they have no limit yet."""
+    return tuple(
+        replace(one, memory_bytes=_memory_bytes(core, one.name))
+        if one.memory_bytes is None
+        else one
+        for one in devices
+    )
+
+
+def find_shared_memory(core: ov.Core, devices: Sequence[Device]) -> tuple[SharedMemory, ...]:
+    """Return the host's memory if a GPU or NPU uses it, as integrated ones do, else nothing."""
+    names = tuple(one.name for one in devices if _uses_host_memory(core, one.name))
+    if all(_is_cpu(name) for name in names):
+        return ()
+    import psutil  # models and placements do without
+
+    return (SharedMemory(names, psutil.virtual_memory().total),)
+
+
+def cpu_plugin(core: ov.Core) -> str:
+    """Return the name of the CPU plugin here: each architecture has its own.
+
+    >>> cpu_plugin(ov.Core()).endswith("_cpu_plugin")
+    True
+    """
+    return str(core.get_versions("CPU")["CPU"].description)
 
 
 def make_core(devices: Sequence[str | Device]) -> ov.Core:
@@ -113,7 +151,7 @@ def make_core(devices: Sequence[str | Device]) -> ov.Core:
     core = RestoringCore()
     here = list(core.available_devices)
     for device in parse_devices(devices):
-        if device.name not in here and "CPU" in device.name:
+        if device.name not in here and _is_cpu(device.name):
             _register(core, device.name)
         elif not _is_here(device.name, here):
             raise DeviceError(_unknown_device(device.name, here))
@@ -159,7 +197,7 @@ def _unknown_device(name: str, here: Sequence[str]) -> str:
 
 def _register(core: ov.Core, name: str) -> None:
     try:
-        core.register_plugin(CPU_PLUGIN, name)
+        core.register_plugin(cpu_plugin(core), name)
     except RuntimeError as error:
         raise DeviceError(
             f"OpenVINO refuses the name {name!r} for a further CPU instance: {_reason(error)} "
@@ -192,12 +230,26 @@ def _text(properties: Sequence[tuple[str, str]]) -> str:
     return ";".join(f"{key}={value}" for key, value in properties)
 
 
+def _is_cpu(name: str) -> bool:
+    """Return whether a device is an instance of the CPU plugin, whose names contain CPU."""
+    return "CPU" in name
+
+
 def _memory_bytes(core: ov.Core, name: str) -> int | None:
-    key = "GPU_DEVICE_TOTAL_MEM_SIZE"
+    key = MEMORY_PROPERTIES.get(name.partition(".")[0])
     try:
-        return int(core.get_property(name, key)) if name.startswith("GPU") else None
+        return int(core.get_property(name, key)) or None if key else None
     except RuntimeError:  # not reported: no limit is known
         return None
+
+
+def _uses_host_memory(core: ov.Core, name: str) -> bool:
+    if _is_cpu(name):
+        return True
+    try:
+        return bool(core.get_property(name, "DEVICE_TYPE") == Type.INTEGRATED)
+    except RuntimeError:  # not reported
+        return False
 
 
 def device_names(core: ov.Core) -> Mapping[str, str]:

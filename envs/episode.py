@@ -126,7 +126,8 @@ def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseli
             f"{devices[reference]} runs {coarse.graph.name!r} in no time, so no placement can be "
             "faster. Give a model that computes something from its inputs."
         )
-    memory = [device.memory_bytes for device in devices]
+    limits = [device.memory_bytes for device in devices]
+    memory = limits if evaluator.costs is None else evaluator.costs.reachable_bytes().tolist()
     return Baseline(
         reference=reference,
         reference_s=float(times[reference]),

@@ -6,11 +6,12 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-RETRIES, PAUSE_S = 50, 0.1  # while another program has the target open, on Windows
+IN_USE = (5, 32)  # Windows: access denied, sharing violation
+PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.0, 1.0, 1.0)  # about 5 seconds in all
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists():
             draft.chmod(stat.S_IMODE(target.stat().st_mode))
         _write_to_disk(draft)
-        _replace(draft, target)
+        replace_with_retries(draft, target)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -48,13 +49,31 @@ def _write_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _replace(draft: Path, target: Path) -> None:
-    """Replace a file, which Windows refuses as long as another program has it open."""
-    for left in range(RETRIES if os.name == "nt" else 0, -1, -1):
+def replace_with_retries(
+    draft: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    pause: Callable[[float], object] = time.sleep,
+) -> None:
+    """Move a file to where another one may be, as `os.replace` does.
+
+    Windows refuses this while a virus scanner, an indexer or a reader has one of them open. It
+    is then tried again for about 5 seconds. Other systems allow it, so their errors are final.
+
+    Args:
+        draft: the file to move.
+        target: in the same folder.
+        pause: waits for some seconds.
+
+    Raises:
+        OSError: when the file can't be moved.
+    """
+    for pause_s in PAUSES_S:
         try:
-            draft.replace(target)
-            return
-        except PermissionError:
-            if not left:
+            os.replace(draft, target)
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in IN_USE:
                 raise
-            time.sleep(PAUSE_S)
+            pause(pause_s)
+        else:
+            return
+    os.replace(draft, target)

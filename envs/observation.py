@@ -138,7 +138,7 @@ def graph_arrays(
 def device_features(
     log_single_times: Float64,
     coarse: CoarseGraph,
-    memory_bytes: Sequence[int | None],
+    memory_bytes: Sequence[float | None],
     reference: int,
 ) -> Float32:
     """Return the features of each device.
@@ -146,7 +146,7 @@ def device_features(
     Args:
         log_single_times: (num_devices,) log(single / reference single); NaN: invalid.
         coarse: the groups.
-        memory_bytes: (num_devices,) of each device; None: no limit is known.
+        memory_bytes: (num_devices,) that each device can use; None: no limit is known.
         reference: number of the reference device.
 
     Returns:

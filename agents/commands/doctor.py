@@ -6,10 +6,13 @@ import contextlib
 import math
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -29,6 +32,7 @@ from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import read_graph
 from device_placement.envs.measuring.bench import BenchConfig, Job, LocalBench
 from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.efficiency_cores import efficiency_cores
 from device_placement.envs.measuring.inputs import read_inputs
 from device_placement.envs.measuring.lock import lock_path, machine_lock
 from device_placement.envs.measuring.machine import cpu_affinity, describe_machine
@@ -40,6 +44,10 @@ from device_placement.envs.rendering.text import align
 CHUNK = 6  # samples in one measurement, whose medians are compared
 WATCH_S = 1.0  # how long other processes are watched
 GOVERNORS = "devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"  # under /sys
+SLOW_PLANS = {  # of Windows, by GUID; their names are in the user's language
+    "381b4222-f694-41f0-9685-ff5bb260df2e": "Balanced",
+    "a1841308-3541-4fab-bc81-f71556f20b4a": "Power saver",
+}
 UNKNOWN = "unknown"
 BATTERY = "battery"
 
@@ -100,23 +108,45 @@ def run_doctor(config: DoctorConfig) -> int:
 
 def gather_facts() -> Facts:
     """Examine the machine, and watch the load of other processes for a second."""
-    busy = psutil.cpu_times_percent(interval=WATCH_S)
-    idle = busy.idle + getattr(busy, "iowait", 0.0) + getattr(busy, "steal", 0.0)
+    usable = cpu_affinity()
+    used, steal = _watch_cores(usable)
     names = device_names(make_core(["CPU"]))
     broken = {name: text for name, text in names.items() if text.startswith(UNLOADABLE)}
     return Facts(
-        usable_cores=len(cpu_affinity()),
+        usable=tuple(usable),
         logical_cores=os.cpu_count() or 1,
-        load_per_core=psutil.getloadavg()[0] / (os.cpu_count() or 1),
-        busy=max(0.0, 100.0 - idle) / 100.0,
-        steal=getattr(busy, "steal", math.nan) / 100.0,
+        busy=statistics.mean(used.values()),
+        taken=tuple(core for core, share in used.items() if share > MAX_CORE_BUSY),
+        steal=steal,
         free_memory=float(psutil.virtual_memory().available),
         governors=_governors(),
+        power_plan=_power_plan(),
+        slow_cores=tuple(sorted(set(usable) & set(efficiency_cores()))),
         on_battery=_power() == BATTERY,
         measuring=_is_measuring(),
         devices=tuple(name for name in names if name not in broken),
         broken=tuple(broken.items()),
     )
+
+
+def _watch_cores(usable: Sequence[int]) -> tuple[dict[int, float], float]:
+    """Watch for `WATCH_S`, and return the share of each core in use, and of stolen time.
+
+    Args:
+        usable: the cores that this process may use; the others do not count.
+    """
+    times = psutil.cpu_times_percent(interval=WATCH_S, percpu=True)
+    if max(usable) >= len(times):  # some cores are off, so the rows have other numbers
+        usable = range(len(times))
+    used = {core: min(1.0, max(0.0, 1.0 - _idle(times[core]) / 100.0)) for core in usable}
+    stolen = [getattr(times[core], "steal", math.nan) / 100.0 for core in usable]
+    return used, statistics.mean(stolen)
+
+
+def _idle(times: Any) -> float:
+    """Return the percentage in which a core does nothing, or is not there for this machine."""
+    waits = (getattr(times, name, 0.0) for name in ("iowait", "steal"))
+    return float(times.idle + sum(waits))
 
 
 def measure_noise(config: DoctorConfig) -> TimingNoise:
@@ -166,8 +196,50 @@ def _governors() -> tuple[str, ...]:
     found = []
     for path in sorted(Path("/sys").glob(GOVERNORS)):
         with contextlib.suppress(OSError):  # a core that is off has none
-            found.append(path.read_text().strip())
+            found.append(path.read_text(encoding="ascii").strip())
     return tuple(found)
+
+
+def _power_plan() -> str:
+    """Return what Windows prints about its power plan; empty elsewhere."""
+    if sys.platform != "win32":
+        return ""
+    try:
+        done = subprocess.run(
+            ["powercfg", "/getactivescheme"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+def slow_plan(printed: str) -> str:
+    """Return the name of a power plan that limits the speed; empty for others.
+
+    >>> slow_plan("Power Scheme GUID: 381b4222-f694-41f0-9685-ff5bb260df2e  (Ausbalanciert)")
+    'Balanced'
+    """
+    return next((name for guid, name in SLOW_PLANS.items() if guid in printed.lower()), "")
+
+
+def ranges(cores: Sequence[int]) -> str:
+    """Return sorted numbers as text.
+
+    >>> ranges([0, 1, 2, 5])
+    '0-2,5'
+    """
+    runs: list[list[int]] = []
+    for core in cores:
+        if runs and core == runs[-1][-1] + 1:
+            runs[-1].append(core)
+        else:
+            runs.append([core])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _most_of(taken: Sequence[int]) -> str:
+    """Return the part of a sentence that names the cores that others use."""
+    return f", most of core{'s' if len(taken) > 1 else ''} {ranges(taken)}" if taken else ""
 
 
 def _frequency() -> str:
@@ -205,16 +277,16 @@ def _state(facts: Facts) -> list[tuple[str, str]]:
     store = default_path()
     size = f"{store.stat().st_size / 1e6:.1f} MB" if store.exists() else "does not exist yet"
     physical = psutil.cpu_count(logical=False) or UNKNOWN
-    cores = f"{facts.usable_cores} usable of {facts.logical_cores} logical, {physical} physical"
+    usable = f"{len(facts.usable)} usable ({ranges(facts.usable)})"
+    cores = f"{usable} of {facts.logical_cores} logical, {physical} physical"
     return [
         ("cores", cores),
+        ("efficiency cores", ranges(facts.slow_cores) or "none known"),
+        ("in use now", f"{facts.busy:.0%} of the usable cores{_most_of(facts.taken)}"),
         ("governor", ", ".join(sorted(set(facts.governors))) or UNKNOWN),
         ("frequency", _frequency()),
         ("power", _power()),
-        (
-            "load",
-            f"{facts.load_per_core:.2f} per core; {facts.busy:.0%} in use now",
-        ),
+        *([("power plan", facts.power_plan)] if facts.power_plan else []),
         ("stolen time", UNKNOWN if math.isnan(facts.steal) else f"{facts.steal:.1%}"),
         ("free memory", f"{facts.free_memory / 1e9:.1f} GB"),
         ("free temporary disk", f"{psutil.disk_usage(tempfile.gettempdir()).free / 1e9:.1f} GB"),
@@ -230,8 +302,8 @@ def _print(title: str, rows: Iterable[tuple[str, str]]) -> None:
     print()
 
 
-MAX_LOAD = 0.3  # others' load per core
-MAX_BUSY = 0.1  # share of the processor that others use
+MAX_BUSY = 0.1  # share of the usable cores that others use
+MAX_CORE_BUSY = 0.5  # share of one core: the threads on the others would wait for the one there
 MAX_STEAL = 0.01  # share of the time that a hypervisor gives to others
 MAX_NOISE = 0.03  # coefficient of variation of paired measurements
 MIN_MEMORY = 2e9  # bytes: a large model, compiled a few times
@@ -241,12 +313,14 @@ MIN_MEMORY = 2e9  # bytes: a large model, compiled a few times
 class Facts:
     """State of a machine; NaN where a value is unknown."""
 
-    usable_cores: int  # that this process may use
+    usable: tuple[int, ...]  # cores that this process may use
     logical_cores: int
-    load_per_core: float
-    busy: float  # share of the processor that other processes use
+    busy: float  # share of the usable cores that other processes use
     steal: float  # share of the time that a hypervisor gives to others
     free_memory: float  # bytes
+    taken: tuple[int, ...] = ()  # usable cores of which others use more than `MAX_CORE_BUSY`
+    slow_cores: tuple[int, ...] = ()  # usable cores that are efficiency cores
+    power_plan: str = ""  # as Windows prints it
     governors: tuple[str, ...] = ()  # of the cores' frequency
     on_battery: bool = False
     measuring: bool = False  # another process holds the lock
@@ -263,10 +337,11 @@ RULES: tuple[Rule, ...] = (
         lambda facts: "Another process is measuring now; measurements of both will take turns.",
     ),
     (
-        lambda facts: facts.load_per_core > MAX_LOAD or facts.busy > MAX_BUSY,
+        lambda facts: facts.busy > MAX_BUSY or bool(facts.taken),
         lambda facts: (
-            f"Other processes keep the processor busy (load {facts.load_per_core:.2f} per core, "
-            f"{facts.busy:.0%} in use now); stop them, or wait until they finish."
+            f"Other processes use {facts.busy:.0%} of the cores that this one may use "
+            f"({ranges(facts.usable)}){_most_of(facts.taken)}; stop them, wait until they finish, "
+            "or bind this process to other cores."
         ),
     ),
     (
@@ -284,14 +359,29 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     (
+        lambda facts: bool(slow_plan(facts.power_plan)),
+        lambda facts: (
+            f"The power plan is {slow_plan(facts.power_plan)}, which changes speed with load; "
+            "choose best performance in the power settings."
+        ),
+    ),
+    (
+        lambda facts: 0 < len(facts.slow_cores) < len(facts.usable),
+        lambda facts: (
+            f"{len(facts.slow_cores)} of the {len(facts.usable)} usable cores are efficiency "
+            "cores, and times depend on which cores run what; name the CPU as "
+            "CPU:SCHEDULING_CORE_TYPE=PCORE_ONLY."
+        ),
+    ),
+    (
         lambda facts: facts.on_battery,
         lambda facts: "The machine runs on battery power, which slows it down; plug it in.",
     ),
     (
-        lambda facts: facts.usable_cores < facts.logical_cores,
+        lambda facts: len(facts.usable) < facts.logical_cores,
         lambda facts: (
-            f"This process may use {facts.usable_cores} of {facts.logical_cores} cores; times hold "
-            "for these cores only and are stored separately."
+            f"This process may use {len(facts.usable)} of {facts.logical_cores} cores "
+            f"({ranges(facts.usable)}); times hold for these cores only and are stored separately."
         ),
     ),
     (

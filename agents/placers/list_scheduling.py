@@ -123,7 +123,8 @@ class Plan:
         self._producer = costs.tensor_group.tolist()
         self._moves = [costs.transfer_s(tensor) for tensor in range(costs.num_tensors)]
         self._sizes = np.bincount(space.unit, costs.group_bytes, minlength=space.num_units)
-        self._room = costs.memory_bytes.copy()
+        self._limits = [devices for devices, _ in costs.memory_limits()]
+        self._room = [room for _, room in costs.memory_limits()]  # bytes left of each limit
         self._end_s = np.zeros(costs.num_groups)
 
     def there_s(self, group: int) -> Float64:
@@ -140,14 +141,19 @@ class Plan:
         units = self.unit[groups]
         allowed = self.allowed[units]
         decided = allowed.sum(axis=1) == 1
-        open_now = allowed & (decided[:, None] | (self._sizes[units][:, None] <= self._room))
+        room = np.full(self.allowed.shape[1], np.inf)
+        for devices, left in zip(self._limits, self._room, strict=True):
+            room[devices] = np.minimum(room[devices], left)
+        open_now = allowed & (decided[:, None] | (self._sizes[units][:, None] <= room))
         return np.asarray(open_now if open_now.any() else allowed)
 
     def put(self, group: int, device: int, end_s: float) -> None:
         """Plan a group; the first group of a unit places the whole unit."""
         unit = self.unit[group]
         self._end_s[group] = end_s
-        self._room[device] -= self._sizes[unit]
+        for number, devices in enumerate(self._limits):
+            if device in devices:
+                self._room[number] -= self._sizes[unit]
         self._sizes[unit] = 0.0  # taken once
         self.allowed[unit] = np.arange(self.allowed.shape[1]) == device
 

@@ -23,7 +23,8 @@ class Stages:
     """Contiguous stages, one per device, with the smallest maximum time.
 
     Units are in the order of their first group. A stage has the compute time of its units,
-    without transfers, and fits into its device's memory. Every order of every set of devices
+    without transfers, and fits into its device's memory. What devices that share memory hold
+    together is not considered, so a cut may be invalid. Every order of every set of devices
     is cut and evaluated, single devices included. If these are more than `max_orders`, only the
     fastest device, the fastest two and so on are used, the fastest first. Nothing is random.
 
@@ -58,7 +59,7 @@ class Stages:
         sizes = np.zeros(space.num_units)
         np.add.at(sizes, space.unit, costs.group_bytes)
         for order in self._orders(costs):
-            choice = cut(compute_s, sizes, costs.memory_bytes, order)
+            choice = cut(compute_s, sizes, costs.reachable_bytes(), order)
             if choice is not None and not trace.spent:
                 trace.evaluate(space.assignment(choice))
         return trace.result()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +34,28 @@ CONVS: Mapping[str, Callable[[int, int], nn.Module]] = {
 Welling 2017, arXiv 1609.02907) and ``sage`` (Hamilton et al. 2017, arXiv 1706.02216) do not."""
 
 READS_EDGES = ("gat", "gin")
+GENERATED = ("propagate", "edge_updater")  # methods that PyTorch Geometric writes for each class
 DIRECTIONS = ("both", "undirected")
+
+
+def make_conv(conv: str, hidden: int, num_edge_features: int) -> nn.Module:
+    """Return a layer of `CONVS`, and leave no file of PyTorch Geometric.
+
+    It generates a module for each class of layers, and loads it once per process from a file in
+    the temporary folder that it doesn't remove.
+
+    Raises:
+        DevicePlacementError: on an unknown conv.
+    """
+    layer = choose("graph convolution", conv, CONVS)(hidden, num_edge_features)
+    prefix = f"{type(layer).__module__}_{type(layer).__name__}"
+    for method in GENERATED:
+        module = sys.modules.get(f"{prefix}_{method}")
+        for path in (getattr(module, "__file__", None), getattr(module, "__cached__", None)):
+            if path:
+                with contextlib.suppress(OSError):  # another thread has removed it
+                    Path(path).unlink(missing_ok=True)
+    return layer
 
 
 class Graphs(NamedTuple):
@@ -74,12 +98,12 @@ class MessageLayer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        make = choose("graph convolution", conv, CONVS)
         choose("direction", direction, dict.fromkeys(DIRECTIONS))
         self.reads_edges = conv in READS_EDGES
         self.residual = residual
-        self.along = make(hidden, num_edge_features)
-        self.against = make(hidden, num_edge_features) if direction == "both" else None
+        sizes = hidden, num_edge_features
+        self.along = make_conv(conv, *sizes)
+        self.against = make_conv(conv, *sizes) if direction == "both" else None
         self.norm = nn.LayerNorm(hidden) if norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
 

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -15,8 +16,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
+from device_placement.envs.measuring.parent import watch_process
+
 Task = TypeVar("Task")
 _Process = tuple[Any, "Connection[Any, Any]"]  # and its connection
+
+
+# Windows waits for 63 handles at most, one of which is for Ctrl-C.
+MAX_PROCESSES = 62 if sys.platform == "win32" else sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def run_all(
     Args:
         function: of a module, as the processes import it; it raises nothing.
         tasks: in the order they are started; these and the results are pickled.
-        jobs: processes at a time.
+        jobs: processes at a time; `MAX_PROCESSES` if it is more.
         time_limit_s: limit of one task, once a process runs it.
 
     Yields:
@@ -64,7 +71,7 @@ def run_all(
     limit_s = math.inf if time_limit_s is None else time_limit_s
     try:
         while waiting or busy:
-            while waiting and len(busy) < jobs:
+            while waiting and len(busy) < min(jobs, MAX_PROCESSES):
                 started = bool(idle)
                 process, connection = idle.pop() if idle else _start(function)
                 with contextlib.suppress(ConnectionError):  # it has died, as is noticed below
@@ -134,14 +141,16 @@ def _receive(worker: _Worker[Any]) -> Any:
 
 def _work(connection: Connection[Any, Any], function: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    watch_process(parent.pid, lambda: os._exit(1))  # a fork of it may keep the sentinel open
     connection.send(None)
     while True:
         connection.send(function(connection.recv()))
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
     os._exit(1)

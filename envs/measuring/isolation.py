@@ -8,7 +8,6 @@ import os
 import pickle
 import queue
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,10 +22,12 @@ import openvino as ov
 
 from device_placement.envs.evaluation import Measurement
 from device_placement.envs.measuring.bench import BenchConfig, Entry, Job
-from device_placement.envs.measuring.worker import MODEL_FILE
+from device_placement.envs.measuring.exit_codes import describe_exit
+from device_placement.envs.measuring.worker import MODEL_FILE, PARENT_VARIABLE
 
 # -P: the current folder is not searched for modules, unless this process searches it.
 COMMAND = (sys.executable, "-P", "-m", "device_placement.envs.measuring.worker")
+TEMPORARY = "TEMP" if sys.platform == "win32" else "TMPDIR"  # the variable that names the folder
 START_S = 300.0  # for loading OpenVINO, the devices and the model
 _log = logging.getLogger("device_placement")
 
@@ -122,7 +123,7 @@ class IsolatedBench:
         except RuntimeError as error:
             raise WorkerError(
                 f"Can't pass the model to the measuring process through {str(folder)!r}: "
-                f"{error} Free space there, set TMPDIR to another folder, or use "
+                f"{error} Free space there, set {TEMPORARY} to another folder, or use "
                 "isolation='none'."
             ) from error
         finally:
@@ -233,12 +234,7 @@ class Worker:
             status = self._process.wait(GOODBYE_S)
         except subprocess.TimeoutExpired:
             return f"The measuring process closed its pipe while {self.stage}."
-        cause = f"ended with status {status}"
-        if status < 0:
-            cause = f"was killed by {_signal_name(-status)}"
-            if -status == getattr(signal, "SIGKILL", None):
-                cause += " (the system does this when memory runs out)"
-        words = self._last_words()
+        cause, words = describe_exit(status), self._last_words()
         return f"The measuring process {cause} while {self.stage}.{words and f' It said: {words}'}"
 
     def _last_words(self) -> str:
@@ -255,7 +251,11 @@ def _start(command: Sequence[str], errors: Any) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
+            PARENT_VARIABLE: str(os.getpid()),
+        },
         # Ctrl-C goes to the foreground process, which then ends this one.
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -288,10 +288,3 @@ def _end(
     receiver.join(GOODBYE_S)
     process.stdout.close()
     errors.close()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

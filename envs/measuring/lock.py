@@ -25,12 +25,13 @@ _log = logging.getLogger("device_placement")
 def lock_path() -> Path:
     """Return the lock file: one for all users of this machine, unless the environment names one.
 
-    The variable is ``DEVICE_PLACEMENT_LOCK``. Containers with separate ``/tmp`` folders do not
-    see each other; give them a common file.
+    On Windows it is in the public folder, whose files all users may change. The variable is
+    ``DEVICE_PLACEMENT_LOCK``. Containers with separate ``/tmp`` folders do not see each other;
+    give them a common file.
     """
     if named := os.environ.get(PATH_VARIABLE):
         return Path(named)
-    shared = os.environ.get("PROGRAMDATA") if sys.platform == "win32" else "/tmp"
+    shared = os.environ.get("PUBLIC") if sys.platform == "win32" else "/tmp"
     return Path(shared or tempfile.gettempdir()) / "device-placement.lock"
 
 

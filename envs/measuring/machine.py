@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
 from pathlib import Path
+
+import openvino as ov
+import psutil
 
 PACKAGES = ("device-placement", "openvino", "gymnasium", "stable-baselines3", "torch", "numpy")
 
@@ -17,7 +21,7 @@ def describe_machine() -> dict[str, str]:
     ['cores', 'device-placement', 'gymnasium']
     """
     result = {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": str(len(cpu_affinity())),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -34,22 +38,32 @@ def describe_host() -> dict[str, str]:
     """Return what identifies this machine: its name, its processor and its number of cores."""
     return {
         "name": platform.node(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": str(os.cpu_count()),
     }
 
 
 def cpu_affinity() -> list[int]:
-    """Return the cores that this process may use."""
+    """Return the cores that this process may use; all of them on macOS, which binds none."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
+    if hasattr(psutil.Process, "cpu_affinity"):  # Windows
+        return sorted(psutil.Process().cpu_affinity() or range(os.cpu_count() or 1))
     return list(range(os.cpu_count() or 1))
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
+@functools.cache
+def processor_name(cpu_info: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name from Linux, or from OpenVINO where Linux does not give it.
+
+    Args:
+        cpu_info: Linux's file; it has no name on ARM.
+    """
+    if cpu_info.exists():
+        for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    try:
+        return str(ov.Core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
+    except RuntimeError:  # OpenVINO has no CPU plugin here
+        return platform.processor() or platform.machine()

@@ -3,7 +3,8 @@
 It exchanges pickles over its standard input and output with the process that started it, see
 `isolation`. A request is ``(method, arguments, limit_s)``; the answers are any number
 of ``("stage", text)``, then ``("done", result)`` or ``("failed", text)``. The process exits
-as soon as its input ends.
+as soon as its input ends, or soon after the process that started it has died: a fork of that one
+may keep the input open.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ if __name__ == "__main__":
 
 from device_placement.envs.devices import make_core
 from device_placement.envs.measuring.bench import BenchConfig, LocalBench
+from device_placement.envs.measuring.parent import watch_process
 
 LAST_RESORT_S = 30.0  # seconds past its time limit after which a worker ends itself
 MODEL_FILE = "model.xml"
+PARENT_VARIABLE = "DEVICE_PLACEMENT_PARENT"  # names the process that started this one
 
 
 class Server:
@@ -64,6 +67,12 @@ class Server:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
+    def exit(self) -> None:
+        """End the process at once."""
+        self.clean_up()
+        sys.stderr.flush()
+        os._exit(0)
+
     def answer(self, kind: str, content: Any) -> None:
         """Send one answer."""
         pickle.dump((kind, content), self._answers, protocol=pickle.HIGHEST_PROTOCOL)
@@ -91,6 +100,8 @@ def main() -> None:
     server = Server(answers)
     inbox: queue.SimpleQueue[tuple[str, tuple[Any, ...], float]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, inbox, server), daemon=True).start()
+    if parent := os.environ.get(PARENT_VARIABLE):
+        watch_process(int(parent), server.exit)
     while True:
         server.serve(*inbox.get())
 
@@ -111,9 +122,7 @@ def _receive(requests: BinaryIO, inbox: queue.SimpleQueue[Any], server: Server) 
         while True:
             inbox.put(pickle.load(requests))
     except (EOFError, pickle.UnpicklingError, OSError):
-        server.clean_up()
-        sys.stderr.flush()
-        os._exit(0)
+        server.exit()
 
 
 if __name__ == "__main__":

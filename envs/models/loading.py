@@ -341,7 +341,7 @@ def _wiring(op: Any, num_bodies: int) -> list[Any]:
         described = [op.get_input_descriptions(), op.get_output_descriptions()]
     wiring = [[(type(one).__name__, _fields(one)) for one in several] for several in described]
     if op.get_type_name() == "Loop":
-        wiring.append([("special", _fields(op.get_special_body_ports()))])
+        wiring.append([("special", [*op.get_special_body_ports()])])
     return wiring
 
 

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from device_placement.envs.arrays import Bool, Float64, Int64
-from device_placement.envs.devices import Device
+from device_placement.envs.devices import Device, find_shared_memory, with_memory
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import single_assignments
 from device_placement.envs.factory import make_evaluator
@@ -229,7 +229,7 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
         model=graph.name,
         model_hash=graph.model_hash,
         op_names=graph.op_names,
-        devices=devices,
+        devices=with_memory(evaluator.core, devices),
         op_s=np.stack(columns, axis=1),
         latency_s=np.zeros((number, number)),
         bytes_per_s=np.full((number, number), np.inf),
@@ -243,6 +243,7 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
             "formula": FORMULA,
             "inputs": evaluator.given_inputs,
         },
+        shared_memory=find_shared_memory(evaluator.core, devices),
     )
 
 

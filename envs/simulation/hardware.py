@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # this module is light to import
+    from device_placement.envs.devices import SharedMemory
 
 MIB = 2**20
 GIB = 2**30
@@ -43,6 +47,7 @@ class Hardware:
     link: Link  # between any two devices
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)  # where it differs
     sources: tuple[str, ...] = ()  # where the numbers are from
+    shared_memory: tuple[SharedMemory, ...] = ()  # limits on what devices hold together
 
 
 # Share of the peak that large, regular ops reach, and of the bandwidth that the others reach.

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from device_placement.envs.arrays import Bool, Float64
 from device_placement.envs.costs import Costs, free_costs
-from device_placement.envs.devices import Device, parse_devices
+from device_placement.envs.devices import Device, SharedMemory, parse_devices
 from device_placement.envs.errors import DevicePlacementError, PlacementError, unknown
 from device_placement.envs.files import replaced
 from device_placement.envs.graph.coarsening import CoarseGraph
@@ -45,6 +45,7 @@ class HardwareProfile:
     subgraph_s: Float64  # (num_devices,) extra seconds for each subgraph on a device
     pays_transfers: tuple[bool, ...]  # (num_devices,) whether `max_load` charges it for transfers
     provenance: Mapping[str, Any] = field(default_factory=lambda: {"kind": "given"})
+    shared_memory: tuple[SharedMemory, ...] = ()  # limits on what devices hold together
 
     def __post_init__(self) -> None:
         ops, devices = len(self.op_names), len(self.devices)
@@ -78,10 +79,27 @@ class HardwareProfile:
                 "device, every device and op once; times and latencies finite and 0 or more, "
                 "bandwidths above 0; a device sends to itself without latency and without a limit."
             )
+        self._check_shared_memory()
         if self.provenance.get("kind") not in KINDS:
             raise DevicePlacementError(
                 unknown("kind of profile", str(self.provenance.get("kind")), KINDS)
             )
+
+    def _check_shared_memory(self) -> None:
+        mine = [device.name for device in self.devices]
+        for pool in self.shared_memory:
+            names = pool.devices
+            if (
+                not names
+                or len(set(names)) < len(names)
+                or not set(names) <= set(mine)
+                or pool.memory_bytes <= 0
+            ):
+                raise DevicePlacementError(
+                    f"Got shared memory of {pool.memory_bytes} bytes for {', '.join(names)} in the "
+                    f"profile {self.name!r}; give more than 0 bytes, and some of its devices "
+                    f"({', '.join(mine)}), each once."
+                )
 
     def select(self, names: Sequence[str]) -> HardwareProfile:
         """Return the profile of some of the devices, in the given order.
@@ -106,6 +124,7 @@ class HardwareProfile:
             subgraph_s=self.subgraph_s[chosen],
             pays_transfers=tuple(self.pays_transfers[number] for number in chosen),
             provenance=self.provenance,
+            shared_memory=select_pools(self.shared_memory, {name: name for name in names}),
         )
 
     def op_times(self, graph: ComputationGraph) -> Float64:
@@ -129,7 +148,7 @@ class HardwareProfile:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile as JSON, replacing the file in one step; NaN and inf become null."""
-        content = {
+        content: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "name": self.name,
@@ -145,6 +164,8 @@ class HardwareProfile:
             "subgraph_s": self.subgraph_s.tolist(),
             "op_s": dict(zip(self.op_names, _with_null(self.op_s), strict=True)),
         }
+        if self.shared_memory:
+            content["shared_memory"] = [asdict(pool) for pool in self.shared_memory]
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
         with replaced(path) as draft:
             draft.write_text(text, encoding="utf-8")
@@ -162,7 +183,7 @@ class HardwareProfile:
             PlacementError: when the profile is of another model.
             DeviceError: when there are more than `MAX_DEVICES` devices.
         """
-        free = free_costs(coarse, self.devices, colour)
+        free = free_costs(coarse, self.devices, colour, self.shared_memory)
         op_s = self.op_times(coarse.graph)
         compute_s = free.compute_s.copy()
         np.add.at(compute_s, coarse.op_group, np.where(np.isnan(op_s), np.inf, op_s))
@@ -215,7 +236,29 @@ class HardwareProfile:
             subgraph_s=np.array(content["subgraph_s"], dtype=np.float64),
             pays_transfers=tuple(bool(one["pays_transfers"]) for one in devices),
             provenance=dict(content["provenance"]),
+            shared_memory=tuple(
+                SharedMemory(tuple(map(str, one["devices"])), int(one["memory_bytes"]))
+                for one in content.get("shared_memory", ())
+            ),
         )
+
+
+def select_pools(
+    pools: Sequence[SharedMemory], homes: Mapping[str, str]
+) -> tuple[SharedMemory, ...]:
+    """Return pools of memory for the devices that use them.
+
+    Args:
+        pools: with the names of devices.
+        homes: device -> its name in the pools. A pool of none of them is left out.
+    """
+    named = [
+        SharedMemory(
+            tuple(name for name, home in homes.items() if home in pool.devices), pool.memory_bytes
+        )
+        for pool in pools
+    ]
+    return tuple(pool for pool in named if pool.devices)
 
 
 def _device(content: Mapping[str, Any]) -> Device:

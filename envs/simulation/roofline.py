@@ -18,7 +18,7 @@ from device_placement.envs.simulation.hardware import (
     Hardware,
     Link,
 )
-from device_placement.envs.simulation.profile import HardwareProfile
+from device_placement.envs.simulation.profile import HardwareProfile, select_pools
 
 FORMULA = (
     "time of an op = launch + max(FLOPs / (efficiency * peak), bytes in, out and of weights / "
@@ -84,6 +84,7 @@ def derive_profile(
         subgraph_s=np.zeros(len(parsed)),
         pays_transfers=(True,) * len(parsed),
         provenance=_provenance(machine, homes, sheets, factors),
+        shared_memory=select_pools(machine.shared_memory, homes),
     )
 
 

@@ -41,7 +41,7 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
     """Return the time of each placement in seconds; inf if it is not allowed.
 
     A placement is not allowed if a device can't run a group, weights exceed the memory of a
-    device, or groups of one colour are on different devices.
+    device or of devices that share it, or groups of one colour are on different devices.
 
     Args:
         costs: of the groups, tensors and devices.
@@ -71,9 +71,10 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
 def broken_rules(costs: Costs, devices: PlacementColumns) -> UInt8:
     """Return (batch,) 0: allowed; 1: weights exceed a memory; 2: groups of a colour are split."""
     broken = np.zeros(devices.shape[1], dtype=np.uint8)
-    if np.isfinite(costs.memory_bytes).any():
+    if costs.pool_bytes.size or np.isfinite(costs.memory_bytes).any():
         used = memory_used(devices, costs.group_bytes, costs.num_devices)
-        broken[(used > costs.memory_bytes[:, None]).any(axis=0)] = 1
+        for members, limit in costs.memory_limits():
+            broken[used[members].sum(axis=0) > limit] = 1  # whole bytes: sums are exact
     coloured = np.flatnonzero(costs.colour != FREE)
     if coloured.size:
         order = coloured[np.argsort(costs.colour[coloured], kind="stable")]

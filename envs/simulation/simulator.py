@@ -100,11 +100,11 @@ class SimulatedEvaluator(BaseEvaluator):
         if broken == 2:
             return "Groups of one colour are on different devices; they must share one."
         used = np.bincount(groups, self.costs.group_bytes, minlength=len(self.devices))
-        device = int(np.argmax(used - self.costs.memory_bytes))
-        return (
-            f"The weights on {self.devices[device].name} take {used[device]:.0f} bytes; it has "
-            f"{self.costs.memory_bytes[device]:.0f}."
-        )
+        limits = [(used[some].sum(), limit, some) for some, limit in self.costs.memory_limits()]
+        taken, limit, members = max(limits, key=lambda one: one[0] - one[1])
+        names = " and ".join(self.devices[device].name for device in members)
+        owner = "it has" if len(members) == 1 else "they share"
+        return f"The weights on {names} take {taken:.0f} bytes; {owner} {limit:.0f}."
 
 
 def as_simulated(evaluator: Evaluator, advice: str) -> SimulatedEvaluator:

@@ -25,6 +25,7 @@ from device_placement.benchmarks.suite.task import slug
 from device_placement.envs import DevicePlacementError
 from device_placement.envs.evaluation import single_assignments
 from places import HELPERS
+from platforms import needs_signals
 from tiny_benchmark import OWN, TINY, config_of, lines_of, rows_of
 
 pytestmark = pytest.mark.usefixtures("tiny_suite")
@@ -152,6 +153,7 @@ def test_other_settings_need_another_folder(begun: Path, monkeypatch: pytest.Mon
         benchmark(config_of(begun, ["random"], seeds=2))
 
 
+@needs_signals
 def test_killed_twice_and_gone_on_with_it_has_the_same_rows(tmp_path: Path) -> None:
     words = ["--suite", "workloads", "--data", str(WORKLOADS), "--budget", "20", "--seeds", "1"]
     words += ["--placers", f"random,{OWN}killed_ppo,genetic"]

@@ -1,10 +1,29 @@
 from __future__ import annotations
 
-import openvino as ov
-import pytest
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
-from device_placement.envs import Device, DeviceError, discover_devices, make_core, parse_devices
-from device_placement.envs.devices import FURTHER_CPU, device_names
+import openvino as ov
+import psutil
+import pytest
+from openvino.properties.device import Type
+
+from device_placement.envs import (
+    Device,
+    DeviceError,
+    SharedMemory,
+    discover_devices,
+    make_core,
+    parse_devices,
+)
+from device_placement.envs.devices import (
+    FURTHER_CPU,
+    cpu_plugin,
+    device_names,
+    find_shared_memory,
+    with_memory,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +74,56 @@ def test_a_further_cpu_has_properties_of_its_own() -> None:
     assert core.get_property("CPU_ONE", "INFERENCE_NUM_THREADS") == 1
     assert core.get_property("CPU", "INFERENCE_NUM_THREADS") != 1
     assert set(device_names(core)) == set(core.available_devices)
+
+
+class Laptop:
+    """Properties that OpenVINO reports on an ARM laptop with all kinds of devices."""
+
+    PROPERTIES: ClassVar[dict[tuple[str, str], Any]] = {
+        ("GPU.0", "DEVICE_TYPE"): Type.INTEGRATED,
+        ("GPU.0", "GPU_DEVICE_TOTAL_MEM_SIZE"): 7_000,
+        ("GPU.1", "DEVICE_TYPE"): Type.DISCRETE,
+        ("GPU.1", "GPU_DEVICE_TOTAL_MEM_SIZE"): 8_000,
+        ("NPU", "DEVICE_TYPE"): Type.INTEGRATED,
+        ("NPU", "NPU_DEVICE_TOTAL_MEM_SIZE"): 9_000,
+        ("NPU.1", "NPU_DEVICE_TOTAL_MEM_SIZE"): 0,  # by a driver that does not know
+    }
+
+    def get_property(self, name: str, key: str) -> Any:
+        if (name, key) not in self.PROPERTIES:
+            raise RuntimeError(f"Unsupported property {key}")
+        return self.PROPERTIES[name, key]
+
+    def get_versions(self, name: str) -> dict[str, Any]:
+        return {name: SimpleNamespace(description="openvino_arm_cpu_plugin")}
+
+
+LAPTOP: Any = Laptop()
+
+
+def test_devices_have_the_memory_that_openvino_reports() -> None:
+    devices = [Device(name) for name in ("CPU", "GPU.0", "GPU.1", "GPU.2", "NPU", "NPU.1")]
+    found = with_memory(LAPTOP, [*devices, Device("NPU", memory_bytes=3)])
+    assert [one.memory_bytes for one in found] == [None, 7_000, 8_000, None, 9_000, None, 3]
+
+
+def test_integrated_devices_share_the_hosts_memory() -> None:
+    total = psutil.virtual_memory().total
+    names = ("CPU", "CPU_B", "GPU.0", "NPU")
+    found = find_shared_memory(LAPTOP, [Device(name) for name in (*names, "GPU.1", "NPU.1")])
+    assert found == (SharedMemory(names, total),)
+    assert find_shared_memory(LAPTOP, [Device("CPU"), Device("GPU.1")]) == ()
+    assert find_shared_memory(ov.Core(), [Device("CPU"), Device("CPU_B")]) == ()
+
+
+def test_further_cpus_are_instances_of_the_plugin_that_is_installed() -> None:
+    assert cpu_plugin(LAPTOP) == "openvino_arm_cpu_plugin"
+    core = ov.Core()
+    here = cpu_plugin(core)
+    core.register_plugin(here, "CPU_B")
+    assert core.get_versions("CPU_B")["CPU_B"].description == here
+    libraries = [path.name for path in (Path(ov.__file__).parent / "libs").iterdir()]
+    assert any(here in name for name in libraries)
 
 
 def test_unknown_devices_and_properties_say_what_there_is() -> None:

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from device_placement.envs import SimulatedEvaluator
+from device_placement.envs import (
+    DeviceError,
+    DevicePlacementEnv,
+    SharedMemory,
+    SimulatedEvaluator,
+)
 from device_placement.envs.rewards import REWARDS
 from device_placement.envs.simulation.schedule import SCHEDULES
 from places import HELPERS
@@ -71,6 +76,21 @@ def test_memory_and_colours_make_invalid_as_in_single_environments() -> None:
     errors = check_rollout(*both([evaluator], horizon=20))
     assert any("they must share one" in error for error in errors)
     assert any("The weights on GPU take" in error for error in errors)
+
+
+def test_shared_memory_makes_invalid_as_in_single_environments() -> None:
+    plain = simulator()
+    half = int(plain.costs.group_bytes.sum() / 2)
+    pool = SharedMemory(("CPU", "GPU"), half)
+    shared = dataclasses.replace(plain.profile, shared_memory=(pool,))
+    with pytest.raises(DeviceError, match=rf"The weights on CPU and GPU .* they share {half}"):
+        check_rollout(*both([SimulatedEvaluator(plain.coarse, "CPU,GPU", profile=shared)]))
+    alone = dataclasses.replace(shared, shared_memory=(SharedMemory(("GPU",), half),))
+    evaluator = SimulatedEvaluator(plain.coarse, "CPU,GPU", profile=alone)
+    errors = check_rollout(*both([evaluator], horizon=20))
+    assert any("The weights on GPU take" in error for error in errors)
+    observation, _ = DevicePlacementEnv(evaluator=evaluator).reset(seed=0)
+    assert observation["device_features"][:, 2].tolist() == pytest.approx([1.0, 0.5])
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)

@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import dataclasses
 import os
-import resource
 import signal
 import sys
 import threading
@@ -55,6 +54,8 @@ def hang_with_the_interpreter() -> None:
 
 def starve() -> None:
     """Leave hardly any memory."""
+    import resource  # Windows has no such module
+
     used = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (used, used))
     for size in (1 << 20, 1 << 15):  # what the allocator has kept is to be had without a limit

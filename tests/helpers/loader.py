@@ -6,7 +6,7 @@ OpenVINO's readers are C++, and what breaks one must not take the tests with it.
 from __future__ import annotations
 
 import multiprocessing
-import resource
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,8 +17,11 @@ READ_TIMEOUT_S = 120.0
 
 def serve(connection: Connection) -> None:
     """Load each file whose path comes, and send what came of it."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))  # a broken size must not take it all
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))  # a broken size must not take it all
     for path in iter(connection.recv, None):
         try:
             model_hash(load_model(path))

@@ -32,7 +32,10 @@ ORDER = {
         *("measuring", "simulation", "rendering"),
         *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
     ),
-    "agents": ("options", "policies", "presets", "runs", "placers", "training", "commands", "cli"),
+    "agents": (
+        *("options", "policies", "presets", "runs", "placers", "training", "commands", "output"),
+        "cli",
+    ),
     "benchmarks": (
         "config",
         "suite",

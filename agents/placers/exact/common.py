@@ -86,6 +86,10 @@ def alike_devices(costs: Costs) -> list[list[int]]:
 def _alike(costs: Costs, one: int, other: int) -> bool:
     order = np.arange(costs.num_devices)
     order[[one, other]] = other, one
+    pools = sorted(zip(costs.pool_devices.tolist(), costs.pool_bytes.tolist(), strict=True))
+    swapped = costs.pool_devices[:, order] if pools else costs.pool_devices
+    if pools != sorted(zip(swapped.tolist(), costs.pool_bytes.tolist(), strict=True)):
+        return False
     rows = (costs.compute_s.T, costs.memory_bytes, costs.pays, costs.subgraph_s)
     links = (costs.latency_s, costs.s_per_byte)
     return all(np.array_equal(row[one], row[other]) for row in rows) and all(

@@ -49,8 +49,8 @@ class ContiguousSplits:
 
         Raises:
             DevicePlacementError: when the schedule is not `max_load`, transfer times differ
-                between pairs of devices, there are too many ideals, or the evaluator measures and
-                so has no costs.
+                between pairs of devices, there are too many ideals, the weights exceed memory
+                that devices share, or the evaluator measures and so has no costs.
         """
         costs = needed_costs(evaluator)
         schedule_of(evaluator, "max_load")
@@ -73,8 +73,15 @@ def best_contiguous(costs: Costs, space: SearchSpace) -> Int32 | None:
         (num_groups,) device numbers.
 
     Raises:
-        DevicePlacementError: when transfer times differ, or there are too many ideals.
+        DevicePlacementError: when transfer times differ, there are too many ideals, or the
+            weights exceed memory that devices share.
     """
+    for members, limit in costs.memory_limits():
+        if len(members) > 1 and costs.group_bytes.sum() > limit:
+            raise DevicePlacementError(
+                f"Got weights of {costs.group_bytes.sum():.0f} bytes, and devices that share "
+                f"{limit:.0f}; contiguous splits check the memory of each device alone. Use cp_sat."
+            )
     apart = ~np.eye(costs.num_devices, dtype=np.bool_)
     for links in (costs.latency_s[apart], costs.s_per_byte[apart]):
         if not np.allclose(links, links[0], rtol=1e-12, atol=0.0):
@@ -87,7 +94,7 @@ def best_contiguous(costs: Costs, space: SearchSpace) -> Int32 | None:
     kinds = Kinds(
         column=columns,
         count=np.array([len(kind) for kind in devices], dtype=np.int32),
-        memory_bytes=costs.memory_bytes[columns],
+        memory_bytes=costs.reachable_bytes()[columns],
         pays=costs.pays[columns],
     )
     parts = find_parts(costs, space)

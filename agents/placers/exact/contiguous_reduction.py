@@ -59,7 +59,7 @@ def find_parts(costs: Costs, space: SearchSpace) -> Parts:
     if (costs.colour != FREE).any():
         label = _without_cycles(label, _tensors(costs, label))
     tensors = _tensors(costs, label)
-    if (costs.group_bytes.sum() <= costs.memory_bytes).all():
+    if (costs.group_bytes.sum() <= costs.reachable_bytes()).all():
         label = _without_idle(label, tensors, set(label[costs.compute_s.any(axis=1)].tolist()))
     return _in_order(costs, label, [tensor for tensor in tensors if tensor.readers])
 

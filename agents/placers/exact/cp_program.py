@@ -160,9 +160,10 @@ class ConstraintProgram:
         sizes = np.zeros(self.space.num_units)
         np.add.at(sizes, self.space.unit, self.costs.group_bytes)
         scale = scale_of(float(sizes.sum()), MEMORY_BITS)
-        for device, limit in enumerate(self.costs.memory_bytes.tolist()):
+        for devices, limit in self.costs.memory_limits():
             if sizes.sum() > limit:
-                used = weighted([row[device] for row in self.on], rounded_down(sizes, scale))
+                literals = [row[device] for device in devices for row in self.on]
+                used = weighted(literals, np.tile(rounded_down(sizes, scale), len(devices)))
                 self.model.add(used <= int(limit * scale))
 
     def _use_before(self, first: int, second: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,11 +24,11 @@ from device_placement.agents.commands.doctor import (
 )
 from device_placement.envs import DevicePlacementError
 from device_placement.envs.measuring.lock import machine_lock
+from device_placement.envs.measuring.machine import cpu_affinity
 
 HEALTHY = Facts(
-    usable_cores=8,
+    usable=tuple(range(8)),
     logical_cores=8,
-    load_per_core=0.01,
     busy=0.01,
     steal=0.0,
     free_memory=16e9,
@@ -37,12 +38,14 @@ HEALTHY = Facts(
 )
 SYMPTOMS: list[tuple[dict[str, Any], str]] = [
     ({"measuring": True}, "Another process is measuring"),
-    ({"load_per_core": 0.9}, r"busy \(load 0\.90 per core"),
-    ({"busy": 0.4}, r"40% in use now"),
+    ({"busy": 0.4}, r"use 40% of the cores that this one may use \(0-7\); stop"),
+    ({"busy": 0.09, "taken": (3,)}, r"use 9% of .*\(0-7\), most of core 3; stop"),
+    ({"power_plan": "GUID: 381B4222-f694-41f0-9685-ff5bb260df2e (x)"}, "plan is Balanced"),
+    ({"slow_cores": (4, 5, 6, 7)}, "4 of the 8 usable cores are efficiency.*PCORE_ONLY"),
     ({"steal": 0.05}, r"hypervisor gives 5\.0% .* ratios"),
     ({"governors": ("powersave", "performance")}, r"governor is performance, powersave.*cpupower"),
     ({"on_battery": True}, "battery"),
-    ({"usable_cores": 2}, "may use 2 of 8 cores"),
+    ({"usable": (0, 1, 5)}, r"may use 3 of 8 cores \(0-1,5\)"),
     ({"free_memory": 5e8}, r"Only 0\.5 GB"),
     ({"devices": ("CPU",)}, "one device, CPU; add a second CPU instance"),
     ({"broken": (("GPU", "can't be loaded: no libOpenCL"),)}, r"GPU \(can't be .*drivers"),
@@ -53,6 +56,9 @@ SYMPTOMS: list[tuple[dict[str, Any], str]] = [
 def test_nothing_is_advised_when_all_is_well() -> None:
     assert advise(HEALTHY) == []
     assert advise(dataclasses.replace(HEALTHY, governors=(), noise=math.nan, steal=math.nan)) == []
+    assert advise(dataclasses.replace(HEALTHY, slow_cores=HEALTHY.usable)) == []  # all alike
+    fast = "Power Scheme GUID: 8c5e7fda-e8bf-4a96-9a85-a6e23a8c635c  (High performance)"
+    assert advise(dataclasses.replace(HEALTHY, power_plan=fast)) == []
 
 
 @pytest.mark.parametrize(("change", "message"), SYMPTOMS)
@@ -84,7 +90,9 @@ def test_variation_is_of_the_medians_of_chunks_and_a_common_drift_cancels_in_pai
 def test_the_facts_are_this_machines() -> None:
     facts = gather_facts()
     assert "CPU" in facts.devices
-    assert 1 <= facts.usable_cores <= facts.logical_cores
+    assert facts.usable == tuple(cpu_affinity())
+    assert set(facts.taken) | set(facts.slow_cores) <= set(facts.usable)
+    assert len(facts.usable) <= facts.logical_cores
     assert 0 <= facts.busy <= 1
     assert not facts.measuring
     with machine_lock():
@@ -148,11 +156,38 @@ def test_a_core_that_does_not_tell_its_governor_is_left_out(
 def test_waiting_for_a_disk_or_a_hypervisor_is_not_the_work_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    times = SimpleNamespace(idle=50.0, iowait=30.0, steal=15.0)
-    monkeypatch.setattr(doctor.psutil, "cpu_times_percent", lambda interval: times)
+    times = [SimpleNamespace(idle=50.0, iowait=30.0, steal=15.0)] * (os.cpu_count() or 1)
+    monkeypatch.setattr(doctor.psutil, "cpu_times_percent", lambda interval, percpu: times)
     facts = gather_facts()
     assert facts.busy == pytest.approx(0.05)
     assert facts.steal == pytest.approx(0.15)
+    assert facts.taken == ()
+
+
+@pytest.mark.parametrize(
+    ("usable", "busy", "taken"),
+    [
+        ((0, 1, 2, 3), 0.25, (2,)),
+        ((0, 1), 0.0, ()),  # what others do elsewhere does not matter
+        ((2, 3), 0.5, (2,)),
+        ((2, 9), 0.25, (2,)),  # a core is off, so numbers are unknown: all count
+    ],
+)
+def test_only_the_cores_that_this_process_may_use_count(
+    usable: tuple[int, ...],
+    busy: float,
+    taken: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free, full = SimpleNamespace(idle=100.0), SimpleNamespace(idle=0.0)
+    times = [free, free, full, free]
+    monkeypatch.setattr(doctor.psutil, "cpu_times_percent", lambda interval, percpu: times)
+    monkeypatch.setattr(doctor, "cpu_affinity", lambda: list(usable))
+    facts = gather_facts()
+    assert (facts.busy, facts.taken) == (busy, taken)
+    assert math.isnan(facts.steal)  # Windows and macOS do not know it
+    if taken:
+        assert any("most of core 2;" in sentence for sentence in advise(facts))
 
 
 def test_the_whole_examination(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from device_placement.agents.placers.base import PlacerResult, Trace
 from device_placement.agents.runs.resume import resume_config
 from device_placement.envs import DevicePlacementError, Placement, make_evaluator
 from device_placement.envs.evaluation import Evaluator
+from platforms import needs_signals
 from problems import FLUSHING, fading
 from runs import interrupt, lines
 
@@ -217,6 +218,7 @@ def test_the_result_of_a_placer_has_the_causes() -> None:
     assert found.assignment == ()
 
 
+@needs_signals
 def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:
     """A real search in its own process, interrupted once it has evaluated something."""
     out = tmp_path / "run"

@@ -19,6 +19,7 @@ from device_placement.agents.placers.baselines import random_assignment
 from device_placement.agents.runs.resume import resume_config
 from device_placement.agents.runs.summary import format_table, make_rows
 from device_placement.envs import DevicePlacementError, Evaluation, Placement
+from platforms import needs_signals
 from problems import TWO_CPUS
 from runs import MEASURING, evaluator_of, interrupt, lines
 from scripted import ScriptedEvaluator, twelve_groups_evaluator
@@ -126,6 +127,7 @@ def test_a_search_in_which_nothing_runs_says_so(
         search_randomly(RandomConfig(budget=5, out=str(tmp_path / "run")))
 
 
+@needs_signals
 def test_ctrl_c_leaves_a_usable_result(tmp_path: Path) -> None:
     """A real training in its own process, interrupted once it has evaluated something."""
     out = tmp_path / "run"

@@ -117,6 +117,16 @@ def test_m_etf_keeps_to_memory(
     assert planned("m_etf", make_costs(COMPUTE, TENSORS, group_bytes=ONES, **rules)) == expected
 
 
+def test_m_etf_keeps_to_shared_memory() -> None:
+    pool = {"pool_devices": np.array([[True, False]]), "pool_bytes": np.array([3.0])}
+    rules = {"group_bytes": ONES, **pool}
+    assert planned("m_etf", make_costs(COMPUTE, TENSORS, **rules)) == [0, 0, 0, 1]
+    third = [[*row, 1000.0] for row in COMPUTE]  # slow, but with memory of its own
+    pool = {"pool_devices": np.array([[True, True, False]]), "pool_bytes": np.array([3.0])}
+    found = planned("m_etf", make_costs(third, TENSORS, group_bytes=ONES, **pool))
+    assert sum(device < 2 for device in found) == 3
+
+
 def test_a_plan_for_too_little_memory_is_invalid() -> None:
     costs = make_costs(COMPUTE, TENSORS, group_bytes=ONES, memory_bytes=np.array([1.0, 1.0]))
     for name in ("heft", "m_etf"):

@@ -88,6 +88,8 @@ def chain_here(folder: Path) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of the trainings, which are killed all at once."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
     folders = {name: tmp_path_factory.mktemp("killed") / "run" for name in KILLED}
     cases = [KILLED[name].case(folder) for name, folder in folders.items()]
     done = subprocess.run(

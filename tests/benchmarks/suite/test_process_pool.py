@@ -13,6 +13,7 @@ import psutil
 
 from device_placement.benchmarks.suite.process_pool import Lost, run_all
 from places import HELPERS
+from platforms import needs_signals
 from waiting import wait_until
 
 
@@ -32,6 +33,7 @@ def test_one_process_takes_one_task_after_another() -> None:
     assert len({result[1] for _, result in found} - {os.getpid()}) == 1
 
 
+@needs_signals
 def test_what_dies_or_hangs_costs_its_task_only() -> None:
     tasks = ["a", "exits", "b", "is killed", "hangs", "c"]
     found = dict(run_all(work, tasks, jobs=2, time_limit_s=2))
@@ -54,6 +56,7 @@ def works(process: psutil.Process) -> bool:
     return "spawn_main" in " ".join(process.cmdline())
 
 
+@needs_signals
 def test_one_that_dies_between_two_tasks_costs_the_next_one() -> None:
     results = run_all(work, ["a", "b", "c"])
     _, (_, pid) = next(results)

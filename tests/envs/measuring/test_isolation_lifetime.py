@@ -16,6 +16,8 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from device_placement.envs import DevicePlacementEnv, OpenVINOEvaluator, make_evaluator
 from device_placement.envs.measuring.isolation import COMMAND, Worker
+from device_placement.envs.measuring.parent import is_alive
+from platforms import needs_fork, needs_signals
 from problems import TWO_CPUS, measured
 from processes import QUICK, isolated, mixed, workers
 from waiting import PATIENCE_S, wait_until
@@ -70,8 +72,9 @@ def test_it_works_from_a_script_on_standard_input(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_when_the_parent_is_killed(tmp_path: Path, number: int) -> None:
+@needs_signals
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM"])
+def test_nothing_is_left_when_the_parent_is_killed(tmp_path: Path, name: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", script("time.sleep(1000)")],
         stdout=subprocess.PIPE,
@@ -81,13 +84,43 @@ def test_nothing_is_left_when_the_parent_is_killed(tmp_path: Path, number: int) 
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     assert psutil.pid_exists(pid)
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     process.wait(PATIENCE_S)
     process.stdout.close()
     wait_until(lambda: not psutil.pid_exists(pid), "the worker outlived its parent")
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_fork
+def test_a_fork_that_outlives_its_killed_parent_keeps_no_worker(tmp_path: Path) -> None:
+    end = """
+        import os, signal
+        child = os.fork()
+        if child == 0:
+            time.sleep(1000)
+        print(child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", script(textwrap.dedent(end))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    pids = [int(process.stdout.readline()) for _ in range(5)]
+    worker, fork = psutil.Process(pids[0]), psutil.Process(pids[-1])
+    try:
+        process.wait(PATIENCE_S)
+        wait_until(lambda: not is_alive(worker), "a fork kept the worker")
+        assert is_alive(fork)
+    finally:
+        fork.kill()
+        process.stdout.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_signals
 def test_nothing_is_left_when_the_parent_is_killed_while_it_hands_the_model_over(
     tmp_path: Path,
 ) -> None:
@@ -119,7 +152,8 @@ def test_it_works_in_the_daemonic_children_of_a_vector_environment() -> None:
     def make() -> DevicePlacementEnv:
         return DevicePlacementEnv("diamond", TWO_CPUS, horizon=3, **QUICK)
 
-    multiprocessing.set_forkserver_preload([SubprocVecEnv.__module__])  # once for both
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        multiprocessing.set_forkserver_preload([SubprocVecEnv.__module__])  # once for both
     envs = SubprocVecEnv([make, make])
     envs.reset()
     for _ in range(3):
@@ -129,6 +163,7 @@ def test_it_works_in_the_daemonic_children_of_a_vector_environment() -> None:
     wait_until(lambda: not workers(), "a worker outlived its environment")
 
 
+@needs_fork
 def test_a_fork_starts_a_worker_of_its_own() -> None:
     evaluator = isolated()
     assert evaluator.evaluate(mixed(evaluator, 1)).valid

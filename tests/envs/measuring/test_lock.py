@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -90,7 +89,7 @@ def test_it_is_given_back_when_something_fails() -> None:
 
 def test_the_lock_of_a_dead_process_is_taken_over() -> None:
     with holder() as process:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         with machine_lock():
             assert not is_free()
@@ -150,7 +149,8 @@ def test_a_link_in_place_of_the_lock_harms_nothing(own_lock: Path, tmp_path: Pat
 def test_all_users_of_a_machine_share_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEVICE_PLACEMENT_LOCK")
     monkeypatch.setenv("TMPDIR", "/var/tmp")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert lock_path() == Path("/tmp/device-placement.lock")
     monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setenv("PROGRAMDATA", os.fspath(Path("C:/ProgramData")))
-    assert lock_path().name == "device-placement.lock"
+    monkeypatch.setenv("PUBLIC", os.fspath(Path("C:/Users/Public")))
+    assert lock_path() == Path("C:/Users/Public/device-placement.lock")

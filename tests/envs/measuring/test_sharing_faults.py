@@ -19,6 +19,7 @@ from device_placement.agents.commands.search import RandomConfig, search_randoml
 from device_placement.agents.commands.train import TrainConfig, train
 from device_placement.envs import EvaluationStore, Placement
 from device_placement.envs.measuring.isolation import IsolatedBench
+from platforms import needs_limits
 from problems import TWO_CPUS, chain
 from runs import MEASURING, evaluator_of, lines, rows
 
@@ -137,6 +138,7 @@ FULL = """
 """
 
 
+@needs_limits
 @pytest.mark.parametrize("quota", ["", "36000"], ids=["tmpfs", "quota"])
 def test_a_full_disk_does_not_end_a_search(tmp_path: Path, quota: str) -> None:
     folder = tmp_path / "small"

@@ -8,10 +8,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from device_placement.envs.evaluation import Measurement
 from device_placement.envs.measuring.store import EvaluationStore
+from platforms import needs_signals
 from stores import IMPORTS, OPS, PROBLEM, REFERENCE
 
 WRITE = """
@@ -82,7 +81,7 @@ with store._open(write=True) as connection:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@needs_signals
 def test_a_writer_killed_in_the_middle_leaves_no_trace(store_path: Path) -> None:
     command = [sys.executable, "-c", IMPORTS + KILLED, str(store_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

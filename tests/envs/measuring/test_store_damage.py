@@ -67,7 +67,7 @@ def test_a_newer_schema_is_refused(store: EvaluationStore) -> None:
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("These are my notes. " * 100)
-    for path in (text, tmp_path, text / "below", Path("/dev/null/x"), tmp_path / "nul\0"):
+    for path in (text, tmp_path, text / "below", Path(os.devnull) / "x", tmp_path / "nul\0"):
         with pytest.raises(StoreError, match="store=None"):
             EvaluationStore(path)
     assert text.read_text() == "These are my notes. " * 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from device_placement.envs.evaluation import Measurement
 from device_placement.envs.measuring.store import EvaluationStore
+from platforms import needs_limits
 from stores import run_child
 
 
@@ -91,7 +91,7 @@ assert EvaluationStore(path).get({}, b"a") == tuple(map(measurement, range(added
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits of this kind")
+@needs_limits
 def test_a_limit_on_files_leaves_what_is_there(store_path: Path) -> None:
     run_child(LIMIT + FILL_UP + LIFT, store_path)
 

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_placement.envs import Device, DevicePlacementError, HardwareProfile, PlacementError
+from device_placement.envs import (
+    Device,
+    DevicePlacementError,
+    HardwareProfile,
+    PlacementError,
+    SharedMemory,
+)
 from graphs import make_graph
 
 GRAPH = make_graph([(0, 1), (1, 2)])
@@ -56,6 +62,20 @@ def test_a_saved_profile_is_the_same_when_loaded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["profile.json"]
 
 
+SHARED = (SharedMemory(("CPU", "GPU.0"), 2**31), SharedMemory(("GPU.0", "NPU"), 2**32))
+
+
+def test_shared_memory_is_saved_and_selected(tmp_path: Path) -> None:
+    replace(PROFILE, shared_memory=SHARED).save(tmp_path / "shared.json")
+    loaded = HardwareProfile.load(tmp_path / "shared.json")
+    assert loaded.shared_memory == SHARED
+    of_two = loaded.select(["NPU", "CPU"])
+    assert of_two.shared_memory == (SharedMemory(("CPU",), 2**31), SharedMemory(("NPU",), 2**32))
+    assert loaded.select(["NPU"]).shared_memory == (SharedMemory(("NPU",), 2**32),)
+    # Files of profiles without it are what they were.
+    assert "shared_memory" not in json.loads(saved(tmp_path).read_text())
+
+
 def test_saving_replaces_a_file_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +103,10 @@ def drop(key: str) -> Any:
         ({"provenance": {"kind": "guessed"}}, "Unknown kind of profile 'guessed'; allowed: meas"),
         ({"provenance": {}}, "Unknown kind of profile 'None'"),
         ({"latency_s": [[0.0, 1.0], [1.0, 0.0]]}, r"latency_s of shape \(2, 2\).*must be \(3, 3\)"),
+        ({"shared_memory": [{"devices": ["CPU"], "memory_bytes": 0}]}, "more than 0 bytes"),
+        ({"shared_memory": [{"devices": ["GPU.1"], "memory_bytes": 9}]}, r"GPU\.1.*its devices"),
+        ({"shared_memory": [{"devices": [], "memory_bytes": 9}]}, "some of its devices"),
+        ({"shared_memory": [{"devices": ["CPU"]}]}, "KeyError"),
         ({"subgraph_s": [0.0]}, r"subgraph_s of shape \(1,\)"),
         ({"op_s": {"op0": [1.0, 2.0]}}, r"op_s of shape \(1, 2\)"),
         ({"op_s": {"op0": [1.0, 2.0, 3.0], "op1": [1.0]}}, "ValueError"),

@@ -13,6 +13,7 @@ from device_placement.envs import (
     DeviceError,
     DevicePlacementError,
     HardwareProfile,
+    SharedMemory,
     SimulatedEvaluator,
     coarsen,
     derive_profile,
@@ -92,6 +93,20 @@ def test_what_a_device_lacks_is_not_placed_on_it() -> None:
     assert npu.coarse.graph.supported[~lacking].all()
     assert npu.coarse.graph.supported[:, 0].all()
     assert not npu.evaluate([1] * npu.coarse.num_groups).valid
+
+
+def test_weights_beyond_shared_memory_are_refused() -> None:
+    pool = SharedMemory(("CPU", "GPU.1"), 550)
+    machine = replace(MACHINE, shared_memory=(pool, SharedMemory(("GPU.0",), 900)))
+    profile = derive_profile(GRAPH, machine, "CPU,CPU_F32,GPU.1")
+    assert profile.shared_memory == (SharedMemory(("CPU", "CPU_F32", "GPU.1"), 550),)
+    graph = read_graph(load_model("diamond"), "CPU,GPU.1", simulated=True)
+    weights = int(graph.weight_bytes.sum())
+    small = replace(machine, shared_memory=(SharedMemory(("CPU", "GPU.1"), weights - 1),))
+    shared = derive_profile(graph, small, "CPU,GPU.1")
+    evaluator = SimulatedEvaluator(coarsen(graph, "none"), "CPU,GPU.1", profile=shared)
+    mixed = evaluator.evaluate([0, *[1] * (evaluator.coarse.num_groups - 1)])
+    assert f"CPU and GPU.1 take {weights} bytes; they share {weights - 1}." in mixed.error
 
 
 def test_weights_beyond_the_memory_are_refused() -> None:

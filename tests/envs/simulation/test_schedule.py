@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,6 +104,26 @@ def test_what_is_not_allowed_takes_for_ever() -> None:
     assert time_of(coloured, [0, 1, 0], "max_load") == 2
     column = np.array([[0, 1, 1]], dtype=np.uint8).T
     assert broken_rules(coloured, column).tolist() == [2]
+
+
+def test_devices_that_share_memory_hold_no_more_than_it_has() -> None:
+    costs = make_costs(
+        [[1.0, 1.0, 1.0]] * 3,
+        {},
+        group_bytes=np.array([3.0, 4.0, 5.0]),
+        memory_bytes=np.array([np.inf, 5.0, np.inf]),
+        pool_devices=np.array([[True, True, False], [False, True, True]]),
+        pool_bytes=np.array([8.0, 9.0]),
+    )
+    every = np.array(list(product(range(3), repeat=3)))
+    plain = [[sum(costs.group_bytes[row == device]) for device in range(3)] for row in every]
+    fits = [one[1] <= 5 and one[0] + one[1] <= 8 and one[1] + one[2] <= 9 for one in plain]
+    assert 0 < sum(fits) < len(fits)
+    for schedule in SCHEDULES:
+        assert np.isfinite(schedule_times(costs, every, schedule)).tolist() == fits
+        one_by_one = [time_of(costs, row.tolist(), schedule) < np.inf for row in every]
+        assert one_by_one == fits
+    assert costs.reachable_bytes().tolist() == [8, 5, 9]
 
 
 def test_an_unknown_schedule_is_refused() -> None:

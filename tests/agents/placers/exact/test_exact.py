@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import permutations, product
 from typing import Any
 
@@ -13,6 +14,7 @@ from costed import CostsEvaluator
 from costs import make_costs, random_costs
 from device_placement.agents.placers import make_placer
 from device_placement.agents.placers.base import PlacerResult
+from device_placement.agents.placers.exact.common import alike_devices
 from device_placement.envs import DevicePlacementError, make_evaluator
 from device_placement.envs.costs import FREE, Costs
 from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
@@ -66,6 +68,55 @@ def test_constraint_programming_finds_and_proves_the_optimum(schedule: str, seed
     assert found.time_s == best
     assert found.proven
     assert found.bound_s <= best
+
+
+def shared(seed: int, devices: int, groups: int) -> dict[str, Any]:
+    """Memory that all devices, or all but one, share."""
+    members = np.ones((1, devices), dtype=np.bool_)
+    members[0, seed % devices] = devices == 2
+    return {"pool_devices": members, "pool_bytes": np.array([groups * (0.5 + seed % 2)])}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_constraint_programming_keeps_to_shared_memory(seed: int) -> None:
+    groups, devices = 3 + seed % 3, 3
+    costs = random_problem(seed, groups, devices, **shared(seed, devices, groups))
+    found = solve(costs, "sequential", "cp_sat", time_limit_s=300.0, workers=2)
+    best = CostsEvaluator(costs).optimum()
+    assert found.time_s == best or (math.isinf(best) and found.assignment == ())
+
+
+def test_shared_memory_can_rule_out_the_optimum() -> None:
+    pool = {"pool_devices": np.array([[True, True, False]]), "pool_bytes": np.array([1.0])}
+    costs = make_costs([[1.0, 1.0, 9.0]] * 3, {}, group_bytes=np.ones(3))
+    limited = replace(costs, **pool)
+    for schedule in SCHEDULES:
+        free, kept = solve(costs, schedule, "cp_sat"), solve(limited, schedule, "cp_sat")
+        assert 2 in kept.assignment
+        assert kept.proven
+        assert free.time_s < kept.time_s == CostsEvaluator(limited, schedule).optimum()
+
+
+def test_devices_are_alike_only_if_they_share_memory_alike() -> None:
+    costs = make_costs([[1.0, 1.0, 1.0]] * 2, {})
+    assert alike_devices(costs) == [[0, 1, 2]]
+    members = np.array([[True, True, False], [False, False, True]])
+    pooled = replace(costs, pool_devices=members, pool_bytes=np.array([2.0, 2.0]))
+    assert alike_devices(pooled) == [[0, 1], [2]]
+    each = replace(costs, pool_devices=np.eye(3, dtype=np.bool_), pool_bytes=np.full(3, 2.0))
+    assert alike_devices(each) == [[0, 1, 2]]
+
+
+def test_contiguous_splits_refuse_shared_memory_that_limits_them() -> None:
+    pool = {"pool_devices": np.array([[True, True, False]]), "group_bytes": np.ones(3)}
+    compute = [[1.0, 2.0, 4.0]] * 3
+    small = make_costs(compute, {0: (1.0, [1])}, pool_bytes=np.array([2.0]), **pool)
+    with pytest.raises(DevicePlacementError, match=r"weights of 3 bytes.*share 2;.*Use cp_sat"):
+        solve(small, "max_load", "contiguous")
+    large = make_costs(compute, {0: (1.0, [1])}, pool_bytes=np.array([3.0]), **pool)
+    assert solve(large, "max_load", "contiguous").time_s == contiguous_optimum(large)
+    alone = replace(small, pool_devices=np.array([[True, False, False]]))  # as a limit of its own
+    assert solve(alone, "max_load", "contiguous").time_s == contiguous_optimum(alone)
 
 
 def contiguous_optimum(costs: Costs) -> float:
