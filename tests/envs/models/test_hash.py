@@ -106,3 +106,25 @@ def test_a_failed_read_says_which_op_and_why(tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(ModelError, match=r"Conv.*: .*rank has to be known.*\. Check that it is"):
         load_model(path)
+
+
+@pytest.mark.parametrize("ports", [[0, 1], [-1, 1]])
+def test_the_special_ports_of_a_loop_count(ports: list[int]) -> None:
+    """Whether a body reads the number of its iteration is not in its ops."""
+    assert (model_hash(counting([0, 1])) == model_hash(counting(ports))) is (ports == [0, 1])
+
+
+def counting(ports: list[int]) -> ov.Model:
+    """Return a model with a loop; the ports say where its body takes the iteration's number."""
+    trips, condition = ops.constant(3, ov.Type.i64), ops.constant(True, ov.Type.boolean)
+    x, start = ops.parameter([1, 2], np.float32), ops.constant(7, ov.Type.i64)
+    number, state = ops.parameter([], np.int64), ops.parameter([1, 2], np.float32)
+    result = ops.add(state, ops.convert(number, "f32"))
+    again = ops.constant(True, ov.Type.boolean)
+    loop = ops.loop(trips, condition)
+    loop.set_function(ov.Model([result, again], [number, state], "body"))
+    loop.set_special_body_ports(ports)
+    loop.set_merged_input(state, x.output(0), result.output(0))
+    loop.set_invariant_input(number, start.output(0))
+    found = loop.get_iter_value(result.output(0), -1)
+    return load_model(ov.Model([ops.result(found)], [x], "counting"))
