@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -15,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from device_placement.agents.runs.config import SearchConfig, read_config
+from device_placement.agents.runs.folder_lock import is_unused, only_writer
 from device_placement.agents.runs.recording import Budget, RecordingEvaluator, check_budget
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluation, Evaluator
@@ -46,7 +48,8 @@ class Run:
     """Folder and progress bar of one search.
 
     The folder holds ``config.json`` (settings, machine, versions) and the files of `ModelRun`:
-    directly for one model, in a subfolder per model for several.
+    directly for one model, in a subfolder per model for several. No other run can write to it
+    until this one exits its ``with`` block.
 
     Args:
         config: the settings; `out` and `resume` determine the folder.
@@ -54,8 +57,9 @@ class Run:
         extra: placements in addition to the singles, instead of the settings' budget.
 
     Raises:
-        DevicePlacementError: when the folder exists and is not to be resumed, or is of other
-            models, or when the models are to be placed on different devices.
+        DevicePlacementError: when the folder exists and is not to be resumed, is of other models,
+            or when another run writes to it, or when the models are to be placed on different
+            devices.
     """
 
     def __init__(self, config: SearchConfig, label: str, extra: int | None = None) -> None:
@@ -67,13 +71,20 @@ class Run:
         limit = config.budget if extra is None else singles + extra
         check_budget(limit, singles, config.patience)
         self.budget = Budget(limit, config.patience)
-        self.folder = self._open_folder(label, made)
         self._bar: tqdm[Any] | None = None
+        self.folder = self._folder(label, made)
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(only_writer(self.folder))
+            self._begin(made)
+            self.models = self._model_runs(made)
+            self._opened = opened.pop_all()
+
+    def _model_runs(self, made: Sequence[Evaluator]) -> tuple[ModelRun, ...]:
         alone = len(made) == 1
-        self.models = tuple(
+        return tuple(
             ModelRun(
                 name,
-                config,
+                self.config,
                 evaluator,
                 self.folder if alone else self.folder / name,
                 self.budget,
@@ -92,6 +103,7 @@ class Run:
         self._end_bar()
         for one in self.models:
             one.evaluator.close()
+        self._opened.close()
 
     def moment(self) -> dict[str, Any]:
         """Return how far the run is, as plain data for `rewind`."""
@@ -133,12 +145,13 @@ class Run:
         more = f"\nInterrupted; resume with --resume --out {self.folder}" if interrupted else ""
         return f"\n{done}{more}"
 
-    def _open_folder(self, label: str, made: Sequence[Evaluator]) -> Path:
+    def _folder(self, label: str, made: Sequence[Evaluator]) -> Path:
+        """Return the run's folder, after checking that it may be written to."""
         config = self.config
         stamp = time.strftime("%Y%m%d-%H%M%S")
         new = Path("runs") / f"{label}-{'+'.join(self.names)}-{stamp}-{os.getpid()}"
         folder = Path(config.out or new)
-        found = ",".join(one.coarse.graph.model_hash for one in made)
+        found = _hash_of(made)
         if config.resume:
             expected = read_config(config.out)["model_hash"]
             if expected != found:
@@ -146,16 +159,18 @@ class Run:
                     f"The run in {str(folder)!r} is of a model with the hash {expected}; the one "
                     f"in {config.model!r} now has {found}. Start a new run with another --out."
                 )
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DevicePlacementError(
-                f"The output folder {str(folder)!r} exists already; nothing was changed. Give "
-                "another --out, or resume that run with --resume."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = dataclasses.asdict(config) | {"resume": False}
-        content = {"settings": settings, "model_hash": found, "machine": describe_machine()}
-        write_json(folder / "config.json", content)
+        else:
+            _check_unused(folder)
         return folder
+
+    def _begin(self, made: Sequence[Evaluator]) -> None:
+        """Write the settings, once no other run can write to the folder."""
+        if not self.config.resume:
+            _check_unused(self.folder)  # another run may have used it in the meantime
+        settings = dataclasses.asdict(self.config) | {"resume": False}
+        machine = describe_machine()
+        content = {"settings": settings, "model_hash": _hash_of(made), "machine": machine}
+        write_json(self.folder / "config.json", content)
 
     def _end_bar(self) -> None:
         if self._bar is not None:
@@ -168,6 +183,18 @@ class Run:
             best = ", ".join(f"{1e3 * time_s:.3f}" for time_s in times)
             self._bar.set_postfix_str(f"best {best} ms", refresh=False)
             self._bar.update()
+
+
+def _hash_of(made: Sequence[Evaluator]) -> str:
+    return ",".join(one.coarse.graph.model_hash for one in made)
+
+
+def _check_unused(folder: Path) -> None:
+    if not is_unused(folder):
+        raise DevicePlacementError(
+            f"The output folder {str(folder)!r} exists already; nothing was changed. Give another "
+            "--out, or resume that run with --resume."
+        )
 
 
 def short_names(models: Sequence[str]) -> list[str]:

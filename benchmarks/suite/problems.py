@@ -23,6 +23,7 @@ from device_placement.envs.graph.computation_graph import ComputationGraph, read
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.loading import load_model
+from device_placement.envs.rendering.text import printable
 from device_placement.envs.simulation.roofline import derive_profile
 from device_placement.envs.simulation.workloads import is_workload
 
@@ -99,7 +100,7 @@ def _workloads(data: str) -> dict[str, Problem]:
             f"The suite {WORKLOADS!r} needs --data with a folder of workloads (dnn-partitioning "
             f".json, PipeDream .txt); got {data!r}."
         )
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    names = [printable(path.relative_to(folder).with_suffix("").as_posix()) for path in paths]
     return {
         name: Problem(str(path), schedule="max_load")
         for name, path in zip(names, paths, strict=True)

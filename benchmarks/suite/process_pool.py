@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
+from device_placement.envs.measuring.isolation import signal_name
+
 Task = TypeVar("Task")
 _Process = tuple[Any, "Connection[Any, Any]"]  # and its connection
 
@@ -128,8 +130,10 @@ def _receive(worker: _Worker[Any]) -> Any:
     except (EOFError, ConnectionError):
         worker.process.join()
         code = worker.process.exitcode
-        died = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        return Lost(f"its process ended with {died}")
+        if code < 0:
+            name = signal_name(-code).removeprefix("signal ")
+            return Lost(f"its process ended with signal {name}")
+        return Lost(f"its process ended with exit status {code}")
 
 
 def _work(connection: Connection[Any, Any], function: Callable[[Any], Any]) -> None:

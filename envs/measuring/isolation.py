@@ -230,7 +230,7 @@ class Worker:
             return f"The measuring process closed its pipe while {self.stage}."
         cause = f"ended with status {status}"
         if status < 0:
-            cause = f"was killed by {_signal_name(-status)}"
+            cause = f"was killed by {signal_name(-status)}"
             if -status == getattr(signal, "SIGKILL", None):
                 cause += " (the system does this when memory runs out)"
         words = self._last_words()
@@ -285,7 +285,12 @@ def _end(
     errors.close()
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal; some, such as Linux's real-time signals, have only a number.
+
+    >>> signal_name(15), signal_name(99)
+    ('SIGTERM', 'signal 99')
+    """
     try:
         return signal.Signals(number).name
     except ValueError:

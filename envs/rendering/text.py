@@ -52,6 +52,17 @@ def render_text(
     return "\n".join([*lines, *(f"  {line}" for line in shares(coarse, devices, groups))])
 
 
+def printable(text: str) -> str:
+    r"""Return text for a terminal, with control characters written as escapes.
+
+    >>> print(printable("clear\x1b[2J the screen"))
+    clear\x1b[2J the screen
+    """
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Return lines with aligned columns; columns in `right` are right-aligned.
 
