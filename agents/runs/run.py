@@ -128,6 +128,20 @@ class Run:
             self._bar.initial = self._bar.last_print_n = self._bar.n = distinct
             self._bar.refresh()
 
+    def check_valid(self) -> None:
+        """Check that each model has a valid placement.
+
+        Raises:
+            DevicePlacementError: when one has none.
+        """
+        for one in self.models:
+            if not one.recorder.best:
+                errors = [evaluation.error for evaluation in one.recorder.record.values()]
+                raise DevicePlacementError(
+                    f"None of the {len(errors)} placements of {one.name} is valid; the last one "
+                    f"tried: {errors[-1] if errors else 'none'}"
+                )
+
     def summary(self, interrupted: bool) -> str:
         """Close the progress bar; return what was done, where it is, and how to resume."""
         self._end_bar()

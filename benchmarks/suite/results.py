@@ -212,9 +212,13 @@ def _from_fields(fields: Mapping[str, str]) -> RunRow:
     def whole(name: str, least: int = 0) -> int:
         return _whole_number(name, fields[name], least)
 
-    def number(name: str, zero: bool = False) -> float:
-        return _number(name, fields[name], zero) if fields[name] else NAN
+    def seconds(name: str, unit: float = 1e3, zero: bool = False) -> float:
+        return _number(name, fields[name], zero) / unit if fields[name] else NAN
 
+    if not fields["failure"] and not fields["time_ms"]:
+        raise ValueError("it has neither time_ms nor a failure")
+    if fields["single"] and not fields["single_ms"]:
+        raise ValueError("it has a single without single_ms")
     return RunRow(
         suite=word("suite"),
         problem=word("problem"),
@@ -225,14 +229,14 @@ def _from_fields(fields: Mapping[str, str]) -> RunRow:
         failure=shortened(fields["failure"]),
         groups=whole("groups"),
         devices=word("devices"),
-        time_s=number("time_ms") / 1e3,
-        interval_s=(number("low_ms") / 1e3, number("high_ms") / 1e3),
+        time_s=seconds("time_ms"),
+        interval_s=(seconds("low_ms"), seconds("high_ms")),
         single=word("single"),
-        single_s=number("single_ms") / 1e3,
-        single_interval_s=(number("single_low_ms") / 1e3, number("single_high_ms") / 1e3),
-        bound_s=number("bound_ms", zero=True) / 1e3,
+        single_s=seconds("single_ms"),
+        single_interval_s=(seconds("single_low_ms"), seconds("single_high_ms")),
+        bound_s=seconds("bound_ms", zero=True),
         evaluations=whole("evaluations"),
-        wall_s=number("wall_s", zero=True),
+        wall_s=seconds("wall_s", unit=1.0, zero=True),
         improvements=tuple(map(_improvement, fields["bests_ms"].split())),
         assignment=tuple(map(_device, fields["assignment"])),
     )

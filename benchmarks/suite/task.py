@@ -34,6 +34,7 @@ from device_placement.envs.evaluation import NAN, single_assignments
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.config import MeasureConfig
 
+MAX_LINE = 1 << 26  # bytes of a line of a trace that are read
 MAX_REASON = 20_000  # characters of a traceback that are kept
 
 
@@ -68,8 +69,9 @@ def run_task(task: Task) -> RunRow:
     path = task.trace
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        record_path(path).unlink(missing_ok=True)
         if task.repeated:
-            for one in (path, packed_path(path), record_path(path), _reason(path)):
+            for one in (path, packed_path(path), _reason(path)):
                 one.unlink(missing_ok=True)
         _unpack(path)
         row = _run(task)
@@ -189,12 +191,12 @@ def short_name(name: str) -> str:
     """Turn a name into a short part of a path that no other name has, also without regard to case.
 
     >>> short_name("min_cut"), short_name("a-b/mine.py:search"), short_name("a_b/mine.py:search")
-    ('min_cut', 'a_b_mine_py_search-d59a6ed7', 'a_b_mine_py_search-b4b4d1fb')
+    ('min_cut', 'a_b_mine_py_search-e6fc77014f41', 'a_b_mine_py_search-929e7258a618')
     """
     if re.fullmatch("[a-z0-9_]{1,40}", name):
         return name
     full = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{slug(name)[-40:]}-{full[:16]}"
+    return f"{slug(name)[-40:]}-{full[:12]}"
 
 
 def slug(name: str) -> str:
