@@ -178,7 +178,7 @@ def trace_path(folder: Path, suite: str, problem: str, placer: str, seed: int) -
     """Return the trace file of a run in progress; ``.gz`` is added at its end.
 
     >>> trace_path(Path("out"), "hard", "small GPU", "random", 0).as_posix()
-    'out/traces/hard/small_GPU-9caab7ec/random-0.jsonl'
+    'out/traces/hard/small_GPU-007480e33c01/random-0.jsonl'
     """
     return folder / "traces" / short_name(suite) / short_name(problem) / _file(placer, seed)
 

@@ -91,13 +91,17 @@ def test_an_environment_validates_its_best_and_any_other_placement(tmp_path: Pat
     assert not env.validate(too_good).time_holds
 
 
-def test_the_claims_limit_and_reference_count_unless_others_are_given() -> None:
+def test_the_claims_reference_counts_and_its_limit_only_if_it_is_stricter() -> None:
     env = quick_env()
     env.reset(seed=0)
     placement = dataclasses.replace(env.placement(MIXED), claim=Claim("CPU_F32", 0.001, 0.5))
     found = env.validate(placement)
     assert found.reference.startswith("CPU_F32")
-    assert (found.allowed_error, found.claimed_speedup) == (0.5, 0.001)
+    assert found.claimed_speedup == 0.001
+    assert found.allowed_error < 0.5
+    assert "the claim allows 0.5" in found.report()
+    modest = dataclasses.replace(placement, claim=Claim("CPU_F32", 0.001, 1e-5))
+    assert env.validate(modest).allowed_error == 1e-5
     strict = quick_env(reference="CPU", max_output_error=0.25)
     strict.reset(seed=0)
     found = strict.validate(placement)
@@ -126,6 +130,12 @@ def test_groups_that_the_placement_splits_are_refused() -> None:
     [
         {"reference": "CPU", "speedup": "fast"},
         {"reference": "CPU", "speedup": -1.0},
+        {"reference": "CPU", "speedup": 0},
+        {"reference": "CPU", "speedup": 10**400},
+        {"reference": "CPU", "speedup": math.nan},
+        {"reference": "CPU", "speedup": math.inf},
+        {"reference": "CPU", "speedup": 1.0, "max_output_error": 10**400},
+        {"reference": "CPU", "speedup": 1.0, "max_output_error": -1e-9},
         {"reference": "CPU", "speedup": 1.0, "max_output_error": True},
         {"reference": 1, "speedup": 1.0},
         {"reference": "CPU"},
@@ -160,7 +170,9 @@ def test_the_command_tells_by_its_exit_status(
     assert main(words) == 0
     text = capsys.readouterr().out
     assert "all on CPU_F32" in text
-    assert "0.5 is allowed" in text
+    assert "the claim allows 0.5" in text
+    assert main([*words, "--max-output-error", "0.5"]) == 0
+    assert "0.5 is allowed" in capsys.readouterr().out
     assert main(["validate", str(path), chain(tmp_path)]) == 2
     assert "was made for the model 'diamond'" in capsys.readouterr().err
     assert main(["validate", str(tmp_path / "nothing.json"), "diamond"]) == 2
