@@ -15,12 +15,16 @@ from device_placement.benchmarks.suite.process_pool import Lost, run_all
 from places import HELPERS
 from waiting import wait_until
 
+NUMBER = signal.SIGRTMIN + 6  # a signal without a name
+
 
 def work(task: str) -> tuple[str, int]:
     if task == "exits":
         os._exit(3)
     if task == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if task == "is killed by number":
+        os.kill(os.getpid(), NUMBER)
     if task == "hangs":
         time.sleep(600)
     return task.upper(), os.getpid()
@@ -33,11 +37,12 @@ def test_one_process_takes_one_task_after_another() -> None:
 
 
 def test_what_dies_or_hangs_costs_its_task_only() -> None:
-    tasks = ["a", "exits", "b", "is killed", "hangs", "c"]
+    tasks = ["a", "exits", "b", "is killed", "is killed by number", "hangs", "c"]
     found = dict(run_all(work, tasks, jobs=2, time_limit_s=2))
     assert {task: found[task][0] for task in "abc"} == {"a": "A", "b": "B", "c": "C"}
     assert found["exits"] == Lost("its process ended with exit status 3")
     assert found["is killed"] == Lost("its process ended with signal SIGKILL")
+    assert found["is killed by number"] == Lost(f"its process ended with signal {NUMBER}")
     assert found["hangs"] == Lost("took longer than 2 s")
 
 
