@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from device_placement.envs.errors import DevicePlacementError
 
-LOCK = ".lock"  # in the folder; it stays there, and the operating system frees it with its process
+LOCK = ".lock"  # in the folder; a killed process leaves the file, which nothing locks any more
 
 
 @contextlib.contextmanager
@@ -39,6 +39,8 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):  # Windows removes it when it is released
+            path.unlink()
         lock.release()
 
 

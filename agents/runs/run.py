@@ -137,9 +137,10 @@ class Run:
         for one in self.models:
             if not one.recorder.best:
                 errors = [evaluation.error for evaluation in one.recorder.record.values()]
+                of = f" of {one.name}" if len(self.models) > 1 else ""
                 raise DevicePlacementError(
-                    f"None of the {len(errors)} placements of {one.name} is valid; the last one "
-                    f"tried: {errors[-1] if errors else 'none'}"
+                    f"None of the {len(errors)} placements{of} is valid; the last one tried: "
+                    f"{errors[-1] if errors else 'none'}"
                 )
 
     def summary(self, interrupted: bool) -> str:

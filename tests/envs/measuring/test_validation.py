@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from device_placement.envs import (
     DevicePlacementEnv,
     DevicePlacementError,
     Evaluation,
+    EvaluationStore,
     Placement,
     PlacementError,
     Validation,
@@ -56,6 +59,12 @@ def test_without_a_claim_the_best_single_is_the_measure() -> None:
     assert validation(claimed_speedup=NAN).time_holds
     assert "no speed-up was claimed" in validation(claimed_speedup=NAN).report()
     assert not validation(claimed_speedup=NAN, best_single_s=0.5).time_holds
+
+
+def test_the_report_says_how_to_allow_as_much_as_the_claim() -> None:
+    report = validation(claimed_error=1e300).report()
+    assert "0.2 is allowed (the claim allows 1e+300; to do so: --max-output-error)" in report
+    assert "the claim allows" not in validation(claimed_error=0.1).report()
 
 
 def test_outputs_have_to_be_near_enough() -> None:
@@ -107,6 +116,34 @@ def test_the_claims_reference_counts_and_its_limit_only_if_it_is_stricter() -> N
     found = strict.validate(placement)
     assert (found.reference, found.allowed_error) == ("CPU", 0.25)
     assert math.isnan(found.claimed_speedup)  # it was about another reference
+
+
+def test_nothing_that_is_stored_is_used(tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite"
+    env = DevicePlacementEnv(
+        "diamond", TWO_CPUS, store=str(store), isolation="none", max_samples=6, confirmations=0
+    )
+    env.reset(seed=0)
+    reference_s = env.evaluator.evaluate([0] * 4).time_s
+    stored = EvaluationStore(store)
+    (text,) = [text for (text,) in _rows(store, "SELECT description FROM reference_times")]
+    _rows(store, "DELETE FROM reference_times")
+    stored.fix_reference(json.loads(text), [1000.0])  # as whoever can write there may do
+    before = _rows(store, "SELECT count(*) FROM measurements")
+    again = DevicePlacementEnv(
+        "diamond", TWO_CPUS, store=str(store), isolation="none", max_samples=6, confirmations=0
+    )
+    again.reset(seed=0)
+    assert again.evaluator.evaluate([0] * 4).time_s == 1000.0
+    found = again.validate(MIXED)
+    assert found.reference_s < 500 * reference_s
+    assert found.reference_s < 1.0
+    assert _rows(store, "SELECT count(*) FROM measurements") == before
+
+
+def _rows(store: Path, question: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(store)) as connection, connection:
+        return connection.execute(question).fetchall()
 
 
 def test_only_what_measures_can_validate_and_claim() -> None:
