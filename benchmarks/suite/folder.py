@@ -27,7 +27,7 @@ from device_placement.benchmarks.suite.results import (
     read_lines,
     read_rows,
 )
-from device_placement.benchmarks.suite.suites import MEASURED, Problem
+from device_placement.benchmarks.suite.suites import MEASURED, SIMULATED, Problem
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.machine import describe_machine
@@ -87,7 +87,8 @@ def _check_session(session: Any) -> None:
         if unknown:
             raise TypeError(f"the problem {entry[1]!r} has unknown fields: {_start(min(unknown))}")
         _check_types(f"field of the problem {entry[1]!r}", entry[2], Problem)
-        Problem(**entry[2])
+        if Problem(**entry[2]).evaluator not in (SIMULATED, MEASURED):
+            raise ValueError(f"the problem {entry[1]!r} has the evaluator {_start(entry[2])}")
 
 
 def _check_types(what: str, values: Mapping[str, Any], kind: type[Any]) -> None:

@@ -136,9 +136,13 @@ def read_rows(path: str) -> list[RunRow]:
                 raise ValueError(
                     f"{row.placer} on {row.problem} with the seed {row.seed} has a row already"
                 )
-        except (KeyError, ValueError) as error:
-            reason = f"there is no {error}" if isinstance(error, KeyError) else error
-            raise _unreadable(path, number, reason) from error
+        except KeyError as error:
+            raise DevicePlacementError(
+                f"Can't read {path!r} as runs of a benchmark: it has no column {error}. Give the "
+                "folder of another benchmark."
+            ) from error
+        except ValueError as error:
+            raise _unreadable(path, number, error) from error
         rows.append(row)
         made.setdefault(row.key, []).append(row)
     return rows

@@ -83,7 +83,14 @@ def run_task(task: Task) -> RunRow:
             text = traceback.format_exc()[-MAX_REASON:]
             _reason(path).write_text(text, encoding="utf-8", errors="backslashreplace")
         kind = "" if isinstance(error, DevicePlacementError) else f"{type(error).__name__}: "
-        return task.failed(shortened(f"{kind}{error}"))
+        return task.failed(shortened(f"{kind}{_text(error)}"))
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # the error is a user's too
+        return "an error without a text"
 
 
 def _run(task: Task) -> RunRow:

@@ -156,6 +156,7 @@ WRONG_SESSIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "timeout": session_with(settings={"timeout_s": float("nan")}),
     "unknown field": problem_with(colour="red"),
     "type of a field": problem_with(max_groups="4"),
+    "evaluator": problem_with(evaluator="guess"),
     "truth for a number": problem_with(max_groups=True),
 }
 
