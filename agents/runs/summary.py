@@ -18,6 +18,7 @@ from device_placement.envs.evaluation import (
 from device_placement.envs.measuring.compare import compare, contenders, paired_ratio
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import as_measuring
+from device_placement.envs.rendering.text import printable
 
 Row = dict[str, Any]
 
@@ -105,7 +106,7 @@ def format_table(rows: list[Row], winner: str, measured: bool = True) -> str:
     for row in rows:
         name = f"{row['name']}{' *' if row['name'] == winner else ''}"
         if row["error"]:
-            reason = str(row["error"]).splitlines()[0][:60]
+            reason = printable(str(row["error"]).splitlines()[0][:60])
             lines.append((name, "-", f"invalid: {reason}", "-", "-"))
             continue
         low, high = row["interval_s"]
