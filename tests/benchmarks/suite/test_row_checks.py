@@ -67,6 +67,10 @@ def consistently_faster(row: Fields) -> None:
     row["bests_ms"] = f"1:{row['time_ms']}"
 
 
+def a_second_longer(row: Fields) -> None:
+    row["wall_s"] = f"{float(row['wall_s']) + 1:.2f}"
+
+
 SEEN_IN_THE_ROW = {
     "time alone": scaled("time_ms"),
     "interval widened and time": lambda row: row.update(
@@ -96,7 +100,7 @@ SEEN_IN_THE_TRACE = {
     "fewer evaluations": lambda row: row.update(evaluations=str(int(row["evaluations"]) - 1)),
 }
 SEEN_IN_THE_RECORD = {
-    "wall time": setting(wall_s="0.01"),
+    "wall time": a_second_longer,
     "no wall time": setting(wall_s=""),
     "bound below": scaled("bound_ms", factor=0.9),
 }
@@ -179,7 +183,7 @@ def test_an_edit_after_the_replay_is_noticed(
     assert main(["replay", str(copy)]) == 0
     whole = (copy / "runs.csv").read_text()
     assert len(read_folders([str(copy)], replayed=True)) == 6
-    edit(copy, scaled("wall_s", factor=0.9))
+    edit(copy, a_second_longer)
     with pytest.raises(DevicePlacementError, match=r"1 of the 6 runs .* changed since"):
         read_folders([str(copy)], replayed=True)
     status, errors = replayed(copy, capsys)
