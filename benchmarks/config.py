@@ -48,6 +48,9 @@ class ReplayConfig:
     """Folder of a benchmark."""
     rounds: int = 30
     """Samples of the placement and of the best single device, alternating."""
+    devices: str = ""
+    """The devices of the problems, repeated; needed only where they have properties that a file
+    may not set, such as CACHE_DIR."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from device_placement.benchmarks.study import print_table, progress, run, write_
 from device_placement.benchmarks.suite.problems import open_problem, problems_of
 from device_placement.benchmarks.suite.suites import Problem
 from device_placement.envs.errors import choose
-from device_placement.envs.rendering.style import OTHERS, new_figure
+from device_placement.envs.rendering.style import OTHERS, literal, new_figure
 
 PARTS, WINDOW = 100, 10  # of a training; in its first and last window
 HEAD = "preset,problem,groups,first 10 %,last 10 %,proposals,stayed at one"
@@ -118,7 +118,7 @@ def draw(runs: Sequence[Sequence[Part]], path: str) -> None:
         axes.fill_between(ends, *span, color=colour, alpha=0.15, linewidth=0)
         axes.plot(ends, means, color=colour, linewidth=1.2, label=first.preset)
         axes.axhline(first.groups, color="black", linestyle=":", label="groups of the model")
-        axes.set(title=first.problem, xlabel="proposals", xscale="log")
+        axes.set(title=literal(first.problem), xlabel="proposals", xscale="log")
         axes.set_ylim(0, 1.05 * first.groups)
     panels[0].set_ylabel("learned groups")
     lines, labels = panels[0].get_legend_handles_labels()

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from device_placement.agents.placers import PLACERS
+from device_placement.agents.runs.folder_lock import only_writer
 from device_placement.benchmarks.config import ALL, BenchmarkConfig
 from device_placement.benchmarks.report.scores import check_rliable
 from device_placement.benchmarks.report.tables import report
@@ -44,19 +45,34 @@ def benchmark(config: BenchmarkConfig) -> int:
 
     Returns:
         The exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        DevicePlacementError: when an option is wrong, the folder can't be used, or another
+            benchmark writes to it.
     """
     check_rliable()
     _check_numbers(config)
     folder = Path(config.out or f"runs/benchmark-{time.strftime('%Y%m%d-%H%M%S')}")
-    path = str(folder / ROWS)
     problems = chosen_problems(config)
-    tasks, rows = all_tasks(config, problems, folder), read_rows(path)
+    tasks = all_tasks(config, problems, folder)
+    with only_writer(folder):
+        return _complete(config, folder, problems, tasks)
+
+
+def _complete(
+    config: BenchmarkConfig,
+    folder: Path,
+    problems: Mapping[ProblemKey, Problem],
+    tasks: Sequence[Task],
+) -> int:
+    """Make the runs that a folder lacks, print the scores of all, and return the exit status."""
+    path = str(folder / ROWS)
+    rows = read_rows(path)
     made = {row.key: row for row in rows if not (config.retry_failed and row.failure)}
     check_budgets({task.key[:2]: task.budget for task in tasks}, rows)
     missing = [task for task in tasks if task.key not in made]
     interrupted = False
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
         session = begin_session(folder, config, problems)
         try:
             tried = {row.key for row in rows}
@@ -100,6 +116,11 @@ def all_tasks(
     placers = tuple(dict.fromkeys([*(EVERYONE if ALL in given else ()), *given]))
     placers = tuple(name for name in placers if name != ALL)
     for name in placers:
+        if not name.isprintable():
+            raise DevicePlacementError(
+                f"Got {name!r} as a placer; names of placers and files are without control "
+                "characters. Rename the file."
+            )
         find_algorithm(name)
     measuring = make_measure_config(config)
     return [

@@ -40,17 +40,15 @@ class StoreError(DevicePlacementError):
     """A store of evaluations that can't be read or written."""
 
 
-MAX_SHOWN = 400  # characters of a text from elsewhere
-
-
-def printable(text: str, max_length: int = MAX_SHOWN) -> str:
-    r"""Return a text that is safe to show: control characters escaped, cut at a length.
+def printable(text: str, max_length: int | None = None) -> str:
+    r"""Return a text that is safe to show: control characters escaped, and cut if it is long.
 
     >>> print(printable("red \x1b[31m text"))
     red \x1b[31m text
     """
-    shown = text if len(text) <= max_length else f"{text[:max_length]} ... (cut)"
-    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in shown)
+    if max_length is not None and len(text) > max_length:
+        text = f"{text[:max_length]} ... (cut)"
+    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
 
 
 MAX_SEED = 2**32 - 1  # of NumPy's older generators, which stable-baselines3 uses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -66,6 +67,7 @@ class Evaluation:
     output_error: float = NAN  # relative L2 error of the outputs, where it was checked
     output_cosine: float = NAN  # their cosine with the reference's, where it was checked
     unverified: str = ""  # why they were to be checked and could not be
+    transient: bool = False  # True: the measuring process was lost, so it may be valid next time
 
     @property
     def valid(self) -> bool:
@@ -81,19 +83,55 @@ class Evaluation:
         """Return the evaluation that `to_json` described.
 
         Raises:
-            TypeError: when a field is missing, unknown or of the wrong kind.
+            TypeError: when a field is unknown or of the wrong kind.
+            KeyError: when one is missing.
+            ValueError: when a value makes no sense.
         """
         values = dict(content)
         for name in ("time_s", "output_error", "output_cosine"):
-            values[name] = NAN if values[name] is None else float(values[name])
-        values["samples_s"] = tuple(float(sample) for sample in values["samples_s"])
-        low, high = (NAN if bound is None else float(bound) for bound in values["interval_s"])
-        return cls(**values | {"interval_s": (low, high)})
+            values[name] = _from_json(values[name])
+        values["samples_s"] = tuple(map(_from_json, values["samples_s"]))
+        low, high = map(_from_json, values["interval_s"])
+        found = cls(**values | {"interval_s": (low, high)})
+        found._check()
+        return found
 
     @classmethod
-    def invalid(cls, error: str, compile_s: float = 0.0) -> Evaluation:
+    def invalid(cls, error: str, compile_s: float = 0.0, *, transient: bool = False) -> Evaluation:
         """Return an evaluation without a time."""
-        return cls(time_s=NAN, error=error or "unknown error", compile_s=compile_s)
+        error = error or "unknown error"
+        return cls(time_s=NAN, error=error, compile_s=compile_s, transient=transient)
+
+    def _check(self) -> None:
+        """Check values that come from a file.
+
+        Raises:
+            TypeError: when one is of another type than its field.
+            ValueError: when one makes no sense.
+        """
+        flags = (self.cached, self.cut_short, self.transient)
+        if not isinstance(self.error, str) or {*map(type, flags)} != {bool}:
+            raise TypeError("error must be a text, and cached, cut_short and transient booleans")
+        if type(self.num_subgraphs) is not int:
+            raise TypeError(f"num_subgraphs is {self.num_subgraphs!r}, no whole number")
+        known = [one for one in self.interval_s if not math.isnan(one)]
+        times = [*self.samples_s, *known, *([self.time_s] if self.valid else [])]
+        for time_s in (*times, self.num_subgraphs, self.compile_s, self.run_s):
+            if not 0 <= time_s < math.inf:
+                raise ValueError(f"got the time or count {time_s!r}; it must be 0 or more")
+        if not (self.valid or math.isnan(self.time_s)):
+            raise ValueError("an invalid placement has a time")
+
+
+def _from_json(value: Any) -> float:
+    if value is None:
+        return NAN
+    if type(value) not in (int, float):
+        raise TypeError(f"got {reprlib.repr(value)} for a number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("got a number that is too large") from error
 
 
 def _to_json(value: Any) -> Any:

@@ -183,7 +183,8 @@ def _simulator(
     if devices == "auto":
         devices = profile.devices if profile else usual_devices(hardware)
     parsed = check_several(parse_devices(devices))
-    graph = read_graph(model, parsed, simulated=True)
+    measured = profile is not None and profile.provenance["kind"] == "measured"
+    graph = read_graph(model, parsed, simulated=True, fusion={} if measured else None)
     names = [device.name for device in parsed]
     chosen = profile.select(names) if profile else derive_profile(graph, hardware, parsed)
     return simulate(graph, parsed, chosen, coarsening, max_groups, schedule)

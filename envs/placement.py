@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
+import reprlib
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -366,15 +367,16 @@ class Claim:
             TypeError: when a field is missing, unknown or of the wrong kind.
         """
         claim = cls(**content)
-        numbers = [claim.speedup]
-        if claim.max_output_error is not None:
-            numbers.append(claim.max_output_error)
-        texts = (claim.reference, claim.inputs)
-        if not all(isinstance(one, str) for one in texts) or not all(map(_is_positive, numbers)):
-            raise TypeError(f"a claim of {dict(content)!r}")
+        error = 0 if claim.max_output_error is None else claim.max_output_error
+        texts, numbers = (claim.reference, claim.inputs), (claim.speedup, error)
+        is_text = all(isinstance(one, str) for one in texts)
+        if not is_text or not all(map(_is_measurable, numbers)):
+            raise TypeError(f"a claim of {reprlib.repr(dict(content))}")
+        if not claim.speedup > 0:
+            raise TypeError(f"a claimed speed-up of {claim.speedup!r}, which must be above 0")
         return claim
 
 
-def _is_positive(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value < math.inf
+def _is_measurable(value: Any) -> bool:
+    """Return whether something is a number from 0 to the largest one of 64 bits."""
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max

@@ -135,11 +135,11 @@ def check_file_devices(
             f"{key}={value}" for key, value in device.properties if not _is_usual(key, value)
         ]
         if unusual and device not in trusted:
+            properties = printable("; ".join(unusual), MAX_REASON)
             raise DeviceError(
-                f"Got {'; '.join(map(printable, unusual))} for the device {device.name!r} in "
-                f"{str(source)!r}; a file may set {', '.join(FILE_PROPERTIES)}, to words and small "
-                "numbers. If you want it, give the same devices yourself: --devices, in Python "
-                "devices=."
+                f"Got {properties} for the device {device.name!r} in {str(source)!r}; a file may "
+                f"set {', '.join(FILE_PROPERTIES)}, to words and small numbers. If you want it, "
+                "give the same devices yourself: --devices, in Python devices=."
             )
 
 

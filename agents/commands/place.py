@@ -50,6 +50,8 @@ def place(config: PlaceConfig) -> int:
                 found["fine-tuned, greedy"] = _greedy(algorithm, card, model)
             done = True
         print(run.summary(interrupted=False))
+        if done:
+            run.check_valid()
         if done and config.rounds:
             best = list(recorder.best)
             rows = {name: one for name, one in found.items() if len(set(one)) > 1 or name[0] == "p"}

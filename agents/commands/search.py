@@ -90,6 +90,8 @@ def run_placer(config: SearchConfig, name: str, placer: Placer) -> int:
         print(run.summary(interrupted=found is None))
         if found is not None and (proof := describe_proof(found)):
             print(proof)
+        if found is not None:
+            run.check_valid()
         if found is not None and config.rounds:
             contenders = {"best found": model.recorder.best, name: found.assignment}
             if found.assignment == model.recorder.best or len(set(found.assignment)) < 2:

@@ -47,6 +47,8 @@ def train(config: TrainConfig) -> int:
     with Run(config, config.preset) as run:
         algorithm, interrupted = _search(config, run)
         print(run.summary(interrupted))
+        if not interrupted:
+            run.check_valid()
         if config.rounds and not interrupted:
             for graph_id, model in enumerate(run.models):
                 if len(run.models) > 1:

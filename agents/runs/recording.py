@@ -27,7 +27,8 @@ class RecordingEvaluator(EvaluatorWrapper):
         inner: evaluator to wrap.
         budget: distinct placements that may be requested, singles included; a run also ends
             after ten times as many requests. A `Budget` may be shared by several.
-        log: file to append evaluations to, one per line; those it already holds count as made.
+        log: file to append evaluations to, one per line; those it already holds count as made,
+            and only transient ones are evaluated again.
         on_new: called after each distinct evaluation.
         on_best: called after an evaluation that is better than all before.
 
@@ -63,6 +64,8 @@ class RecordingEvaluator(EvaluatorWrapper):
         self._log = log
         self._known: dict[tuple[int, ...], Evaluation] = {}
         self._ahead: dict[tuple[int, ...], Evaluation] = {}  # recorded after the moment of `rewind`
+        self._lost: set[tuple[int, ...]] = set()  # of an earlier run, to be evaluated again
+        self._num_lost = 0  # evaluations in a row whose measuring process was lost
         self._leading_s = math.inf  # the best of what is known, without what is ahead
         self._on_new, self._on_best = on_new, on_best
         if log is not None and log.exists():
@@ -106,23 +109,24 @@ class RecordingEvaluator(EvaluatorWrapper):
         return self.shared.spent
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
-        """Evaluate one device per group, (num_groups,), and log the evaluation if it is new."""
+        """Evaluate one device per group, (num_groups,), and log the evaluation if it is new.
+
+        Raises:
+            LostError: when nothing can be measured any more.
+        """
         key = tuple(map(int, assignment))
         self._count_requests(1)
-        if key in self._known:
+        if key in self._known and key not in self._lost:
             return dataclasses.replace(self._known[key], cached=True)
-        if key in self._ahead:
+        if key in self._ahead and key not in self._lost:
             evaluation = self._ahead.pop(key)
             self._take(key, evaluation)
         else:
-            self._catch_up()
-            evaluation = self.inner.evaluate(key)
-            self.num_recalled += evaluation.cached
-            self._take(key, evaluation)
-            self._write(key, evaluation)
+            evaluation = self._evaluate(key)
         self._on_new(evaluation)
         if self.best == key:
             self._on_best()
+        self._check_losses(evaluation)
         return evaluation
 
     def rewind(self, num_distinct: int = 0, num_requests: int = 0) -> None:
@@ -163,10 +167,45 @@ class RecordingEvaluator(EvaluatorWrapper):
                 )
         return list(found.values())
 
+    def _evaluate(self, key: tuple[int, ...]) -> Evaluation:
+        if key in self._lost:
+            self._ahead.pop(key, None)
+        else:
+            self._catch_up()
+        evaluation = self.inner.evaluate(key)
+        self._lost.discard(key)
+        self.num_recalled += evaluation.cached
+        self._take(key, evaluation)
+        self._write(key, evaluation)
+        return evaluation
+
+    def _check_losses(self, evaluation: Evaluation) -> None:
+        """Stop the run when not the placements are to blame for many losses in a row."""
+        self._num_lost = self._num_lost + 1 if evaluation.transient else 0
+        if self._num_lost < LOSSES:
+            return
+        if self._can_measure():
+            self._num_lost = 0
+            return
+        raise LostError(
+            f"Nothing can be measured any more: the last {LOSSES} placements were lost, and so was "
+            f"the reference after them. {evaluation.error} All evaluations are kept; remove the "
+            "cause, then resume the run."
+        )
+
+    def _can_measure(self) -> bool:
+        # Imported here, as most runs need it never.
+        from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+
+        inner = self.unwrapped
+        return isinstance(inner, OpenVINOEvaluator) and inner.can_measure()
+
     def _take(self, key: tuple[int, ...], evaluation: Evaluation) -> None:
+        is_new = key not in self._known
         self._known[key] = evaluation
         time_s = evaluation.time_s if evaluation.valid else math.inf
-        self.shared.count(improves=time_s < self._leading_s)
+        if is_new:
+            self.shared.count(improves=time_s < self._leading_s)
         self._leading_s = min(self._leading_s, time_s)
         if time_s < self.best_s:
             self.best, self.best_s = key, time_s
@@ -193,27 +232,51 @@ class RecordingEvaluator(EvaluatorWrapper):
             file.write(json.dumps(line) + "\n")
 
     def _replay(self, log: Path) -> None:
-        text = log.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # an interrupted run may have left half a line
-        if whole != text:
-            log.write_text(whole, encoding="utf-8")
-        for number, line in enumerate(whole.splitlines(), start=1):
+        content = log.read_bytes()
+        size = content.rfind(b"\n") + 1  # an interrupted run may have left half a line
+        if size < len(content):
+            with log.open("r+b") as file:
+                file.truncate(size)
+        for number, line in enumerate(content[:size].splitlines(), start=1):
             try:
-                entry = json.loads(line)
-                key = tuple(int(device) for device in entry["assignment"])
-                evaluation = Evaluation.from_json(entry["evaluation"])
-                self._count_requests(int(entry["requests"]) - self.num_requests)
-            except (ValueError, KeyError, TypeError) as error:
+                requests, key, evaluation = read_entry(line)
+                if key in self._known and not self._known[key].transient:
+                    raise ValueError("its placement was evaluated in an earlier line")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                reason = f"there is no {error}" if isinstance(error, KeyError) else error
                 raise DevicePlacementError(
-                    f"Can't read line {number} of {str(log)!r}: {error}. Start a new run with "
+                    f"Can't read line {number} of {str(log)!r}: {reason}. Start a new run with "
                     "another --out."
                 ) from error
-            if len(key) != self.coarse.num_groups:
+            if len(key) != self.coarse.num_groups or max(key, default=0) >= len(self.devices):
                 raise DevicePlacementError(
                     f"{str(log)!r} holds placements of {len(key)} groups; the model has "
-                    f"{self.coarse.num_groups}. Resume with the settings of that run."
+                    f"{self.coarse.num_groups} for {len(self.devices)} devices. Resume with the "
+                    "settings of that run."
                 )
+            self._count_requests(requests - self.num_requests)
             self._take(key, evaluation)
+        self._lost = {key for key, one in self._known.items() if one.transient}
+
+
+def read_entry(line: bytes) -> tuple[int, tuple[int, ...], Evaluation]:
+    """Return the number of requests, the placement and the evaluation of a line.
+
+    Raises:
+        ValueError: when it holds something else; also TypeError, KeyError and RecursionError.
+    """
+    entry = json.loads(line)
+    numbers = [entry["requests"], *entry["assignment"]]
+    if not all(type(one) is int and 0 <= one < 2**53 for one in numbers):
+        raise ValueError("requests and assignment must be whole numbers from 0 on")
+    return numbers[0], tuple(numbers[1:]), Evaluation.from_json(entry["evaluation"])
+
+
+LOSSES = 5  # in a row after which it is tried whether anything can be measured
+
+
+class LostError(DevicePlacementError):
+    """Error of a run in which the measuring process is lost again and again."""
 
 
 REQUESTS_PER_BUDGET = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -15,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from device_placement.agents.runs.config import SearchConfig
+from device_placement.agents.runs.folder_lock import is_unused, only_writer
 from device_placement.agents.runs.recording import Budget, RecordingEvaluator, check_budget
 from device_placement.agents.runs.resume import CONFIG, read_config, unusual_settings
 from device_placement.envs.errors import DevicePlacementError
@@ -50,7 +52,8 @@ class Run:
     """Folder and progress bar of one search.
 
     The folder holds ``config.json`` (settings, machine, versions) and the files of `ModelRun`:
-    directly for one model, in a subfolder per model for several.
+    directly for one model, in a subfolder per model for several. No other run can write to it
+    until this one exits its ``with`` block.
 
     Args:
         config: the settings; `out` and `resume` determine the folder.
@@ -58,8 +61,9 @@ class Run:
         extra: placements in addition to the singles, instead of the settings' budget.
 
     Raises:
-        DevicePlacementError: when the folder exists and is not to be resumed, or is of other
-            models, or when the models are to be placed on different devices.
+        DevicePlacementError: when the folder exists and is not to be resumed, is of other models,
+            or when another run writes to it, or when the models are to be placed on different
+            devices.
     """
 
     def __init__(self, config: SearchConfig, label: str, extra: int | None = None) -> None:
@@ -74,13 +78,21 @@ class Run:
         limit = config.budget if extra is None else singles + extra
         check_budget(limit, singles, config.patience)
         self.budget = Budget(limit, config.patience)
-        self.folder = self._open_folder(label, made)
         self._bar: tqdm[Any] | None = None
+        self.folder = self._folder(label, made)
+        _make_folder(self.folder)
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(only_writer(self.folder))
+            self._begin(made)
+            self.models = self._model_runs(made)
+            self._opened = opened.pop_all()
+
+    def _model_runs(self, made: Sequence[Evaluator]) -> tuple[ModelRun, ...]:
         alone = len(made) == 1
-        self.models = tuple(
+        return tuple(
             ModelRun(
                 name,
-                config,
+                self.config,
                 evaluator,
                 self.folder if alone else self.folder / name,
                 self.budget,
@@ -99,6 +111,7 @@ class Run:
         self._end_bar()
         for one in self.models:
             one.evaluator.close()
+        self._opened.close()
 
     def moment(self) -> dict[str, Any]:
         """Return how far the run is, as plain data for `rewind`."""
@@ -122,6 +135,21 @@ class Run:
             distinct = self.budget.num_distinct
             self._bar.initial = self._bar.last_print_n = self._bar.n = distinct
             self._bar.refresh()
+
+    def check_valid(self) -> None:
+        """Check that each model has a valid placement.
+
+        Raises:
+            DevicePlacementError: when one has none.
+        """
+        for one in self.models:
+            if not one.recorder.best:
+                errors = [evaluation.error for evaluation in one.recorder.record.values()]
+                of = f" of {one.name}" if len(self.models) > 1 else ""
+                raise DevicePlacementError(
+                    f"None of the {len(errors)} placements{of} is valid; the last one tried: "
+                    f"{errors[-1] if errors else 'none'}"
+                )
 
     def summary(self, interrupted: bool) -> str:
         """Close the progress bar; return what was done, where it is, and how to resume."""
@@ -153,13 +181,13 @@ class Run:
         found = (one for model in self.models for one in model.recorder.record.values())
         return next((one.unverified for one in found if one.unverified), "")
 
-    def _open_folder(self, label: str, made: Sequence[Evaluator]) -> Path:
+    def _folder(self, label: str, made: Sequence[Evaluator]) -> Path:
+        """Return the run's folder, after checking that it may be written to."""
         config = self.config
         stamp = time.strftime("%Y%m%d-%H%M%S")
         new = Path("runs") / f"{label}-{'+'.join(self.names)}-{stamp}-{os.getpid()}"
         folder = Path(config.out or new)
-        found = ",".join(one.coarse.graph.model_hash for one in made)
-        inputs = ",".join(_given_inputs(one) for one in made)
+        found = _hash_of(made)
         if config.resume:
             earlier = read_config(config.out)
             if earlier["model_hash"] != found:
@@ -168,21 +196,27 @@ class Run:
                     f"{earlier['model_hash']}; the one in {config.model!r} now has {found}. Start "
                     "a new run with another --out."
                 )
-            if earlier["inputs"] != inputs:
+            if earlier["inputs"] != _given_inputs(made):
                 raise DevicePlacementError(
                     f"The run in {str(folder)!r} has other input values than {config.inputs!r} "
                     "holds now. Give those it began with, or start a new run with another --out."
                 )
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DevicePlacementError(
-                f"The output folder {str(folder)!r} exists already; nothing was changed. Give "
-                "another --out, or resume that run with --resume."
-            )
-        _make_folder(folder)
-        settings = dataclasses.asdict(config) | {"resume": False}
-        content = {"settings": settings, "model_hash": found, "inputs": inputs}
-        write_json(folder / CONFIG, content | {"machine": describe_machine()})
+        else:
+            _check_unused(folder)
         return folder
+
+    def _begin(self, made: Sequence[Evaluator]) -> None:
+        """Write the settings, once no other run can write to the folder."""
+        if not self.config.resume:
+            _check_unused(self.folder)  # another run may have used it in the meantime
+        settings = dataclasses.asdict(self.config) | {"resume": False}
+        content = {
+            "settings": settings,
+            "model_hash": _hash_of(made),
+            "inputs": _given_inputs(made),
+            "machine": describe_machine(),
+        }
+        write_json(self.folder / CONFIG, content)
 
     def _end_bar(self) -> None:
         if self._bar is not None:
@@ -206,8 +240,20 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _given_inputs(evaluator: Evaluator) -> str:
-    return as_measuring(evaluator).given_inputs if evaluator.measures else ""
+def _given_inputs(made: Sequence[Evaluator]) -> str:
+    return ",".join(as_measuring(one).given_inputs if one.measures else "" for one in made)
+
+
+def _hash_of(made: Sequence[Evaluator]) -> str:
+    return ",".join(one.coarse.graph.model_hash for one in made)
+
+
+def _check_unused(folder: Path) -> None:
+    if not is_unused(folder):
+        raise DevicePlacementError(
+            f"The output folder {str(folder)!r} exists already; nothing was changed. Give another "
+            "--out, or resume that run with --resume."
+        )
 
 
 def short_names(models: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from device_placement.agents.runs.run import ModelRun
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.errors import DevicePlacementError, printable
 from device_placement.envs.evaluation import (
     NAN,
     Evaluation,
@@ -141,7 +141,7 @@ def format_table(rows: list[Row], winner: str, measured: bool = True) -> str:
     for row in rows:
         name = f"{row['name']}{' *' if row['name'] == winner else ''}"
         if row["error"]:
-            reason = str(row["error"]).splitlines()[0][:60]
+            reason = printable(str(row["error"]).splitlines()[0][:60])
             lines.append((name, "-", f"invalid: {reason}", "-", "-"))
             continue
         low, high = row["interval_s"]

@@ -101,8 +101,8 @@ def _sessions(folder: Path) -> list[str]:
     parts = []
     for session in read_sessions(folder):
         machine = ", ".join(f"{name} {value}" for name, value in session["machine"].items())
-        text = f"Started {session['started']}, revision {session['revision']}; {machine}."
-        command = html.escape(str(session["command"]))
+        text = f"Started {session['started']}, revision {session.get('revision')}; {machine}."
+        command = html.escape(str(session.get("command")))
         parts.append(f"<pre>{command}</pre>\n<p>{html.escape(text)}</p>")
     return parts
 

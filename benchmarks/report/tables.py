@@ -202,7 +202,7 @@ class Table:
     def markdown(self) -> str:
         """Return the table as Markdown, with the caption as a paragraph above."""
         rows = [self.heads, ["---"] * len(self.heads), *self.lines]
-        text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        text = "\n".join("| " + " | ".join(map(_in_a_cell, row)) + " |" for row in rows)
         return f"{self.caption}\n\n{text}" if self.caption else text
 
     def html(self) -> str:
@@ -214,6 +214,10 @@ class Table:
             for line in self.lines
         )
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _in_a_cell(text: str) -> str:
+    return text.replace("|", r"\|")  # names of files may have one
 
 
 def number_cell(number: float, form: str = ".1f") -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,15 +118,17 @@ def _load(module: str) -> ModuleType:
     """Import a module by name, also from the current folder, or by the path of its file."""
     path = Path(module)
     if path.suffix == ".py":
-        spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+        full = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
+        spec = importlib.util.spec_from_file_location(f"own_{full[:16]}", path)
         if spec is None or spec.loader is None or not path.is_file():
             raise DevicePlacementError(f"There is no file {module!r}. {ADVICE}")
         loaded = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = loaded  # as dataclasses look for it there
-        _find_modules_in(str(path.parent))
+        _find_modules_beside(path)
         spec.loader.exec_module(loaded)
         return loaded
-    _find_modules_in("")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -133,6 +137,32 @@ def _load(module: str) -> ModuleType:
         raise DevicePlacementError(f"There is no module {module!r} here. {ADVICE}") from error
 
 
-def _find_modules_in(folder: str) -> None:
+_searched: list[str] = []  # the folder of the last algorithm that is a file, if it was added
+
+
+def _find_modules_beside(path: Path) -> None:
+    """Let an algorithm import from its folder, and get none of an earlier algorithm's modules."""
+    folder = str(path.absolute().parent)
+    while _searched and _searched[-1] != folder:
+        earlier = _searched.pop()
+        sys.path.remove(earlier)
+        for name, module in [*sys.modules.items()]:
+            if "." not in name and _folder_of(module) == earlier:
+                _forget(name)
     if folder not in sys.path:
         sys.path.insert(0, folder)
+        _searched.append(folder)
+
+
+def _folder_of(module: ModuleType) -> str:
+    """Return the folder that a module or package was imported from; empty if there is none."""
+    file = getattr(module, "__file__", None)
+    if not file:
+        return ""
+    folder = Path(file).parent
+    return str(folder.parent if hasattr(module, "__path__") else folder)
+
+
+def _forget(name: str) -> None:
+    for other in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+        del sys.modules[other]

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import reprlib
 import shlex
 import subprocess
 import sys
 import time
+import typing
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from device_placement.agents.runs.run import write_json
+from device_placement.benchmarks.config import BenchmarkConfig
 from device_placement.benchmarks.suite.results import (
     ROWS,
     Key,
     ProblemKey,
     RunRow,
+    hash_of,
     latest,
     read_lines,
     read_rows,
 )
-from device_placement.benchmarks.suite.suites import MEASURED, Problem
+from device_placement.benchmarks.suite.suites import MEASURED, SIMULATED, Problem
+from device_placement.envs.devices import parse_devices
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.untrusted import check_file_devices, read_json
 
 NAME = "benchmark.json"
+# What a session has, as JSON.
+SESSION = {"started": str, "machine": dict, "settings": dict, "problems": list}
 # Settings that measured times depend on.
 MEASURING = (
     *("objective", "requests", "timing", "warmup", "max_samples", "max_seconds", "tolerance"),
@@ -39,18 +47,85 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
     """Return the calls that made a folder's runs; none if the file is missing.
 
     Raises:
-        DevicePlacementError: when the file can't be read.
+        DevicePlacementError: when the file holds something else.
     """
     path = folder / NAME
     if not path.is_file():
         return []
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
-    except (ValueError, KeyError, TypeError) as error:
+        sessions = read_json(path)["sessions"]
+        if not isinstance(sessions, list):
+            raise TypeError(f"sessions is {_start(sessions)}, no list")
+        for session in sessions:
+            _check_session(session)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"there is no {error}" if isinstance(error, KeyError) else error
         raise DevicePlacementError(
-            f"Can't read {str(path)!r} ({type(error).__name__}: {error}); start again with another "
-            "--out."
+            f"Can't read {str(path)!r}: {reason}. Start again with another --out."
         ) from error
+    return sessions
+
+
+def check_problem(problem: Problem, folder: Path, trusted: str = "") -> None:
+    """Check that a recorded problem's devices have only properties that a file may set.
+
+    Args:
+        problem: to be opened.
+        folder: where it was recorded.
+        trusted: devices that the user gave.
+
+    Raises:
+        DeviceError: when one has another property.
+    """
+    if problem.devices != "auto":
+        given = parse_devices(trusted) if trusted else ()
+        check_file_devices(parse_devices(problem.devices), folder / NAME, given)
+
+
+def _check_session(session: Any) -> None:
+    """Check the parts of a session that are used.
+
+    Raises:
+        TypeError: when one is of another type.
+        ValueError: when a problem or a setting has a wrong value.
+        KeyError: when one is missing.
+    """
+    if not isinstance(session, dict):
+        raise TypeError(f"a session is {_start(session)}, no object")
+    for name, kind in SESSION.items():
+        if not isinstance(session[name], kind):
+            raise TypeError(f"{name} of a session is {_start(session[name])}, no {kind.__name__}")
+    _check_types("setting", session["settings"], BenchmarkConfig)
+    _measuring_of(session["settings"])
+    for entry in session["problems"]:
+        if not (isinstance(entry, list) and [*map(type, entry)] == [str, str, dict]):
+            raise TypeError(f"a problem is {_start(entry)}, not [suite, name, fields]")
+        unknown = entry[2].keys() - typing.get_type_hints(Problem).keys()
+        if unknown:
+            raise TypeError(f"the problem {entry[1]!r} has unknown fields: {_start(min(unknown))}")
+        _check_types(f"field of the problem {entry[1]!r}", entry[2], Problem)
+        if Problem(**entry[2]).evaluator not in (SIMULATED, MEASURED):
+            raise ValueError(f"the problem {entry[1]!r} has the evaluator {_start(entry[2])}")
+
+
+def _check_types(what: str, values: Mapping[str, Any], kind: type[Any]) -> None:
+    """Check values of a dataclass by name; other names are ignored.
+
+    Raises:
+        TypeError: when one is of another type than its field.
+    """
+    for name, allowed in typing.get_type_hints(kind).items():
+        if typing.get_origin(allowed) is ClassVar or name not in values:
+            continue
+        kinds = typing.get_args(allowed) or (allowed,)
+        value = values[name]
+        if not (type(value) in kinds or (type(value) is int and float in kinds)):
+            names = " or ".join(one.__name__ for one in kinds)
+            raise TypeError(f"the {what} {name} is {_start(value)}; it must be {names}")
+
+
+def _start(value: Any) -> str:
+    return reprlib.repr(value)
 
 
 def read_problems(folder: Path) -> dict[ProblemKey, Problem]:
@@ -63,10 +138,13 @@ def read_problems(folder: Path) -> dict[ProblemKey, Problem]:
 
 
 def read_measuring(folder: Path) -> MeasureConfig:
-    """Return how a folder's runs were measured."""
+    """Return how a folder's runs were measured, with the user's own store."""
     sessions = read_sessions(folder)
-    settings = sessions[-1]["settings"] if sessions else {}
-    known = {field.name for field in dataclasses.fields(MeasureConfig)}
+    return _measuring_of(sessions[-1]["settings"] if sessions else {})
+
+
+def _measuring_of(settings: Mapping[str, Any]) -> MeasureConfig:
+    known = {field.name for field in dataclasses.fields(MeasureConfig)} - {"store"}
     return MeasureConfig(**{name: value for name, value in settings.items() if name in known})
 
 
@@ -92,8 +170,8 @@ def check_comparable(sessions: Sequence[Mapping[str, Any]]) -> None:
                 when, earlier_value = ways.setdefault(name, (session["started"], value))
                 if value != earlier_value:
                     raise DevicePlacementError(
-                        f"Got runs with {name}={earlier_value!r} (on {when}) and {value!r} (on "
-                        f"{session['started']}), which can't be compared; give another --out."
+                        f"Got runs with {name}={earlier_value!r} (on {when!r}) and {value!r} (on "
+                        f"{session['started']!r}), which can't be compared; give another --out."
                     )
 
 
@@ -201,26 +279,63 @@ def check_budgets(budgets: Mapping[ProblemKey, int], rows: Iterable[RunRow]) -> 
             )
 
 
-def read_replays(path: str) -> dict[Key, bool]:
-    """Return whether each replayed row reproduces."""
-    return {
-        (line["suite"], line["problem"], line["placer"], int(line["seed"])): (
-            line["reproduces"] == "yes"
-        )
-        for line in read_lines(path)
-    }
+NOT_HASHED = ""  # of a row that an earlier version replayed
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Result of replaying a row."""
+
+    reproduces: bool
+    row_hash: str  # of the row that was replayed
+
+    def is_of(self, row: RunRow) -> bool:
+        """Whether the row is still what was replayed, as far as that is known."""
+        return self.row_hash in (NOT_HASHED, hash_of(row))
+
+
+def read_replays(path: str) -> dict[Key, Verdict]:
+    """Return the last verdict on each replayed row.
+
+    Raises:
+        DevicePlacementError: when the file holds something else.
+    """
+    try:
+        return {
+            (line["suite"], line["problem"], line["placer"], int(line["seed"])): Verdict(
+                {"yes": True, "no": False}[line["reproduces"]], line.get("row_sha256", NOT_HASHED)
+            )
+            for line in read_lines(path)
+        }
+    except (KeyError, ValueError) as error:
+        raise DevicePlacementError(
+            f"Can't read {path!r} as replays ({type(error).__name__}: {error}). Remove the file, "
+            "and replay the folder again."
+        ) from error
 
 
 def _reproduced(folder: str, rows: Sequence[RunRow]) -> list[RunRow]:
     """Return the rows without those that did not reproduce; failed ones stay."""
     known = read_replays(str(Path(folder) / REPLAYS))
-    missing = sum(not row.failure and row.key not in known for row in rows)
-    if missing:
-        raise DevicePlacementError(
-            f"{missing} of the {len(rows)} runs in {folder!r} were not replayed; do that first: "
-            f"device-placement replay {folder}"
+    results = [row for row in rows if not row.failure]
+    missing = sum(row.key not in known for row in results)
+    edited = sum(row.key in known and not known[row.key].is_of(row) for row in results)
+    for number, reason in ((missing, "were not"), (edited, "were changed since they were")):
+        if number:
+            raise DevicePlacementError(
+                f"{number} of the {len(rows)} runs in {folder!r} {reason} replayed; do that first: "
+                f"device-placement replay {folder}"
+            )
+    if unhashed := sum(known[row.key].row_hash == NOT_HASHED for row in results):
+        print(
+            f"{unhashed} runs in {folder} were replayed by an earlier version, not hashed: it is "
+            "not known whether they were changed since",
+            file=sys.stderr,
         )
-    left_out = sum(not known.get(row.key, True) for row in rows)
-    if left_out:
-        print(f"{left_out} runs in {folder} did not reproduce and are left out", file=sys.stderr)
-    return [row for row in rows if known.get(row.key, True)]
+    kept = [row for row in rows if row.failure or known[row.key].reproduces]
+    if len(kept) < len(rows):
+        print(
+            f"{len(rows) - len(kept)} runs in {folder} did not reproduce and are left out",
+            file=sys.stderr,
+        )
+    return kept

@@ -11,7 +11,7 @@ from pathlib import Path
 from device_placement.benchmarks.suite.random_graphs import PREFIX, layered_evaluator
 from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem
 from device_placement.envs.devices import parse_devices
-from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.errors import DevicePlacementError, choose, printable
 from device_placement.envs.evaluation import Evaluator, single_assignments
 from device_placement.envs.factory import (
     check_several,
@@ -99,7 +99,7 @@ def _workloads(data: str) -> dict[str, Problem]:
             f"The suite {WORKLOADS!r} needs --data with a folder of workloads (dnn-partitioning "
             f".json, PipeDream .txt); got {data!r}."
         )
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    names = [printable(path.relative_to(folder).with_suffix("").as_posix()) for path in paths]
     return {
         name: Problem(str(path), schedule="max_load")
         for name, path in zip(names, paths, strict=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
+from device_placement.envs.measuring.exit_codes import describe_exit
 from device_placement.envs.measuring.parent import watch_process
 
 Task = TypeVar("Task")
@@ -134,9 +135,7 @@ def _receive(worker: _Worker[Any]) -> Any:
         return worker.connection.recv()
     except (EOFError, ConnectionError):
         worker.process.join()
-        code = worker.process.exitcode
-        died = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        return Lost(f"its process ended with {died}")
+        return Lost(f"its process {describe_exit(worker.process.exitcode)}")
 
 
 def _work(connection: Connection[Any, Any], function: Callable[[Any], Any]) -> None:

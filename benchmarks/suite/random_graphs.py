@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from device_placement.envs.simulation.roofline import derive_profile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
 PREFIX = "layered:"
+MOST_OPS = 1_000_000  # a minute or two, and a gigabyte
 WIDTHS = 2, 12  # least and most ops of a layer
 INPUTS = 1, 3  # of an op, from the layer before
 SKIPS = 0.1  # share of inputs that come from further up instead
@@ -90,9 +92,11 @@ def layered_evaluator(
         DevicePlacementError: when any of them is invalid.
     """
     ops, _, seed = model.removeprefix(PREFIX).partition(":")
-    if not ops.isdecimal() or not (seed or "0").isdecimal():
+    whole = re.fullmatch("[0-9]{1,18}", ops) and re.fullmatch("[0-9]{0,18}", seed)
+    if not whole or not 1 <= int(ops) <= MOST_OPS:
         raise DevicePlacementError(
-            f"Got the model {model!r}; give {PREFIX}OPS or {PREFIX}OPS:SEED."
+            f"Got the model {model!r}; give {PREFIX}OPS or {PREFIX}OPS:SEED, with 1 to {MOST_OPS} "
+            "ops."
         )
     chosen = usual_devices(hardware) if devices == "auto" else devices
     parsed = check_several(parse_devices(chosen))

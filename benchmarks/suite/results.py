@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
+import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +15,14 @@ from pathlib import Path
 
 from device_placement.benchmarks.suite.algorithms import EVERYONE, VARIANTS
 from device_placement.benchmarks.suite.suites import SUITES
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.errors import DevicePlacementError, printable
 from device_placement.envs.evaluation import NAN
 from device_placement.envs.files import replaced
+from device_placement.envs.untrusted import parse_json
 
 ROWS = "runs.csv"  # in the folder of a benchmark
 DIGITS = string.digits + string.ascii_letters  # one per device, in a placement
+MAX_FAILURE = 2000  # characters of a failure that are kept
 NEVER = math.inf
 Span = tuple[float, float]
 Key = tuple[str, str, str, int]  # suite, problem, placer, seed
@@ -125,14 +129,27 @@ def read_rows(path: str) -> list[RunRow]:
     """Read the rows of a file; none if it is missing.
 
     Raises:
-        DevicePlacementError: when it holds something else.
+        DevicePlacementError: when a line is not a row, or the second result of a run.
     """
-    try:
-        return [_from_fields(line) for line in read_lines(path)]
-    except (KeyError, ValueError) as error:
-        raise DevicePlacementError(
-            f"Can't read {path!r} as runs of a benchmark ({type(error).__name__}: {error})."
-        ) from error
+    rows: list[RunRow] = []
+    made: dict[Key, list[RunRow]] = {}
+    for number, line in _numbered_lines(path):
+        try:
+            row = _from_fields(line)
+            if any(not one.failure or one.session == row.session for one in made.get(row.key, ())):
+                raise ValueError(
+                    f"{row.placer} on {row.problem} with the seed {row.seed} has a row already"
+                )
+        except KeyError as error:
+            raise DevicePlacementError(
+                f"Can't read {path!r} as runs of a benchmark: it has no column {error}. Give the "
+                "folder of another benchmark."
+            ) from error
+        except ValueError as error:
+            raise _unreadable(path, number, error) from error
+        rows.append(row)
+        made.setdefault(row.key, []).append(row)
+    return rows
 
 
 def append_rows(path: str, rows: Sequence[RunRow]) -> None:
@@ -165,7 +182,7 @@ def _to_fields(row: RunRow) -> tuple[object, ...]:
     singles = (row.single_s, *row.single_interval_s, row.bound_s)
     return (
         *(row.suite, row.problem, row.placer, row.seed, row.budget, row.session),
-        *(" ".join(row.failure.split()), row.groups, row.devices),
+        *(shortened(row.failure), row.groups, row.devices),
         *map(_milliseconds, times),
         row.single,
         *map(_milliseconds, singles),
@@ -176,51 +193,155 @@ def _to_fields(row: RunRow) -> tuple[object, ...]:
     )
 
 
-def _from_fields(fields: Mapping[str, str]) -> RunRow:
-    def seconds(name: str) -> float:
-        return float(fields[name]) / 1e3 if fields[name] else NAN
+def fields_of(row: RunRow) -> dict[str, str]:
+    """Return the fields of a row by name, as they are written."""
+    return dict(zip(FIELDS, map(str, _to_fields(row)), strict=True))
 
-    bests = (item.partition(":") for item in fields["bests_ms"].split())
+
+def hash_of(row: RunRow) -> str:
+    """Return a hash of a row as it is written, by which a later edit is noticed."""
+    text = json.dumps([*fields_of(row).values()])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def shortened(text: str) -> str:
+    r"""Return a reason as one line of at most `MAX_FAILURE` printable characters.
+
+    >>> shortened("no\n  memory"), shortened("x" * 9000)[-26:]
+    ('no memory', 'xxxx ... (9000 characters)')
+    """
+    line = printable(" ".join(text[: 2 * MAX_FAILURE].split()))
+    if len(text) <= 2 * MAX_FAILURE and len(line) <= MAX_FAILURE:
+        return line
+    note = f" ... ({len(text)} characters)"
+    return line[: MAX_FAILURE - len(note)] + note
+
+
+def _from_fields(fields: Mapping[str, str]) -> RunRow:
+    def word(name: str) -> str:
+        if not fields[name].isprintable():
+            raise ValueError(f"{name} is {fields[name]!r}; control characters are not allowed")
+        return fields[name]
+
+    def whole(name: str, least: int = 0) -> int:
+        return _whole_number(name, fields[name], least)
+
+    def seconds(name: str, unit: float = 1e3, zero: bool = False) -> float:
+        return _number(name, fields[name], zero) / unit if fields[name] else NAN
+
+    if not fields["failure"] and not fields["time_ms"]:
+        raise ValueError("it has neither time_ms nor a failure")
+    if fields["single"] and not fields["single_ms"]:
+        raise ValueError("it has a single without single_ms")
     return RunRow(
-        suite=fields["suite"],
-        problem=fields["problem"],
-        placer=fields["placer"],
-        seed=int(fields["seed"]),
-        budget=int(fields["budget"]),
-        session=int(fields["session"]),
-        failure=fields["failure"],
-        groups=int(fields["groups"]),
-        devices=fields["devices"],
+        suite=word("suite"),
+        problem=word("problem"),
+        placer=word("placer"),
+        seed=whole("seed"),
+        budget=whole("budget", 1),
+        session=whole("session"),
+        failure=shortened(fields["failure"]),
+        groups=whole("groups"),
+        devices=word("devices"),
         time_s=seconds("time_ms"),
         interval_s=(seconds("low_ms"), seconds("high_ms")),
-        single=fields["single"],
+        single=word("single"),
         single_s=seconds("single_ms"),
         single_interval_s=(seconds("single_low_ms"), seconds("single_high_ms")),
-        bound_s=seconds("bound_ms"),
-        evaluations=int(fields["evaluations"]),
-        wall_s=float(fields["wall_s"]) if fields["wall_s"] else NAN,
-        improvements=tuple((int(number), float(ms) / 1e3) for number, _, ms in bests),
-        assignment=tuple(map(DIGITS.index, fields["assignment"])),
-        invalid=json.loads(fields.get("invalid") or "{}"),  # earlier versions have no such column
+        bound_s=seconds("bound_ms", zero=True),
+        evaluations=whole("evaluations"),
+        wall_s=seconds("wall_s", unit=1.0, zero=True),
+        improvements=tuple(map(_improvement, fields["bests_ms"].split())),
+        assignment=tuple(map(_device, fields["assignment"])),
+        invalid=_causes(fields.get("invalid") or "{}"),  # earlier versions have no such column
     )
 
 
+def _causes(text: str) -> dict[str, int]:
+    causes = parse_json(text)
+    if not isinstance(causes, dict) or not all(type(one) is int for one in causes.values()):
+        raise ValueError(f"invalid is {_start(text)}; it must be JSON with a number per cause")
+    return {printable(cause): number for cause, number in causes.items()}
+
+
+def _improvement(text: str) -> tuple[int, float]:
+    number, _, time_ms = text.partition(":")
+    return _whole_number("bests_ms", number, 1), _number("bests_ms", time_ms) / 1e3
+
+
+def _device(digit: str) -> int:
+    if digit not in DIGITS:
+        raise ValueError(f"assignment has {digit!r}; allowed are digits and letters")
+    return DIGITS.index(digit)
+
+
+def _whole_number(name: str, text: str, least: int) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
+        raise ValueError(f"{name} is {_start(text)}; it must be a whole number from {least} on")
+    return int(text)
+
+
+def _number(name: str, text: str, zero: bool = False) -> float:
+    found = float(text) if re.fullmatch(r"[0-9.e+-]{1,30}", text) else math.nan
+    if not (0 < found < math.inf or (zero and found == 0)):
+        least = "0 or more" if zero else "above 0"
+        raise ValueError(f"{name} is {_start(text)}; it must be a number, {least} and finite")
+    return found
+
+
+def _start(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
 def _milliseconds(time_s: float) -> str:
-    return "" if math.isnan(time_s) else f"{1e3 * time_s:.9g}"
+    return f"{1e3 * time_s:.9g}" if 0 <= time_s < math.inf else ""
+
+
+# A spreadsheet takes a cell that begins with one of these as a formula and computes it.
+FORMULA = re.compile("'*[=+@\t\r-].", flags=re.DOTALL)
 
 
 def read_lines(path: str) -> list[dict[str, str]]:
     """Read the lines of a CSV file by the names in its header; none if the file is missing.
 
     An incomplete last line, left by a killed process, is ignored.
+
+    Raises:
+        DevicePlacementError: when the file is something else; with the line.
     """
-    return list(csv.DictReader(io.StringIO(_whole(path), newline="")))
+    return [line for _, line in _numbered_lines(path)]
+
+
+def _numbered_lines(path: str) -> list[tuple[int, dict[str, str]]]:
+    """Return the lines of a CSV file below its header, each with the number where it ends."""
+    text, found = _whole(path), []
+    limit = csv.field_size_limit(min(len(text) + 1, 2**31 - 1))
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        names = next(reader, [])
+        for cells in reader:
+            if len(cells) != len(names):
+                raise csv.Error(f"it has {len(cells)} cells, the header {len(names)}")
+            line = dict(zip(names, map(_without_mark, cells), strict=True))
+            found.append((reader.line_num, line))
+    except csv.Error as error:
+        raise _unreadable(path, reader.line_num, error) from error
+    finally:
+        csv.field_size_limit(limit)
+    return found
+
+
+def _unreadable(path: str, number: int, reason: object) -> DevicePlacementError:
+    return DevicePlacementError(
+        f"Can't read line {number} of {path!r}: {reason}. Correct or remove the line, or give the "
+        "folder of another benchmark."
+    )
 
 
 def write_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
     """Write a CSV file: names, then lines."""
     with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([names, *lines])
+        csv.writer(file, lineterminator="\n").writerows([names, *map(_marked, lines)])
 
 
 def append_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
@@ -230,13 +351,31 @@ def append_lines(path: str, names: Sequence[str], lines: Iterable[Sequence[objec
         with open(path, "r+", encoding="utf-8") as file:
             file.truncate(len(whole.encode()))
     with open(path, "a", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines if whole else [names, *lines])
+        cells = map(_marked, lines)
+        csv.writer(file, lineterminator="\n").writerows(cells if whole else [names, *cells])
+
+
+def _marked(cells: Sequence[object]) -> list[object]:
+    """Return cells with an apostrophe before text that a spreadsheet would compute."""
+    return [f"'{one}" if isinstance(one, str) and _is_formula(one) else one for one in cells]
+
+
+def _without_mark(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    return FORMULA.match(cell) is not None and not re.fullmatch("[+-]?[0-9.]+(e[+-]?[0-9]+)?", cell)
 
 
 def _whole(path: str) -> str:
     """Return the text of a file up to the end of its last whole line."""
     if not Path(path).is_file():
         return ""
-    with open(path, newline="", encoding="utf-8") as file:
-        text = file.read()
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DevicePlacementError(
+            f"Can't read {path!r}: it is not text ({error}). Give the folder of another benchmark."
+        ) from error
     return text[: text.rfind("\n") + 1]

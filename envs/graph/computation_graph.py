@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from device_placement.envs.models.normalisation import bodies_of
 
 if TYPE_CHECKING:
     import networkx as nx
+
+IN_F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def read_graph(
     devices: str | Device | Sequence[str | Device],
     core: ov.Core | None = None,
     simulated: bool = False,
+    fusion: Mapping[str, str] | None = None,
 ) -> ComputationGraph:
     """Read the computation graph of a normalised model, and return it.
 
@@ -95,6 +99,9 @@ def read_graph(
         core: made by `make_core` for these devices; a new one if None.
         simulated: the devices need not be on this machine. Then every op counts as
             supported by every device, and the fusion sets are the CPU's.
+        fusion: properties of the device that the fusion sets are read from. By default a simulated
+            CPU computes in f32, as what it fuses in its own precision depends on the processor,
+            and a device to measure has none.
 
     Raises:
         DeviceError: when a device is missing or can't be loaded.
@@ -110,6 +117,7 @@ def read_graph(
     bytes_in = np.zeros(len(ops))
     np.add.at(bytes_in, edges[1], np.where(constant[edges[0]], 0, edges[3]))
     host = parsed[0].name if not simulated else "CPU"
+    properties = fusion if fusion is not None else IN_F32 if simulated else {}
     return ComputationGraph(
         name=model.get_friendly_name(),
         model_hash=model_hash(model),
@@ -126,7 +134,9 @@ def read_graph(
         edge_bytes=edges[3].astype(np.float64),
         devices=tuple(device.name for device in parsed),
         supported=_read_support(core, model, parsed, names, simulated),
-        fusion_sets=_read_fusion_sets(core, model, host, number, edges[:2], constant),
+        fusion_sets=_read_fusion_sets(
+            core, model, host, properties, number, edges[:2], constant
+        ),
         tied=read_tied_ops(ops, edges[:2], constant),
     )
 
@@ -213,6 +223,7 @@ def _read_fusion_sets(
     core: ov.Core,
     model: ov.Model,
     device: str,
+    properties: Mapping[str, str],
     number: Mapping[str, int],
     edges: Int64,
     constant: Bool,
@@ -223,7 +234,11 @@ def _read_fusion_sets(
     that no node lists (the MatMul of a MatMul with bias, say) was fused into its only consumer.
     """
     try:
-        runtime = core.compile_model(model, device).get_runtime_model()
+        # In a thread of its own: with some properties, OpenVINO changes how the calling thread
+        # rounds numbers next to 0, for good.
+        with ThreadPoolExecutor(1) as thread:
+            compiled = thread.submit(core.compile_model, model, device, dict(properties)).result()
+        runtime = compiled.get_runtime_model()
     except RuntimeError as error:
         raise ModelError(
             f"The first device, {device!r}, can't compile {model.get_friendly_name()!r}: "

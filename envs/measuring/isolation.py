@@ -14,9 +14,9 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import openvino as ov
 
@@ -29,6 +29,7 @@ from device_placement.envs.measuring.worker import MODEL_FILE, PARENT_VARIABLE
 COMMAND = (sys.executable, "-P", "-m", "device_placement.envs.measuring.worker")
 TEMPORARY = "TEMP" if sys.platform == "win32" else "TMPDIR"  # the variable that names the folder
 START_S = 300.0  # for loading OpenVINO, the devices and the model
+T = TypeVar("T")
 _log = logging.getLogger("device_placement")
 
 
@@ -128,6 +129,23 @@ class IsolatedBench:
             ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+ATTEMPTS = 2  # as something else, such as a shortage of memory, may have ended the worker
+
+
+def insist(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
+    """Return the result of a call to a bench, which is repeated when the worker is lost.
+
+    Raises:
+        WorkerError: of the last attempt, when the worker was lost each time.
+    """
+    for _ in range(attempts - 1):
+        try:
+            return call()
+        except WorkerError as error:
+            _log.info("Trying again: %s", error)
+    return call()
 
 
 GOODBYE_S = 5.0  # how long a worker may take to exit when its input ends

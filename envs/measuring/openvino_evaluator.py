@@ -27,9 +27,9 @@ from device_placement.envs.measuring.config import (
 )
 from device_placement.envs.measuring.estimate import evaluate_measurements, unverifiable
 from device_placement.envs.measuring.inputs import Inputs, Samples, read_inputs, warn_of_invented
-from device_placement.envs.measuring.isolation import IsolatedBench, WorkerError
+from device_placement.envs.measuring.isolation import IsolatedBench, WorkerError, insist
 from device_placement.envs.measuring.lock import machine_lock
-from device_placement.envs.measuring.reference import Reference, fix_reference
+from device_placement.envs.measuring.reference import LostReferenceError, Reference, fix_reference
 from device_placement.envs.measuring.timing import is_hopeless
 from device_placement.envs.measuring.verification import ERROR_FLOOR
 from device_placement.envs.models.deciding_inputs import is_random
@@ -42,7 +42,8 @@ class OpenVINOEvaluator:
     A separate process measures one placement at a time on this machine, in turns with the
     reference. Placements that were measured before, here or in an earlier run, are returned with
     ``cached=True``. If anything goes wrong (a placement does not compile, a plugin crashes or
-    hangs), the evaluation is invalid and has the error.
+    hangs), the evaluation is invalid and has the error. When the measuring process is lost, the
+    measurement is tried once more; lost again, its evaluation is ``transient`` and not stored.
 
     Args:
         model: the normalised model.
@@ -139,10 +140,12 @@ class OpenVINOEvaluator:
         try:
             placement = Placement.from_groups(self.coarse, self.devices, assignment)
             evaluation = self._evaluate(bytes(placement.op_devices))
-        except (PlacementError, DeviceError, WorkerError) as error:
+        except (WorkerError, LostReferenceError) as error:
+            evaluation = Evaluation.invalid(str(error), transient=True)
+        except (PlacementError, DeviceError) as error:
             evaluation = Evaluation.invalid(str(error))
         except MemoryError as error:  # without isolation
-            evaluation = Evaluation.invalid(f"Ran out of memory: {error}")
+            evaluation = Evaluation.invalid(f"Ran out of memory: {error}", transient=True)
         self._known[key] = evaluation
         if evaluation.valid:
             self._best_s = min(self._best_s, evaluation.time_s)
@@ -154,10 +157,22 @@ class OpenVINOEvaluator:
         """Measure several programs in turns; the cache is neither read nor written.
 
         Raises:
-            WorkerError: when the measuring process was lost.
+            WorkerError: when the measuring process was lost twice.
         """
         with machine_lock():
-            return self.bench.compare(entries, rounds, warmup, max_seconds)
+            return insist(lambda: self.bench.compare(entries, rounds, warmup, max_seconds))
+
+    def can_measure(self) -> bool:
+        """Return whether the reference can be measured now; its time is not kept.
+
+        It tells whether placements whose measuring process was lost were to blame for that.
+        """
+        op_devices = bytes([self.reference]) * self.coarse.graph.num_ops
+        try:
+            with machine_lock():
+                return not insist(lambda: self.bench.time_reference(op_devices)).error
+        except (WorkerError, MemoryError):
+            return False
 
     def close(self) -> None:
         """End the measuring process; a later evaluation starts another one."""
@@ -200,7 +215,7 @@ class OpenVINOEvaluator:
             give_up=self._give_up_s / unit_s,
         )
         while True:
-            measured = self.bench.measure(job)
+            measured = self._measure(job)
             self._cache.add(self._describe(), op_devices, measured)
             known = [*known, measured]
             evaluation = evaluate_measurements(known, reference_s, self.config)
@@ -208,6 +223,9 @@ class OpenVINOEvaluator:
             if not self._is_unconfirmed(evaluation, known):
                 return evaluation
             job = dataclasses.replace(job, verify=False, give_up=math.inf)
+
+    def _measure(self, job: Job) -> Measurement:
+        return insist(lambda: self.bench.measure(job))
 
     def _is_unconfirmed(self, evaluation: Evaluation, known: Sequence[Measurement]) -> bool:
         """Return whether it would become the best with too few compiles, perhaps by luck."""
@@ -246,6 +264,8 @@ class OpenVINOEvaluator:
                 self._fixed = self._judged(
                     fix_reference(self.coarse, candidates, descriptions, self.bench, self._cache)
                 )
+            except LostReferenceError:
+                raise  # it is tried again
             except DeviceError as error:
                 self._failure = error
                 raise

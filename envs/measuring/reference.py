@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from device_placement.envs.errors import DeviceError, PlacementError
-from device_placement.envs.evaluation import Evaluation, Measurement
+from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.bench import Bench
 from device_placement.envs.measuring.cache import MeasurementCache
-from device_placement.envs.measuring.isolation import WorkerError, WorkerTimeoutError
+from device_placement.envs.measuring.isolation import WorkerError, insist
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.timing import median_interval
 from device_placement.envs.placement import check_assignment
 
-ATTEMPTS = 3  # everything depends on the reference, so a lost worker is tried again
+ATTEMPTS = 3  # one more than for other placements, as everything depends on the reference
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ def fix_reference(
         cache: keeps its time.
 
     Raises:
+        LostReferenceError: when none could be measured, as the measuring process was lost.
         DeviceError: when none of them runs the model; with the reasons.
     """
-    reasons = []
+    reasons, kind = [], DeviceError
     for device in candidates:
         op_devices = bytes([device]) * coarse.graph.num_ops
         try:
@@ -84,10 +85,16 @@ def fix_reference(
             return _fix(device, op_devices, descriptions[device], bench, cache)
         except (PlacementError, WorkerError, _RefusedError) as error:
             reasons.append(f"{coarse.graph.devices[device]}: {error}")
-    raise DeviceError(
+            if isinstance(error, WorkerError):
+                kind = LostReferenceError
+    raise kind(
         f"No device runs all of {coarse.graph.name!r} alone, so there is no reference. "
         f"{' '.join(reasons)} Add a device that can, such as CPU, or use timing='plain'."
     )
+
+
+class LostReferenceError(DeviceError):
+    """Error of a reference whose measuring process was lost; it may be measured next time."""
 
 
 class _RefusedError(RuntimeError):
@@ -104,7 +111,7 @@ def _fix(
     with machine_lock():  # so that a second process finds what the first one has fixed
         if samples_s := cache.get_reference(description):
             return Reference(device, op_devices, samples_s, cached=True)
-        measured = _time(op_devices, bench)
+        measured = insist(lambda: bench.time_reference(op_devices), ATTEMPTS)
         if measured.error:
             raise _RefusedError(measured.error)
         mine = [candidate for candidate, _ in measured.pairs]
@@ -115,14 +122,3 @@ def _fix(
             measured.compile_s,
             measured.num_subgraphs,
         )
-
-
-def _time(op_devices: bytes, bench: Bench) -> Measurement:
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return bench.time_reference(op_devices)
-        except WorkerTimeoutError:
-            raise
-        except WorkerError:
-            continue
-    return bench.time_reference(op_devices)

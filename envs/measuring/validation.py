@@ -20,6 +20,7 @@ from device_placement.envs.placement import Claim, Placement
 
 TIME_SLACK = 0.05  # may be slower than claimed by this share
 ERROR_SLACK = 2.0  # two roundings may differ by twice what one differs from the exact value
+MOST_ERROR = 0.5  # relative; outputs of nothing but zeros have 1
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Validation:
     claimed_speedup: float  # over the reference; NaN: nothing was claimed
     allowed_error: float  # relative L2 error of the outputs
     other_inputs: bool = False  # its speed-up was claimed for other inputs
+    claimed_error: float = NAN  # that the claim would allow; NaN: it says nothing
 
     @property
     def speedup(self) -> float:
@@ -62,6 +64,12 @@ class Validation:
     def holds(self) -> bool:
         """Whether time and outputs hold."""
         return self.time_holds and self.outputs_hold
+
+    def _more(self) -> str:
+        """Return how to allow as much as the claim does, if that is more; or ""."""
+        if not self.claimed_error > self.allowed_error:
+            return ""
+        return f" (the claim allows {self.claimed_error:.3g}; to do so: --max-output-error)"
 
     def report(self) -> str:
         """Return the result as text."""
@@ -93,7 +101,7 @@ class Validation:
             return [f"outputs  {found.unverified}", "         CAN'T BE JUDGED"]
         return [
             f"outputs  relative L2 error {found.output_error:.3g}, cosine "
-            f"{found.output_cosine:.7f}; {self.allowed_error:.3g} is allowed",
+            f"{found.output_cosine:.7f}; {self.allowed_error:.3g} is allowed{self._more()}",
             f"         {_verdict(self.outputs_hold)}",
         ]
 
@@ -110,8 +118,9 @@ def claim_of(evaluator: Evaluator, reference: int, speedup: float) -> Claim | No
 def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation:
     """Measure a placement and the singles again, and check its outputs against the reference's.
 
-    The allowed output error is the evaluator's, else the claim's, else twice that of the worst
-    single.
+    Nothing is taken from the store, and nothing that the claim says loosens the check: the allowed
+    output error is the evaluator's, else twice that of the worst single and at most `MOST_ERROR`. A
+    claim of a smaller error is held to it.
 
     Args:
         evaluator: has the model, the devices and the way to measure; its cache is not used.
@@ -128,18 +137,17 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
     if claim is not None and reference not in ("", claim.reference):
         claim = None
     other_inputs = claim is not None and claim.inputs != evaluator.given_inputs
-    max_output_error = evaluator.config.max_output_error
-    if claim is not None and max_output_error is None:
-        max_output_error = claim.max_output_error
     if claim is not None:
         reference = claim.reference
     fresh = _fresh(evaluator, dataclasses.replace(evaluator.config, reference=reference))
     with contextlib.closing(fresh):
         singles = [fresh.evaluate(single) for single in single_assignments(fresh).values()]
         found = fresh.evaluate(assignment)
-    if max_output_error is None:
+    allowed_error = evaluator.config.max_output_error
+    if allowed_error is None:
         errors = [single.output_error for single in singles if single.valid]
-        max_output_error = ERROR_FLOOR + ERROR_SLACK * max(errors, default=0.0)
+        allowed_error = min(ERROR_FLOOR + ERROR_SLACK * max(errors, default=0.0), MOST_ERROR)
+    claimed_error = None if claim is None else claim.max_output_error
     valid = [number for number, single in enumerate(singles) if single.valid]
     best = min(valid, key=lambda number: singles[number].time_s, default=fresh.reference)
     return Validation(
@@ -149,8 +157,9 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
         best_single=str(fresh.devices[best]),
         best_single_s=singles[best].time_s,
         claimed_speedup=NAN if claim is None or other_inputs else claim.speedup,
-        allowed_error=max_output_error,
+        allowed_error=min(allowed_error, math.inf if claimed_error is None else claimed_error),
         other_inputs=other_inputs,
+        claimed_error=NAN if claimed_error is None else claimed_error,
     )
 
 
@@ -163,6 +172,7 @@ def _fresh(evaluator: OpenVINOEvaluator, config: MeasureConfig) -> OpenVINOEvalu
         config,
         core=evaluator.core,
         inputs=evaluator.samples,
+        store=None,
         timing="paired",
         give_up_factor=math.inf,
         remeasure=True,

@@ -12,7 +12,13 @@ import numpy as np
 
 from device_placement.envs.arrays import Bool, Float64, Int64, UInt8
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.rendering.style import LIGHT, UNPLACED_COLOUR, device_colours, new_figure
+from device_placement.envs.rendering.style import (
+    LIGHT,
+    UNPLACED_COLOUR,
+    device_colours,
+    literal,
+    new_figure,
+)
 from device_placement.envs.rendering.text import (
     checked_groups,
     computed_ops,
@@ -61,7 +67,7 @@ def render_picture(
     _draw_groups(axes, coordinates, coarse, devices, groups)
     text = headline(coarse, time_s, num_subgraphs)
     title: dict[str, Any] = {"x": 0.02, "y": 0.945, "va": "center"}
-    figure.text(**title, s=coarse.graph.name, size=17, weight="bold")
+    figure.text(**title, s=literal(coarse.graph.name), size=17, weight="bold")
     figure.text(**title | {"x": 0.98, "ha": "right"}, s=text, size=14)
     _draw_legend(figure, coarse, devices, groups)
     canvas.draw()
@@ -109,7 +115,7 @@ def _draw_groups(
         if coarse.num_groups <= MAX_LABELLED:
             kind = main_types(coarse, computed_ops(coarse, [group]))[0]
             font = min(1.8 * points / len(kind), 11)
-            axes.text(x, y - width / 2 - 10 / points, kind, size=font, **text)
+            axes.text(x, y - width / 2 - 10 / points, literal(kind), size=font, **text)
 
 
 def _draw_legend(
@@ -129,7 +135,7 @@ def _draw_legend(
     columns = math.ceil(len(labels) / math.ceil(len(labels) / 4))
     style: dict[str, Any] = {"ncols": columns, "columnspacing": 1.8, "handletextpad": 0.6}
     style |= {"loc": "center", "bbox_to_anchor": (0.5, 0.045), "fontsize": 11}
-    figure.legend(handles, labels, frameon=False, **style)
+    figure.legend(handles, list(map(literal, labels)), frameon=False, **style)
 
 
 def _crosses(producer: int, consumer: int) -> bool:

@@ -38,6 +38,16 @@ def new_figure(width: float, height: float, **options: Any) -> Any:
     return Figure(figsize=(width, height), **{"layout": "constrained"} | options)
 
 
+def literal(text: str) -> str:
+    r"""Return text that matplotlib draws as it is: no mathematics, no label that it leaves out.
+
+    >>> print(literal("a$x^2$.py"), literal("_mine.py"))
+    a\$x^2\$.py  _mine.py
+    """
+    escaped = text.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
+
+
 def plain_axes(axes: Any, grid: str = "both") -> None:
     """Keep only the left and the lower spine, and draw faint grid lines behind the data.
 

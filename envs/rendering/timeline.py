@@ -8,6 +8,7 @@ from typing import Any
 from device_placement.envs.rendering.style import (
     UNPLACED_COLOUR,
     device_colours,
+    literal,
     new_figure,
     plain_axes,
 )
@@ -60,8 +61,10 @@ def draw_timeline(events: Sequence[Event], devices: Sequence[str], title: str) -
         f"{name}, {100 * busy_s / end_s:.0f} % busy" if end_s else name
         for name, busy_s in zip(names, busy, strict=True)
     ]
-    axes.set(yticks=range(len(lanes)), yticklabels=labels, xlabel=f"time in {unit}")
+    axes.set(
+        yticks=range(len(lanes)), yticklabels=list(map(literal, labels)), xlabel=f"time in {unit}"
+    )
     axes.set(xlim=(0.0, end_s / scale or 1.0), ylim=(len(lanes) - 0.4, -0.6))
-    axes.set_title(title, loc="left")
+    axes.set_title(literal(title), loc="left")
     plain_axes(axes, grid="x")
     return figure

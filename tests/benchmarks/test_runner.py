@@ -21,7 +21,7 @@ from device_placement.benchmarks.suite.folder import read_sessions
 from device_placement.benchmarks.suite.problems import open_problem, problems_of
 from device_placement.benchmarks.suite.results import append_rows, latest, read_rows
 from device_placement.benchmarks.suite.suites import SUITES, Problem, Suite
-from device_placement.benchmarks.suite.task import slug
+from device_placement.benchmarks.suite.task import packed_path, trace_path
 from device_placement.envs import DevicePlacementError
 from device_placement.envs.evaluation import single_assignments
 from places import HELPERS
@@ -55,7 +55,7 @@ def test_own_algorithms_stand_beside_ours_and_failures_say_why(
         "broken": "RuntimeError: a bug of mine",
         "too_short": "the model has 4 groups",
         "greedy_for_more": "more than the budget of 8 placements",
-        "gone": "its process ended with exit status 7",
+        "gone": "its process ended with status 7",
         "nothing": "found no valid placement",
     }
     names = [*(OWN + name for name in ("guess", "step", *reasons)), "random", "ppo", "cp_sat"]
@@ -73,14 +73,14 @@ def test_own_algorithms_stand_beside_ours_and_failures_say_why(
     text = capsys.readouterr().out
     assert "| `own_algorithms:guess` |" in text
     assert f"- `{OWN}gone` (2 runs; diamond, pipelined): its process ended" in text
-    (error,) = (tmp_path / "traces" / "tiny" / "diamond").glob("*broken-0.error.txt")
+    (error,) = (tmp_path / "traces" / "tiny" / "diamond").glob("*broken-*-0.error.txt")
     assert "raise RuntimeError" in error.read_text()
 
 
 @pytest.mark.parametrize("name", ["random", "heft", OWN + "guess"])
 def test_a_trace_has_every_evaluation_in_order(name: str, made: Path) -> None:
     row = rows_of(made)["tiny", "diamond", name, 0]
-    lines = lines_of(made / "traces/tiny/diamond" / f"{slug(name)}-0.jsonl.gz")
+    lines = lines_of(packed_path(trace_path(made, "tiny", "diamond", name, 0)))
     times = [line["evaluation"]["time_s"] for line in lines]
     assert len(times) == row.evaluations <= 8
     for number, time_s in row.improvements:

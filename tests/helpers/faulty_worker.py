@@ -2,7 +2,8 @@
 
 ``python faulty_worker.py COUNTER FAULT STAGE JOBS``: before each placement that is measured the
 number in the file COUNTER goes up by one, over all workers; when it is one of JOBS (numbers
-separated by commas, or ``every:N``), FAULT happens while that placement is in STAGE.
+separated by commas, ``every:N``, or ``twice:N`` for the next one too), FAULT happens while that
+placement is in STAGE.
 """
 
 from __future__ import annotations
@@ -102,8 +103,11 @@ class FaultyBench(LocalBench):
         counter, fault, stage, jobs = Path(sys.argv[1]), *sys.argv[2:]
         number = int(counter.read_text()) + 1
         counter.write_text(str(number))
-        if jobs.startswith("every:"):
-            due = number % int(jobs.partition(":")[2]) == 0
+        kind, _, period = jobs.partition(":")
+        if kind == "every":
+            due = number % int(period) == 0
+        elif kind == "twice":
+            due = number >= int(period) and number % int(period) < 2
         else:
             due = str(number) in jobs.split(",")
         if stage == "both":

@@ -9,10 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from device_placement.benchmarks.runner import BenchmarkConfig
-from device_placement.benchmarks.suite.folder import REPLAYS
-from device_placement.benchmarks.suite.results import RunRow, append_lines, read_rows
+from device_placement.benchmarks.runner import BenchmarkConfig, all_tasks, chosen_problems
+from device_placement.benchmarks.suite.folder import REPLAYS, begin_session
+from device_placement.benchmarks.suite.results import (
+    ROWS,
+    RunRow,
+    append_lines,
+    append_rows,
+    read_rows,
+)
 from device_placement.benchmarks.suite.suites import Problem, Suite
+from device_placement.benchmarks.suite.task import run_task
 
 OWN = "own_algorithms:"
 TINY = Suite(
@@ -27,6 +34,17 @@ TINY = Suite(
 
 def config_of(out: Path, placers: Sequence[str], **more: Any) -> BenchmarkConfig:
     return BenchmarkConfig(suite="tiny", placers=",".join(placers), out=str(out), **more)
+
+
+def make_here(out: Path, placers: Sequence[str], **more: Any) -> None:
+    """Make a benchmark as the command does, but in this process, which is quick."""
+    config = config_of(out, placers, **more)
+    problems = chosen_problems(config)
+    out.mkdir(parents=True, exist_ok=True)
+    session = begin_session(out, config, problems)
+    tasks = all_tasks(config, problems, out)
+    rows = [run_task(dataclasses.replace(task, session=session)) for task in tasks]
+    append_rows(str(out / ROWS), rows)
 
 
 def rows_of(out: Path) -> dict[tuple[Any, ...], RunRow]:

@@ -178,7 +178,7 @@ def test_failed_placements_are_counted_by_cause(
     quick = ["--timing", "plain", "--warmup", "0", "--max-samples", "1", "--store", "None"]
     out = tmp_path / "run"
     words = ["search", fading(tmp_path), "--placer", "single", *devices, *quick, "--budget", "3"]
-    assert main([*words, "--rounds", "1", "--isolation", "none", "--out", str(out)]) == 0
+    assert main([*words, "--rounds", "1", "--out", str(out)]) == 0
     text = capsys.readouterr().out
     cause = "The outputs differ from the reference's by N in relative L2 norm; max_output_error=N"
     assert "1 of 2 placements failed:" in text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import html
 import re
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from device_placement.agents.cli import main
 from device_placement.benchmarks.report.figures import draw_curves, draw_profile, shown_placers
 from device_placement.benchmarks.report.scores import Scores, interquartile_means
 from device_placement.benchmarks.suite.results import read_rows
+from device_placement.envs.rendering.timeline import draw_timeline
+from device_placement.envs.simulation.timeline import Event
 
 PLACERS = "random,genetic,cp_sat,contiguous,own_algorithms:broken"
 
@@ -54,6 +58,25 @@ def test_the_curves_end_at_the_gaps_of_the_table(finished: Path) -> None:
     assert "best single" in ends
     assert axes.get_xlabel() == "evaluations"
     assert axes.get_ylabel() == "gap to the optimum in %"
+
+
+@pytest.mark.parametrize("name", ["b$x^2$.py:f", r"a$\frac{$.py:f", "_mine.py:f", "100%$", "<i>"])
+def test_names_are_drawn_as_they_are(name: str, finished: Path, tmp_path: Path) -> None:
+    rows = [
+        dataclasses.replace(row, placer=name if row.placer == "random" else row.placer)
+        for row in read_rows(str(finished / "runs.csv"))
+    ]
+    problem = (rows[0].suite, name)
+    rows = [row for row in rows if row.problem == rows[0].problem]
+    scores = Scores([dataclasses.replace(row, problem=name) for row in rows])
+    for figure in (
+        draw_curves(scores, problem, [name, "cp_sat"]),
+        draw_profile(scores, [rows[0].suite], [name, "cp_sat"]),
+        draw_timeline([Event(0, 0, 0.0, 1.0)], [name], name),
+    ):
+        figure.savefig(tmp_path / "figure.svg")
+        drawn = re.findall("<!-- (.*?) -->", (tmp_path / "figure.svg").read_text())
+        assert html.escape(name, quote=False) in [text.strip() for text in drawn]
 
 
 def test_the_profile_is_a_share_that_only_grows(finished: Path) -> None:

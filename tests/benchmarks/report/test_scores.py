@@ -59,6 +59,11 @@ ROWS = [
 ]
 
 
+def test_a_name_may_have_a_bar() -> None:
+    text = suite_table(Scores([row("a|b.py:f", 0, (1, 2.0))]), "s").markdown()
+    assert r"| `a\|b.py:f` |" in text
+
+
 def test_gaps_are_to_the_best_bound() -> None:
     scores = Scores(ROWS)
     assert scores.problems == [P, Q]
@@ -145,9 +150,10 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write("s,p,random,3,9")  # whoever wrote this was killed
     assert len(read_rows(path)) == len(ROWS) + 1
-    append_rows(path, [timed])
-    assert str(read_rows(path)[-2:]) == str([timed, timed])
-    failing = row("random", 3, (1, 1.0), invalid={'of "it", N': 7, "other": 1})
+    last = dataclasses.replace(timed, seed=3)
+    append_rows(path, [last])
+    assert str(read_rows(path)[-2:]) == str([timed, last])
+    failing = row("random", 4, (1, 1.0), invalid={'of "it", N': 7, "other": 1})
     append_rows(path, [failing])
     assert read_rows(path)[-1].invalid == failing.invalid
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")

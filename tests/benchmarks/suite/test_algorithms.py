@@ -47,6 +47,19 @@ def test_a_file_will_do(tmp_path: Path) -> None:
     assert run(f"{path}:answer").assignment == (1, 1, 1, 1)
 
 
+def test_two_files_do_not_share_what_they_import(tmp_path: Path) -> None:
+    for folder, device in (("a-b", 0), ("a_b", 1)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "settings_of_mine.py").write_text(f"DEVICE = {device}\n")
+        (tmp_path / folder / "alg.py").write_text(
+            "def search(evaluator, budget, seed):\n"
+            "    from settings_of_mine import DEVICE\n"
+            "    return [DEVICE] * evaluator.coarse.num_groups\n"
+        )
+    for folder, device in (("a-b", 0), ("a_b", 1), ("a-b", 0)):
+        assert run(f"{tmp_path / folder / 'alg.py'}:search").assignment == (device,) * 4
+
+
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [

@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from device_placement.benchmarks.suite.process_pool import Lost, run_all
 from places import HELPERS
 from platforms import needs_signals
 from waiting import wait_until
+
+KILLED = "its process was killed by SIGKILL (the system does this when memory runs out)"
 
 
 def work(task: str) -> tuple[str, int]:
@@ -22,6 +25,8 @@ def work(task: str) -> tuple[str, int]:
         os._exit(3)
     if task == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if task == "is killed by a nameless signal":
+        os.kill(os.getpid(), signal.SIGRTMIN + 6)
     if task == "hangs":
         time.sleep(600)
     return task.upper(), os.getpid()
@@ -38,9 +43,15 @@ def test_what_dies_or_hangs_costs_its_task_only() -> None:
     tasks = ["a", "exits", "b", "is killed", "hangs", "c"]
     found = dict(run_all(work, tasks, jobs=2, time_limit_s=2))
     assert {task: found[task][0] for task in "abc"} == {"a": "A", "b": "B", "c": "C"}
-    assert found["exits"] == Lost("its process ended with exit status 3")
-    assert found["is killed"] == Lost("its process ended with signal SIGKILL")
+    assert found["exits"] == Lost("its process ended with status 3")
+    assert found["is killed"] == Lost(KILLED)
     assert found["hangs"] == Lost("took longer than 2 s")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no such signals here")
+def test_some_signals_have_only_a_number() -> None:
+    ((_, found),) = run_all(work, ["is killed by a nameless signal"])
+    assert found == Lost(f"its process was killed by signal {signal.SIGRTMIN + 6}")
 
 
 def test_nothing_is_left_running_when_it_is_given_up() -> None:
@@ -62,7 +73,7 @@ def test_one_that_dies_between_two_tasks_costs_the_next_one() -> None:
     _, (_, pid) = next(results)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, "it lives on")
-    assert next(results) == ("b", Lost("its process ended with signal SIGKILL"))
+    assert next(results) == ("b", Lost(KILLED))
     assert next(results)[1][0] == "C"
 
 

@@ -38,7 +38,9 @@ def test_an_evaluator_of_it() -> None:
     assert layered_evaluator("layered:100", "desktop").coarse.num_groups == 100
 
 
-@pytest.mark.parametrize("model", ["layered:", "layered:x", "layered:10:-1", "layered:1"])
+@pytest.mark.parametrize(
+    "model", ["layered:", "layered:x", "layered:10:-1", "layered:1", "layered:" + "9" * 12]
+)
 def test_wrong_sizes(model: str) -> None:
     with pytest.raises(DevicePlacementError, match=r"OPS|at least 2"):
         layered_evaluator(model, "desktop")

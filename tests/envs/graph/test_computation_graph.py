@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import openvino as ov
 import pytest
@@ -7,6 +12,8 @@ from openvino import opset13 as op
 
 from device_placement.envs import DeviceError, load_model, read_graph
 from device_placement.envs.graph.flops import op_flops
+from places import HELPERS
+from problems import FLUSHING
 
 
 def conv_model() -> ov.Model:
@@ -134,3 +141,34 @@ def test_weights_in_a_body_count() -> None:
     graph = read_graph(load_model(ov.Model([op.result(loop.output(0))], [rows], "loop")), "CPU")
     assert graph.weight_bytes.sum() == 4 * 9
     assert graph.flops.sum() == 5 * 2 * 9
+
+
+@pytest.mark.parametrize("limit", ["AVX2", "AVX512_CORE", "ALL"])
+def test_a_simulated_model_has_the_same_groups_on_every_processor(limit: str) -> None:
+    """What a CPU fuses in its default precision depends on the processor, as in an attention."""
+    code = """
+        import device_placement.envs as envs
+        from attention import attention
+        graph = envs.read_graph(envs.load_model(attention()), "CPU,GPU", simulated=True)
+        print(graph.fusion_sets)
+    """
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "ONEDNN_MAX_CPU_ISA": one, "PYTHONPATH": str(HELPERS)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for one in (limit, "DEFAULT")
+    }
+    assert len(found) == 1
+
+
+@pytest.mark.skipif(
+    FLUSHING not in ov.Core().get_property("CPU", "SUPPORTED_PROPERTIES"),
+    reason="this CPU plugin has no setting for denormal numbers",
+)
+def test_reading_a_graph_changes_no_arithmetic_of_the_caller() -> None:
+    read_graph(load_model(conv_model()), f"CPU:{FLUSHING}=YES,CPU_B")
+    assert float("5e-324") > 0

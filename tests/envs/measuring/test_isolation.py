@@ -39,17 +39,28 @@ def test_a_crash_is_an_invalid_evaluation_and_the_next_one_is_measured(
         ("abort", "time", r"SIGABRT while timing"),
         ("starve", "compile", r"ran out of memory"),
     ):
-        faulty(fault, stage, "2")  # of the worker that is started next
+        faulty(fault, stage, "2,3")  # of the workers that are started next
         assert evaluator.evaluate(mixed(evaluator, number)).valid
         lost = evaluator.evaluate(mixed(evaluator, number + 1))
         assert not lost.valid
+        assert lost.transient
         with pytest.raises(WorkerError, match=error):
             raise WorkerError(lost.error)
         again = evaluator.evaluate(mixed(evaluator, number + 1))
-        assert again.error == lost.error  # is not tried again
+        assert again.error == lost.error  # is not tried a third time
         number += 2
     assert evaluator.evaluate(mixed(evaluator, number)).valid
     evaluator.close()
+
+
+def test_a_placement_whose_worker_is_lost_is_measured_again(faulty: Callable[..., None]) -> None:
+    for stage in ("compile", "time"):
+        faulty("abort", stage, "1")
+        evaluator = isolated()
+        found = evaluator.evaluate(mixed(evaluator, 1))
+        assert found.valid
+        assert not found.transient
+        evaluator.close()
 
 
 def test_a_plugin_that_never_returns_is_cut_off(faulty: Callable[..., None]) -> None:
@@ -57,12 +68,13 @@ def test_a_plugin_that_never_returns_is_cut_off(faulty: Callable[..., None]) -> 
     assert isinstance(evaluator.bench, isolation.IsolatedBench)
     for fault in ("hang", "hang_with_the_interpreter"):
         for stage, doing, limit_s in (("compile", "compiling", 1.0), ("time", "timing", 3.0)):
-            faulty(fault, stage, "2")  # of the worker that is started next
+            faulty(fault, stage, "2,3")  # of the workers that are started next
             evaluator.bench._timeout_s = PATIENCE_S
             assert evaluator.evaluate(mixed(evaluator, number)).valid
             evaluator.bench._timeout_s = limit_s
             lost = evaluator.evaluate(mixed(evaluator, number + 1))
             assert not lost.valid
+            assert lost.transient
             assert "Timed out: the measuring process took more than" in lost.error
             assert f"{limit_s:g} s and was killed while {doing}." in lost.error
             number += 2

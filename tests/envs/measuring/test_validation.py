@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from device_placement.envs import (
     DevicePlacementEnv,
     DevicePlacementError,
     Evaluation,
+    EvaluationStore,
     Placement,
     PlacementError,
     Validation,
@@ -58,6 +61,12 @@ def test_without_a_claim_the_best_single_is_the_measure() -> None:
     assert not validation(claimed_speedup=NAN, best_single_s=0.5).time_holds
 
 
+def test_the_report_says_how_to_allow_as_much_as_the_claim() -> None:
+    report = validation(claimed_error=1e300).report()
+    assert "0.2 is allowed (the claim allows 1e+300; to do so: --max-output-error)" in report
+    assert "the claim allows" not in validation(claimed_error=0.1).report()
+
+
 def test_outputs_have_to_be_near_enough() -> None:
     assert not validation(allowed_error=0.05).outputs_hold
     assert not validation(allowed_error=0.05).holds
@@ -91,18 +100,50 @@ def test_an_environment_validates_its_best_and_any_other_placement(tmp_path: Pat
     assert not env.validate(too_good).time_holds
 
 
-def test_the_claims_limit_and_reference_count_unless_others_are_given() -> None:
+def test_the_claims_reference_counts_and_its_limit_only_if_it_is_stricter() -> None:
     env = quick_env()
     env.reset(seed=0)
     placement = dataclasses.replace(env.placement(MIXED), claim=Claim("CPU_F32", 0.001, 0.5))
     found = env.validate(placement)
     assert found.reference.startswith("CPU_F32")
-    assert (found.allowed_error, found.claimed_speedup) == (0.5, 0.001)
+    assert found.claimed_speedup == 0.001
+    assert found.allowed_error < 0.5
+    assert "the claim allows 0.5" in found.report()
+    modest = dataclasses.replace(placement, claim=Claim("CPU_F32", 0.001, 1e-5))
+    assert env.validate(modest).allowed_error == 1e-5
     strict = quick_env(reference="CPU", max_output_error=0.25)
     strict.reset(seed=0)
     found = strict.validate(placement)
     assert (found.reference, found.allowed_error) == ("CPU", 0.25)
     assert math.isnan(found.claimed_speedup)  # it was about another reference
+
+
+def test_nothing_that_is_stored_is_used(tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite"
+    env = DevicePlacementEnv(
+        "diamond", TWO_CPUS, store=str(store), isolation="none", max_samples=6, confirmations=0
+    )
+    env.reset(seed=0)
+    reference_s = env.evaluator.evaluate([0] * 4).time_s
+    stored = EvaluationStore(store)
+    (text,) = [text for (text,) in _rows(store, "SELECT description FROM reference_times")]
+    _rows(store, "DELETE FROM reference_times")
+    stored.fix_reference(json.loads(text), [1000.0])  # as whoever can write there may do
+    before = _rows(store, "SELECT count(*) FROM measurements")
+    again = DevicePlacementEnv(
+        "diamond", TWO_CPUS, store=str(store), isolation="none", max_samples=6, confirmations=0
+    )
+    again.reset(seed=0)
+    assert again.evaluator.evaluate([0] * 4).time_s == 1000.0
+    found = again.validate(MIXED)
+    assert found.reference_s < 500 * reference_s
+    assert found.reference_s < 1.0
+    assert _rows(store, "SELECT count(*) FROM measurements") == before
+
+
+def _rows(store: Path, question: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(store)) as connection, connection:
+        return connection.execute(question).fetchall()
 
 
 def test_only_what_measures_can_validate_and_claim() -> None:
@@ -126,6 +167,12 @@ def test_groups_that_the_placement_splits_are_refused() -> None:
     [
         {"reference": "CPU", "speedup": "fast"},
         {"reference": "CPU", "speedup": -1.0},
+        {"reference": "CPU", "speedup": 0},
+        {"reference": "CPU", "speedup": 10**400},
+        {"reference": "CPU", "speedup": math.nan},
+        {"reference": "CPU", "speedup": math.inf},
+        {"reference": "CPU", "speedup": 1.0, "max_output_error": 10**400},
+        {"reference": "CPU", "speedup": 1.0, "max_output_error": -1e-9},
         {"reference": "CPU", "speedup": 1.0, "max_output_error": True},
         {"reference": 1, "speedup": 1.0},
         {"reference": "CPU"},
@@ -160,7 +207,9 @@ def test_the_command_tells_by_its_exit_status(
     assert main(words) == 0
     text = capsys.readouterr().out
     assert "all on CPU_F32" in text
-    assert "0.5 is allowed" in text
+    assert "the claim allows 0.5" in text
+    assert main([*words, "--max-output-error", "0.5"]) == 0
+    assert "0.5 is allowed" in capsys.readouterr().out
     assert main(["validate", str(path), chain(tmp_path)]) == 2
     assert "was made for the model 'diamond'" in capsys.readouterr().err
     assert main(["validate", str(tmp_path / "nothing.json"), "diamond"]) == 2
