@@ -22,6 +22,7 @@ MAX_DEVICES_READ = 64
 _WORD = re.compile(r"[A-Za-z][\w.+-]{0,63}")
 _SMALL_NUMBER = re.compile(r"\d{1,3}")
 FILE_PROPERTIES = {
+    "CPU_DENORMALS_OPTIMIZATION": _WORD,
     "ENABLE_CPU_PINNING": _WORD,
     "ENABLE_HYPER_THREADING": _WORD,
     "EXECUTION_MODE_HINT": _WORD,
@@ -139,7 +140,7 @@ def check_file_devices(
             raise DeviceError(
                 f"Got {properties} for the device {device.name!r} in {str(source)!r}; a file may "
                 f"set {', '.join(FILE_PROPERTIES)}, to words and small numbers. If you want it, "
-                "give the same devices yourself: --devices, in Python devices=."
+                f"repeat the devices: devices='{printable(str(device), MAX_REASON)}'."
             )
 
 

@@ -22,7 +22,7 @@ from device_placement.agents.runs.resume import CONFIG, read_config, unusual_set
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluation, Evaluator
 from device_placement.envs.factory import make_evaluator
-from device_placement.envs.failures import describe_failures
+from device_placement.envs.failures import describe_failures, list_causes
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import as_measuring
@@ -144,11 +144,10 @@ class Run:
         """
         for one in self.models:
             if not one.recorder.best:
-                errors = [evaluation.error for evaluation in one.recorder.record.values()]
                 of = f" of {one.name}" if len(self.models) > 1 else ""
                 raise DevicePlacementError(
-                    f"None of the {len(errors)} placements{of} is valid; the last one tried: "
-                    f"{errors[-1] if errors else 'none'}"
+                    f"None of the {one.recorder.num_distinct} placements{of} is valid. Their "
+                    f"number by cause: {'; '.join(list_causes(one.recorder.failures))}"
                 )
 
     def summary(self, interrupted: bool) -> str:

@@ -134,9 +134,7 @@ def read_graph(
         edge_bytes=edges[3].astype(np.float64),
         devices=tuple(device.name for device in parsed),
         supported=_read_support(core, model, parsed, names, simulated),
-        fusion_sets=_read_fusion_sets(
-            core, model, host, properties, number, edges[:2], constant
-        ),
+        fusion_sets=_read_fusion_sets(core, model, host, properties, number, edges[:2], constant),
         tied=read_tied_ops(ops, edges[:2], constant),
     )
 
