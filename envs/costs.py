@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,20 @@ class Costs:
     # (num_pools, num_devices) whether the devices share a pool of memory; no pools by default
     pool_devices: Bool = field(default_factory=lambda: np.zeros((0, 0), dtype=np.bool_))
     pool_bytes: Float64 = field(default_factory=lambda: np.zeros(0))  # (num_pools,)
+
+    @cached_property
+    def inputs(self) -> tuple[Int32, Int32]:
+        """(num_groups + 1,) where each group's inputs begin, and (num_readers,) the tensors."""
+        tensor = np.repeat(np.arange(self.num_tensors), np.diff(self.reader_start))
+        order = np.argsort(self.reader, kind="stable")
+        start = np.searchsorted(self.reader[order], np.arange(self.num_groups + 1))
+        return start.astype(np.int32), tensor[order].astype(np.int32)
+
+    def with_times(self, compute_s: Float64, latency_s: Float64, s_per_byte: Float64) -> Costs:
+        """Return a copy with other times, for the same groups, tensors and devices."""
+        copy = replace(self, compute_s=compute_s, latency_s=latency_s, s_per_byte=s_per_byte)
+        copy.__dict__["inputs"] = self.inputs  # not to be computed again
+        return copy
 
     @property
     def num_groups(self) -> int:

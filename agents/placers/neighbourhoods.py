@@ -10,6 +10,7 @@ import numpy as np
 
 from device_placement.agents.placers.search_space import Choice, Choices
 from device_placement.envs.arrays import Bool, Float64, Int64, UInt8
+from device_placement.envs.jit import compiled
 
 OVERLAP = 4  # windows of each length begin a quarter of it apart
 BATCH = 1024  # pairs of moves that are tried at once
@@ -79,20 +80,23 @@ def neighbourhood_search(
         (num_units,) devices, and their seconds.
     """
     spans = windows(len(choice))
+    begins, ends = spans.argmax(axis=1), spans.argmax(axis=1) + spans.sum(axis=1)
     small, time_s, order = _descend(times, choice.astype(np.uint8), spans, allowed, math.inf)
     failures = 0
     while failures < patience:
-        tried = np.repeat(small[None], BATCH, axis=0)
-        for number in range(2 + failures % 2):
-            if number == 0:
-                rank = (order.size * generator.random(BATCH) ** 2).astype(np.int64)
-                device, window = np.divmod(order[rank], len(spans))
-            else:
-                window = generator.integers(len(spans), size=BATCH)
-                device = generator.integers(allowed.shape[1], size=BATCH)
-            moves = spans[window] & allowed.T[device]
-            tried = np.where(moves, device[:, None].astype(np.uint8), tried)
-        times_s = times(tried)
+        count = 2 + failures % 2
+        rank = (order.size * generator.random(BATCH) ** 2).astype(np.int64)
+        first_device, first = np.divmod(order[rank], len(spans))
+        window, device = [first], [first_device]
+        for _ in range(1, count):
+            window.append(generator.integers(len(spans), size=BATCH))
+            device.append(generator.integers(allowed.shape[1], size=BATCH))
+        chosen = np.array(window)
+        tried, num_tried = apply_moves(
+            small, begins[chosen], ends[chosen], np.array(device, dtype=np.uint8), allowed
+        )
+        tried = tried[:num_tried]
+        times_s = times(tried) if num_tried else np.full(1, math.inf)
         best = int(times_s.argmin())
         if times_s[best] < time_s * BETTER:
             small, time_s, order = _descend(times, tried[best], spans, allowed, math.inf)
@@ -100,6 +104,58 @@ def neighbourhood_search(
         else:
             failures += 1
     return small.astype(np.int64), time_s
+
+
+@compiled
+def apply_moves(
+    choice: UInt8, begins: Int64, ends: Int64, devices: UInt8, allowed: Bool
+) -> tuple[UInt8, int]:
+    """Apply some moves of windows one after the other to a choice, many times.
+
+    What a single move leads to, or none, is left out: after a descent it is no improvement. A move
+    does nothing if its units are where it puts them, unless an earlier one has moved some of them.
+
+    Args:
+        choice: (num_units,) devices.
+        begins: (num_moves, batch) first unit of each window.
+        ends: (num_moves, batch) the unit after the last of it.
+        devices: (num_moves, batch) where its units go.
+        allowed: (num_units, num_devices) which devices run a unit; other units stay in place.
+
+    Returns:
+        (batch, num_units) the choices, of which only the first count; and their number.
+    """
+    moves, batch = begins.shape
+    units, num_devices = allowed.shape
+    # Of each device: how many units before each one it would move.
+    movable = np.zeros((num_devices, units + 1), dtype=np.int64)
+    for device in range(num_devices):
+        for unit in range(units):
+            moves_it = allowed[unit, device] and choice[unit] != device
+            movable[device, unit + 1] = movable[device, unit] + moves_it
+    tried = np.empty((batch, units), dtype=np.uint8)
+    number = 0
+    for b in range(batch):
+        effective = 0
+        for move in range(moves):
+            begin, end, device = begins[move, b], ends[move, b], devices[move, b]
+            if movable[device, end] > movable[device, begin]:
+                effective += 1
+            else:
+                for earlier in range(move):
+                    if begins[earlier, b] < end and begin < ends[earlier, b]:
+                        effective += 1
+                        break
+        if effective < 2:
+            continue
+        tried[number] = choice
+        for move in range(moves):
+            device = devices[move, b]
+            for unit in range(begins[move, b], ends[move, b]):
+                if allowed[unit, device]:
+                    tried[number, unit] = device
+        number += 1
+    return tried, number
 
 
 def _descend(

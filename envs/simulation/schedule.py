@@ -130,7 +130,7 @@ def concurrent(costs: Costs, devices: PlacementColumns) -> Float64:
         there(t,b) = end(t)                                        if t is made on b
                    = max(end(t), end of the move before on (p(t), b)) + w(t, p(t), b)
     """
-    start, tensor = inputs_of(costs)
+    start, tensor = costs.inputs
     return concurrent_times(
         devices,
         costs.compute_s,
@@ -186,14 +186,6 @@ def _edges(costs: Costs) -> Int32:
     """Return producer and reader, (2, num_edges): the quotient graph, a pair once per tensor."""
     producer = np.repeat(costs.tensor_group, np.diff(costs.reader_start))
     return np.stack([producer, costs.reader]).astype(np.int32)
-
-
-def inputs_of(costs: Costs) -> tuple[Int32, Int32]:
-    """Return the start of each group's inputs, (num_groups + 1,), and them, (num_readers,)."""
-    tensor = np.repeat(np.arange(costs.num_tensors), np.diff(costs.reader_start))
-    order = np.argsort(costs.reader, kind="stable")
-    start = np.searchsorted(costs.reader[order], np.arange(costs.num_groups + 1))
-    return start.astype(np.int32), tensor[order].astype(np.int32)
 
 
 def _sums_over_sets(values: Float64) -> Float64:

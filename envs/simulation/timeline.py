@@ -9,7 +9,7 @@ import numpy as np
 
 from device_placement.envs.costs import Costs
 from device_placement.envs.errors import PlacementError, choose
-from device_placement.envs.simulation.schedule import count_subgraphs_by_device, inputs_of
+from device_placement.envs.simulation.schedule import count_subgraphs_by_device
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class _Lanes:
 
 def _sequential(costs: Costs, chosen: list[int]) -> list[Event]:
     lanes, there = _Lanes(), set[tuple[int, int]]()
-    start, inputs = inputs_of(costs)
+    start, inputs = costs.inputs
     for group, device in enumerate(chosen):
         for tensor in inputs[start[group] : start[group + 1]].tolist():
             maker = int(costs.tensor_group[tensor])
@@ -104,7 +104,7 @@ def _sequential(costs: Costs, chosen: list[int]) -> list[Event]:
 def _concurrent(costs: Costs, chosen: list[int]) -> list[Event]:
     lanes, there = _Lanes(), dict[tuple[int, int], float]()
     ends = np.zeros(costs.num_groups)
-    start, inputs = inputs_of(costs)
+    start, inputs = costs.inputs
     for group, device in enumerate(chosen):
         ready_s = 0.0
         for tensor in inputs[start[group] : start[group + 1]].tolist():

@@ -98,6 +98,7 @@ class CostPosterior:
         self.num_fits = 0
         self.noise = 0.02  # standard deviation of the logarithm of a time
         self._frame = costs
+        self._runs = np.isfinite(costs.compute_s)
         self._white = np.zeros_like(prior.mean)  # the most probable costs
         self._known: _Known | None = None
 
@@ -211,13 +212,10 @@ class CostPosterior:
         ends = np.cumsum([groups * devices, devices**2])
         compute_s, latency_s, s_per_byte = np.split(values, ends)
         apart = 1.0 - np.eye(devices)
-        return dataclasses.replace(
-            self._frame,
-            compute_s=np.where(
-                np.isfinite(self._frame.compute_s), compute_s.reshape(groups, devices), np.inf
-            ),
-            latency_s=latency_s.reshape(devices, devices) * apart,
-            s_per_byte=s_per_byte.reshape(devices, devices) * apart,
+        return self._frame.with_times(
+            np.where(self._runs, compute_s.reshape(groups, devices), np.inf),
+            latency_s.reshape(devices, devices) * apart,
+            s_per_byte.reshape(devices, devices) * apart,
         )
 
 

@@ -21,7 +21,6 @@ from device_placement.envs.arrays import Float64, Int32, PlacementRows
 from device_placement.envs.costs import Costs
 from device_placement.envs.errors import choose
 from device_placement.envs.jit import compiled
-from device_placement.envs.simulation.schedule import inputs_of
 
 NOTHING = -1  # predecessor of an event that starts at once
 
@@ -136,6 +135,26 @@ def longest_path(
     return on_path, counts
 
 
+@compiled
+def on_devices(placements: PlacementRows, values: Float64, num_devices: int) -> Float64:
+    """Return the value of each group where it is placed, else 0.
+
+    Args:
+        placements: (batch, num_groups) device numbers.
+        values: (batch, num_groups).
+        num_devices: number of devices.
+
+    Returns:
+        (batch, num_groups, num_devices).
+    """
+    batch, groups = placements.shape
+    found = np.zeros((batch, groups, num_devices))
+    for b in range(batch):
+        for group in range(groups):
+            found[b, group, placements[b, group]] = values[b, group]
+    return found
+
+
 def terms(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float64:
     """Return the terms that each placement's time is the sum of.
 
@@ -166,7 +185,7 @@ def _sequential(costs: Costs, placements: PlacementRows) -> Float64:
 
 
 def _concurrent(costs: Costs, placements: PlacementRows) -> Float64:
-    start, tensor = inputs_of(costs)
+    start, tensor = costs.inputs
     on_path, counts = longest_path(
         placements,
         costs.compute_s,
@@ -177,7 +196,7 @@ def _concurrent(costs: Costs, placements: PlacementRows) -> Float64:
         start,
         tensor,
     )
-    return _rows(_groups(costs, placements) * on_path[:, :, None], counts)
+    return _rows(on_devices(placements, on_path, costs.num_devices), counts)
 
 
 def _pipelined(costs: Costs, placements: PlacementRows) -> Float64:
@@ -212,7 +231,8 @@ ROWS: Mapping[str, Callable[[Costs, PlacementRows], Float64]] = {
 
 def _groups(costs: Costs, placements: PlacementRows) -> Float64:
     """Return 1 where a group is on a device, (batch, num_groups, num_devices)."""
-    return np.eye(costs.num_devices)[placements]
+    groups: Float64 = on_devices(placements, np.ones(placements.shape), costs.num_devices)
+    return groups
 
 
 def _moves(costs: Costs, placements: PlacementRows, slowest_only: bool = False) -> Float64:

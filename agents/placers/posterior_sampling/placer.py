@@ -7,10 +7,13 @@ and its true time updates the posterior.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
 from device_placement.agents.placers.neighbourhoods import neighbourhood_search, windows
@@ -23,6 +26,7 @@ MOVES = 8  # most windows of a random placement that are on other devices
 ELITE = 10  # of the fastest so far, from which a plan may start
 WORTH = 1e-3  # relative: a plan that is expected to save less is not evaluated
 NOTHING_NEW = 3  # a round that evaluates no plan counts as this many failed rounds
+LARGE = 1500  # matrices on which several threads help
 MAX_DOUBLINGS = 7  # of the batches
 
 
@@ -67,7 +71,9 @@ class PosteriorSampling:
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, and return the best placement; see `Placer`."""
-        return _Search(self, evaluator, budget, seed).run()
+        search = _Search(self, evaluator, budget, seed)
+        with one_blas_thread(search.costs.num_groups * search.costs.num_devices):
+            return search.run()
 
 
 class _Search:
@@ -123,8 +129,10 @@ class _Search:
 
     def _plan(self, sample: PosteriorSample, start: Choice) -> Choice:
         """Search for the best choice in a sample."""
+        unit = self.space.unit
+        alone = np.array_equal(unit, np.arange(self.space.num_units))  # each group is a unit
         found, _ = neighbourhood_search(
-            lambda choices: sample.times(choices[:, self.space.unit]),
+            sample.times if alone else lambda choices: sample.times(choices[:, unit]),
             start,
             self.space.allowed,
             self.generator,
@@ -157,6 +165,20 @@ class _Search:
             device = self.generator.integers(self.space.allowed.shape[1])
             choice = np.where(span & self.space.allowed[:, device], device, choice)
         return choice
+
+
+@contextlib.contextmanager
+def one_blas_thread(size: int) -> Iterator[None]:
+    """Leave small matrices to one thread, as several only wait for each other.
+
+    Args:
+        size: of the square matrices.
+    """
+    if size > LARGE:
+        yield
+        return
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 def _frame(evaluator: Evaluator) -> Costs:
