@@ -270,13 +270,16 @@ def _read_file(path: Path) -> ov.Model:
     if not path.is_file():
         raise ModelError(f"{str(path)!r} is not a file; give the .xml or .onnx file itself.")
     try:
-        return ov.Core().read_model(path)
+        model = ov.Core().read_model(path)
     except (RuntimeError, UnicodeError) as error:  # a message may quote bytes that are not UTF-8
         raise ModelError(
             f"OpenVINO can't read the model file {str(path)!r}: {_reasons(error)}. Check that it "
             "is complete, in a format that OpenVINO reads, and that an .xml has its .bin next to "
             "it."
         ) from error
+    if path.suffix != ".xml":  # what reads other formats names all models alike
+        model.set_friendly_name(path.stem)
+    return model
 
 
 # Lines of OpenVINO's reports that name places in its source, or repeat other lines.

@@ -33,6 +33,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 FOLDER = Path(__file__).parent
 PACKAGES = ("openvino", "nncf", "onnx", "tflite", "flatbuffers", "transformers", "torch")
+SIZE = 64  # of images, in pixels
 SEVEN_BITS = 63  # of larger weights, pairs of products overflow on CPUs without VNNI
 
 
@@ -69,12 +70,12 @@ def images(number: int, size: int) -> list[Any]:
 
 def nncf_int8() -> ov.Model:
     """Post-training quantisation: FakeQuantize, and weights of 7 bits in i8."""
-    model = convert(Classifier(), torch.rand(1, 3, 32, 32), ["image"])
-    model.reshape([1, 3, 32, 32])
+    model = convert(Classifier(), torch.rand(1, 3, SIZE, SIZE), ["image"])
+    model.reshape([1, 3, SIZE, SIZE])
     options = nncf.AdvancedQuantizationParameters(
         overflow_fix=nncf.quantization.advanced_parameters.OverflowFix.ENABLE
     )
-    data = nncf.Dataset(images(8, 32))
+    data = nncf.Dataset(images(8, SIZE))
     return nncf.quantize(model, data, subset_size=8, advanced_parameters=options)
 
 
@@ -124,7 +125,7 @@ def onnx_qdq() -> bytes:
     graph = helper.make_graph(
         nodes,
         "onnx_qdq",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 32, 32])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 10])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
@@ -251,10 +252,10 @@ def tflite_int8() -> bytes:
     """Full-integer quantisation: int8 in, int8 out, a convolution, a depthwise one, a product."""
     writer, codes, kinds = TFLiteWriter(), tflite.BuiltinOperator, tflite.BuiltinOptions
     builder, same, relu = writer.builder, tflite.Padding.SAME, tflite.ActivationFunctionType.RELU
-    source = node = writer.tensor("image", [1, 32, 32, 3], 0.02, 3)
+    source = node = writer.tensor("image", [1, SIZE, SIZE, 3], 0.02, 3)
     scale = 0.02
     for depthwise, channels, step in ((False, 16, 2), (True, 16, 1), (False, 32, 2)):
-        size = 16 if channels == 16 else 8
+        size = SIZE // 2 if channels == 16 else SIZE // 4
         if depthwise:
             weights = writer.weights([1, 3, 3, channels], channels, scale)
             tflite.DepthwiseConv2DOptionsStart(builder)
@@ -319,7 +320,7 @@ def lstm_state() -> ov.Model:
     model = convert(Recurrent(), (torch.rand(1, 4, 32), state, state), ["x", "h", "c"])
     for port, name in zip(model.outputs, ("y", "new_h", "new_c"), strict=True):
         port.get_tensor().set_names({name})
-    model.reshape({"x": [1, 4, 32], "h": [2, 1, 32], "c": [2, 1, 32]})
+    model.reshape({"x": [1, 16, 32], "h": [2, 1, 32], "c": [2, 1, 32]})
     apply_make_stateful_transformation(model, {"h": "new_h", "c": "new_c"})
     return model
 
@@ -401,7 +402,7 @@ class Branches(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cell, self.one, self.other = nn.Linear(32, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+        self.cell, self.one, self.other = nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 32)
 
     def forward(self, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         state = torch.zeros_like(x)
@@ -417,10 +418,10 @@ class Branches(nn.Module):
 def if_loop() -> ov.Model:
     """A scripted torch module with a loop of unknown length and a branch."""
     module = torch.jit.script(Branches().eval())
-    model = ov.convert_model(module, example_input=(torch.rand(2, 16), torch.tensor(3)))
+    model = ov.convert_model(module, example_input=(torch.rand(8, 32), torch.tensor(3)))
     for port, name in zip(model.inputs, ("x", "steps"), strict=True):
         port.get_tensor().set_names({name})
-    model.reshape({"x": [2, 16], "steps": []})
+    model.reshape({"x": [8, 32], "steps": []})
     return model
 
 
@@ -449,7 +450,7 @@ def detector_nms() -> bytes:
     """An "end-to-end" export: non-maximum suppression inside, and an unknown number of boxes."""
     file, names = io.BytesIO(), ["all_boxes", "all_scores"]
     torch.onnx.export(
-        Detector().eval(), (torch.rand(1, 3, 48, 48),), file, dynamo=False,
+        Detector().eval(), (torch.rand(1, 3, SIZE, SIZE),), file, dynamo=False,
         input_names=["image"], output_names=names, opset_version=17,
     )  # fmt: skip
     model = onnx.load_from_string(file.getvalue())
@@ -517,8 +518,8 @@ def vit() -> ov.Model:
 
 def string_labels() -> ov.Model:
     """A classifier that answers with the names of the three best classes."""
-    model = convert(Classifier(8), torch.rand(1, 3, 32, 32), ["image"])
-    model.reshape([1, 3, 32, 32])
+    model = convert(Classifier(8), torch.rand(1, 3, SIZE, SIZE), ["image"])
+    model.reshape([1, 3, SIZE, SIZE])
     scores = ops.softmax(model.get_results()[0].input_value(0), 1)
     best = ops.topk(scores, ops.constant(np.int64(3)), 1, "max", "value")
     words = "apple bear cat dog eagle fox goose hare ibis jay".split()
@@ -530,11 +531,11 @@ def string_labels() -> ov.Model:
 
 
 def tokenizer() -> ov.Model:
-    """Texts to ids of their bytes, padded to 16, and the mean of the bytes' embeddings."""
-    text = ops.parameter([2], ov.Type.string, name="text")
+    """Texts to ids of their bytes, padded to 32, and the mean of the bytes' embeddings."""
+    text = ops.parameter([8], ov.Type.string, name="text")
     text.output(0).get_tensor().set_names({"text"})
     begins, ends, chars = ops.string_tensor_unpack(text).outputs()
-    places = ops.unsqueeze(ops.range(np.int32(0), np.int32(16), np.int32(1), "i32"), np.int64(0))
+    places = ops.unsqueeze(ops.range(np.int32(0), np.int32(32), np.int32(1), "i32"), np.int64(0))
     index = ops.add(ops.unsqueeze(begins, np.int64(1)), places)
     mask = ops.less(index, ops.unsqueeze(ends, np.int64(1)))
     inside = ops.select(mask, index, ops.constant(np.int32(0)))
