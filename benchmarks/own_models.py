@@ -29,7 +29,7 @@ from device_placement.benchmarks.study import (
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.factory import make_evaluator
-from device_placement.envs.graph.precision import layer_types
+from device_placement.envs.graph.precision import layer_types_on
 from device_placement.envs.measuring.bench import Entry
 from device_placement.envs.measuring.compare import Contender, compare, paired_ratio, placed
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
@@ -97,13 +97,14 @@ def check(path: str, config: OwnModelsConfig) -> Found:
     devices = parse_devices(config.devices)
     try:
         if not model_file(path):
-            raise DevicePlacementError(f"{path!r} is a bundled model; give paths of model files.")
+            raise DevicePlacementError(
+                f"Got the bundled model {path!r}; give paths of model files."
+            )
         with _evaluator(path, _exact(devices), config) as evaluator:
             _describe(evaluator, found)
             _run_splits(evaluator, found, config)
         with _evaluator(path, devices, config) as evaluator:
-            compiled = evaluator.core.compile_model(evaluator.model, devices[0].name)
-            kinds = layer_types(compiled)
+            kinds = layer_types_on(evaluator.core, evaluator.model, devices[0].name)
             found.precisions = ", ".join(f"{sum(kinds[one].values())} {one}" for one in kinds)
             _time(evaluator, found, config)
     except (DevicePlacementError, RuntimeError) as error:
@@ -222,7 +223,7 @@ def _with_interval(ratios: Sequence[float]) -> str:
 def main(config: OwnModelsConfig) -> int:
     """Print one line per model, and how many hold; return 1 when one does not."""
     table = LiveTable(
-        *("model:<24", "groups:>7", "GFLOPs:>9.4f", "weights MB:>12.3f", "states:>8"),
+        *("model:<24", "groups:>7", "GFLOPs:>10.3g", "weights MB:>12.3g", "states:>8"),
         *("dynamic ops:>13", "splits:>8", "error:>10.1e", "file ms:>10.4f"),
         *("loaded / file:>24", "single / file:>24", "  layers:<1"),
     )

@@ -14,7 +14,7 @@ from device_placement.envs.devices import device_names, discover_devices, make_c
 from device_placement.envs.graph.coarsening import COARSENING_METHODS, CoarseGraph, coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
 from device_placement.envs.graph.flops import unknown_ops
-from device_placement.envs.graph.precision import layer_types, weight_types
+from device_placement.envs.graph.precision import layer_types_on, weight_types
 from device_placement.envs.graph.shapes import is_bounded
 from device_placement.envs.graph.tied_ops import read_values
 from device_placement.envs.measuring.inputs import invented_note
@@ -95,9 +95,7 @@ def _describe(port: Any, name: str) -> str:
 
 def _state_rows(model: Any) -> list[tuple[str, str]]:
     states = read_values(model)
-    rows = [
-        ("state", _describe(op.output(0), op.get_variable_id())) for op in states[:MAX_STATES]
-    ]
+    rows = [("state", _describe(op.output(0), op.get_variable_id())) for op in states[:MAX_STATES]]
     left = len(states) - len(rows)
     return [*rows, ("", f"... {count(left, 'more state')}")] if left else rows
 
@@ -121,13 +119,11 @@ def _print_precision(model: Any, core: Any, devices: Sequence[str]) -> None:
     _print_table("Types of weights and other constants", [("type", "MB"), *rows], right=(1,))
     table = [("device", "computes in", "layers", "layer types")]
     for device in devices:
-        try:
-            found = layer_types(core.compile_model(model, device))
-        except RuntimeError:  # it can't run all of the model, or does not say how
-            table.append((device, "unknown", "", ""))
-            continue
+        found = layer_types_on(core, model, device)
         for precision, kinds in found.items():
             table.append((device, precision, str(sum(kinds.values())), _list(kinds)))
+        if not found:
+            table.append((device, "unknown", "", ""))
     _print_table("Precision of the layers that run", table, right=(2,))
 
 

@@ -32,6 +32,17 @@ def _count_constants(model: ov.Model, sizes: Counter[str]) -> None:
             _count_constants(body, sizes)
 
 
+def layer_types_on(core: ov.Core, model: ov.Model, device: str) -> dict[str, Mapping[str, int]]:
+    """Return the `layer_types` of a model compiled for a device.
+
+    Empty if the device can't run all of the model, or does not say what it runs.
+    """
+    try:
+        return layer_types(core.compile_model(model, device))
+    except RuntimeError:
+        return {}
+
+
 def layer_types(compiled: ov.CompiledModel) -> dict[str, Mapping[str, int]]:
     """Return how many layers of each type a device runs in each precision.
 

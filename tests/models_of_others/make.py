@@ -522,7 +522,7 @@ def string_labels() -> ov.Model:
     model.reshape([1, 3, SIZE, SIZE])
     scores = ops.softmax(model.get_results()[0].input_value(0), 1)
     best = ops.topk(scores, ops.constant(np.int64(3)), 1, "max", "value")
-    words = "apple bear cat dog eagle fox goose hare ibis jay".split()
+    words = ["apple", "bear", "cat", "dog", "eagle", "fox", "goose", "hare", "ibis", "jay"]
     labels = ops.gather(ov.op.Constant(ov.Tensor(words)), best.output(1), np.int64(0))
     labels.output(0).get_tensor().set_names({"labels"})
     best.output(0).get_tensor().set_names({"scores"})
