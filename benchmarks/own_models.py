@@ -31,7 +31,13 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.graph.precision import layer_types_on
 from device_placement.envs.measuring.bench import Entry
-from device_placement.envs.measuring.compare import Contender, compare, paired_ratio, placed
+from device_placement.envs.measuring.compare import (
+    MIN_SAMPLES,
+    Contender,
+    compare,
+    paired_ratio,
+    placed,
+)
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.program import build_program
 from device_placement.envs.measuring.timing import median_interval
@@ -62,8 +68,9 @@ class OwnModelsConfig:
     max_error: float = 0.02
     """Largest relative difference from the file's outputs, in f32 where a device has it; layers in
     int8 may round a value up or down."""
-    compiles: int = 9
-    """How often file and loaded model are compiled to be timed; 0: times are not taken."""
+    compiles: int = 30
+    """How often file and loaded model are compiled to be timed, at most: fewer when the interval
+    shows that the model holds or does not; 0: times are not taken."""
     rounds: int = 30
     """Samples of each after each compile."""
     max_slowdown: float = 0.03
@@ -186,7 +193,7 @@ def _outputs(evaluator: OpenVINOEvaluator, model: Any, device_name: str) -> list
 
 
 def _time(evaluator: OpenVINOEvaluator, found: Found, config: OwnModelsConfig) -> None:
-    """Compile file, loaded model and single several times, and time them in turns."""
+    """Compile file, loaded model and single until it is clear whether the loaded one is slower."""
     device = evaluator.devices[0].name
     entries = [
         Contender("file", Entry(device, path=evaluator.file)),
@@ -200,10 +207,18 @@ def _time(evaluator: OpenVINOEvaluator, found: Found, config: OwnModelsConfig) -
         for name in ("loaded", "single"):
             ratio, _ = paired_ratio(measured[name], measured["file"])
             getattr(found, name).append(ratio)
-            if measured[name].error:
-                raise DevicePlacementError(measured[name].error)
+        if failed := [one.error for one in measured.values() if one.error]:
+            raise DevicePlacementError(failed[0])
         times.append(1e3 * measured["file"].time_s)
+        if is_clear(found.loaded, 1 + config.max_slowdown):
+            break
     found.file_ms = float(np.median(times)) if times else math.nan
+
+
+def is_clear(ratios: Sequence[float], limit: float) -> bool:
+    """Return whether the median of the ratios is below or above a limit, with 95 % confidence."""
+    low, high = median_interval(ratios)
+    return len(ratios) >= MIN_SAMPLES and not low <= limit <= high
 
 
 def holds(found: Found, config: OwnModelsConfig) -> bool:

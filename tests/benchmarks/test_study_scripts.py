@@ -17,7 +17,7 @@ from device_placement.benchmarks.memory import MemoryConfig
 from device_placement.benchmarks.memory import main as check_memory
 from device_placement.benchmarks.noise import NoiseConfig
 from device_placement.benchmarks.noise import main as measure_noise
-from device_placement.benchmarks.own_models import Found, OwnModelsConfig, check, holds
+from device_placement.benchmarks.own_models import Found, OwnModelsConfig, check, holds, is_clear
 from device_placement.benchmarks.own_models import main as check_own_models
 from device_placement.benchmarks.ranking import RankingConfig, draw_pairs
 from device_placement.benchmarks.ranking import main as rank
@@ -161,3 +161,11 @@ def test_a_model_holds_with_all_splits_right_and_no_slower_than_its_file() -> No
     assert not holds(Found("m", valid=5, loaded=[1.2, 1.04, 0.9]), config)
     assert not holds(Found("m", valid=4, loaded=[0.9]), config)
     assert not holds(Found("m", error="no", valid=5), config)
+
+
+def test_compiles_end_when_the_interval_is_on_one_side_of_the_limit() -> None:
+    fast, slow = [0.9, 0.95, 1.0, 0.97, 0.93, 0.99], [1.2, 1.1, 1.04, 1.05, 1.3, 1.09]
+    assert is_clear(fast, 1.03)
+    assert is_clear(slow, 1.03)
+    assert not is_clear(fast[:5], 1.03)
+    assert not is_clear([*fast, *slow], 1.03)
