@@ -19,7 +19,7 @@ SHAPES: dict[str, dict[str, list[int]]] = {
     "kv_cache_decoder": {
         "input_ids": [1, 4], "attention_mask": [1, 4], "position_ids": [1, 4], "beam_idx": [1],
     },
-    "nncf_int4": {"hidden": [1, 32, 64]},
+    "nncf_int4": {"hidden": [1, 128, 64]},
     "vit": {"pixel_values": [1, 3, 32, 32]},
     "whisper_encoder": {"input_features": [1, 16, 100]},
 }  # fmt: skip
@@ -29,7 +29,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         "input_ids": [[5, 9, 2, 77]], "attention_mask": [[1, 1, 1, 1]],
         "position_ids": [[0, 1, 2, 3]], "beam_idx": [0],
     },
-    "tokenizer": {"text": ["", "a", "two words", "é", "x" * 40, "tab\t", "0", "last"]},
+    "tokenizer": {"text": ["", "a", "two words", "é", "x" * 40, "tab\t", "0", "last"] * 4},
 }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 FOLDER = Path(__file__).parent
 PACKAGES = ("openvino", "nncf", "onnx", "tflite", "flatbuffers", "transformers", "torch")
-SIZE = 64  # of images, in pixels
+SIZE = 128  # of images, in pixels
 SEVEN_BITS = 63  # of larger weights, pairs of products overflow on CPUs without VNNI
 
 
@@ -320,7 +320,7 @@ def lstm_state() -> ov.Model:
     model = convert(Recurrent(), (torch.rand(1, 4, 32), state, state), ["x", "h", "c"])
     for port, name in zip(model.outputs, ("y", "new_h", "new_c"), strict=True):
         port.get_tensor().set_names({name})
-    model.reshape({"x": [1, 16, 32], "h": [2, 1, 32], "c": [2, 1, 32]})
+    model.reshape({"x": [1, 64, 32], "h": [2, 1, 32], "c": [2, 1, 32]})
     apply_make_stateful_transformation(model, {"h": "new_h", "c": "new_c"})
     return model
 
@@ -532,7 +532,7 @@ def string_labels() -> ov.Model:
 
 def tokenizer() -> ov.Model:
     """Texts to ids of their bytes, padded to 32, and the mean of the bytes' embeddings."""
-    text = ops.parameter([8], ov.Type.string, name="text")
+    text = ops.parameter([32], ov.Type.string, name="text")
     text.output(0).get_tensor().set_names({"text"})
     begins, ends, chars = ops.string_tensor_unpack(text).outputs()
     places = ops.unsqueeze(ops.range(np.int32(0), np.int32(32), np.int32(1), "i32"), np.int64(0))
