@@ -1,4 +1,4 @@
-"""Check model files of one's own: do they load and split, and is loading free of charge?
+"""Check your own model files: loading, random splits, and the time next to the file as it is.
 
 Random placements of each model must run and return what the file returns, compiled as it is. The
 loaded model is timed in turns with its file; as two compiles of the same model differ by some

@@ -6,7 +6,7 @@ from pathlib import Path
 import openvino as ov
 import pytest
 
-from device_placement.benchmarks import training_speed
+from device_placement.benchmarks import study, training_speed
 from device_placement.benchmarks.accuracy import AccuracyConfig
 from device_placement.benchmarks.accuracy import main as search_under_a_limit
 from device_placement.benchmarks.correctness import CorrectnessConfig, check_model
@@ -130,6 +130,19 @@ def test_own_models_are_described_split_and_timed(capsys: pytest.CaptureFixture[
     assert lines[2][:2] + lines[2][4:7] == ["lstm_state.xml", "3", "2", "0", "2/2"]
     assert "2 of 2 models hold" in output.out
     assert output.err == ""
+
+
+@pytest.mark.filterwarnings("default::device_placement.envs.InventedInputsWarning")
+def test_a_study_warns_of_invented_inputs_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(FILES["if_loop"]), "--splits", "1", "--compiles", "0"]
+    with pytest.raises(SystemExit) as ended:
+        study.run(check_own_models, OwnModelsConfig, None, words)
+    output = capsys.readouterr()
+    assert ended.value.code == 0
+    assert "1 of 1 models hold, reaches all 1: right splits\n" in output.out
+    lines = output.err.splitlines()
+    assert lines
+    assert all(line.startswith("device-placement: 'x', 'steps' of 'if_loop'") for line in lines)
 
 
 def test_own_models_take_the_shapes_of_their_inputs() -> None:
