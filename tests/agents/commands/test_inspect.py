@@ -132,6 +132,16 @@ def test_inspect_names_the_first_of_many_states_and_types(capsys, tmp_path):
     assert "... 2 more states" in lines
 
 
+def test_inspect_names_two_of_the_states_that_are_tied(capsys):
+    name = "kv_cache_decoder"
+    lines = inspect(capsys, str(FILES[name]), devices="CPU", input_shapes=shapes_text(name))
+    (line,) = [line for line in lines[lines.index("Ops that must stay together") :]
+               if line.startswith("state ")]  # fmt: skip
+    assert "', 2 more and dynamic shapes" in line
+    assert line.endswith(" more")
+    assert len(line) < 300
+
+
 def test_inspect_has_defaults(capsys):
     assert "Support" in inspect(capsys, "diamond")
 
