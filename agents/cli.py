@@ -181,7 +181,7 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
         )  # options that are not given stay
         config = parse(config_class, words, program, description, default=saved)
     try:
-        with _our_warnings():
+        with our_warnings():
             return int(_load(command.function)(config))
     except DevicePlacementError as error:
         error.args = (name_as_options(str(error), options_of(config_class)),)
@@ -189,7 +189,7 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def _our_warnings() -> Iterator[None]:
+def our_warnings() -> Iterator[None]:
     """Print this package's warnings as a line, like its errors, instead of with their origin."""
     from device_placement.envs.errors import InventedInputsWarning
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
-from device_placement.agents.cli import exit_status
+from device_placement.agents.cli import exit_status, our_warnings
 from device_placement.agents.options import POSITIONAL, OptionGroups, parse
 from device_placement.agents.placers.baselines import random_assignment
 from device_placement.benchmarks.suite.results import write_lines
@@ -82,7 +82,8 @@ def run(
         options = parse(config, words, program, (description or "").replace("::\n", ":\n"))
         print(", ".join(f"{key} {value}" for key, value in describe_machine().items()))
         print(f"{options}\n", flush=True)
-        return main(options)
+        with our_warnings():
+            return main(options)
 
     sys.exit(exit_status(name, study))
 

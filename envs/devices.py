@@ -13,10 +13,11 @@ import openvino as ov
 from openvino.properties.device import Type
 
 from device_placement.envs.affinities import is_placed, restore_affinities
-from device_placement.envs.errors import DeviceError
+from device_placement.envs.errors import DeviceError, DevicePlacementError
 
 FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a single device
 UNLOADABLE = "can't be loaded"  # begins the text for a device that is only listed
+EXTENSIONS_VARIABLE = "DEVICE_PLACEMENT_EXTENSIONS"  # of the environment
 VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
 MEMORY_PROPERTIES = {"GPU": "GPU_DEVICE_TOTAL_MEM_SIZE", "NPU": "NPU_DEVICE_TOTAL_MEM_SIZE"}
 
@@ -143,12 +144,13 @@ def make_core(devices: Sequence[str | Device]) -> ov.Core:
 
     A name that OpenVINO does not know but that contains ``CPU`` becomes a further,
     independent instance of the CPU plugin. When the core reads a model that `Placement.apply`
-    placed, it restores the device of every op.
+    placed, it restores the device of every op. It has the extensions of `add_extensions`.
 
     Raises:
         DeviceError: when a device is unknown, can't be loaded or refuses a property.
+        DevicePlacementError: when an extension can't be loaded.
     """
-    core = RestoringCore()
+    core = add_extensions(RestoringCore())
     here = list(core.available_devices)
     for device in parse_devices(devices):
         if device.name not in here and _is_cpu(device.name):
@@ -157,6 +159,36 @@ def make_core(devices: Sequence[str | Device]) -> ov.Core:
             raise DeviceError(_unknown_device(device.name, here))
         _load(core, device)
     return core
+
+
+def add_extensions(core: ov.Core) -> ov.Core:
+    """Add OpenVINO extensions, which bring ops of their own, to a core, and return it.
+
+    They are the libraries in the environment's ``DEVICE_PLACEMENT_EXTENSIONS``, separated as in
+    ``PATH``. So every process has them, the measuring one among them.
+
+    Raises:
+        DevicePlacementError: when one can't be loaded.
+    """
+    for path in filter(None, os.environ.get(EXTENSIONS_VARIABLE, "").split(os.pathsep)):
+        try:
+            core.add_extension(path)
+        except RuntimeError as error:
+            raise DevicePlacementError(
+                f"Can't load the extension {path!r} of {EXTENSIONS_VARIABLE}: {_reason(error)} "
+                f"Give paths of OpenVINO extension libraries, separated by {os.pathsep!r}."
+            ) from error
+    return core
+
+
+def missing_extension(error: Exception) -> str:
+    """Return what to do if OpenVINO can't read a model as it lacks an op; nothing otherwise."""
+    if "from unsupported opset" not in str(error):
+        return ""
+    return (
+        f"For ops of an extension, name its library in {EXTENSIONS_VARIABLE}, a variable of the "
+        "environment; for those of a newer OpenVINO, install that one."
+    )
 
 
 class RestoringCore(ov.Core):  # type: ignore[misc]  # openvino has no types

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +14,9 @@ from device_placement.envs.devices import device_names, discover_devices, make_c
 from device_placement.envs.graph.coarsening import COARSENING_METHODS, CoarseGraph, coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
 from device_placement.envs.graph.flops import unknown_ops
+from device_placement.envs.graph.precision import layer_types_on, weight_types
 from device_placement.envs.graph.shapes import is_bounded
+from device_placement.envs.graph.tied_ops import read_values
 from device_placement.envs.measuring.inputs import invented_note
 from device_placement.envs.models.loading import load_model, parse_input_shapes
 from device_placement.envs.models.normalisation import input_name, original_name
@@ -22,6 +24,8 @@ from device_placement.envs.rendering.text import align, computed_ops, count, flo
 
 MAX_TYPES = 12  # op types listed
 MAX_LARGEST = 8  # groups listed
+MAX_STATES = 4  # states listed
+MAX_KINDS = 6  # types of ops or layers in a line
 
 
 def show_devices(config: DevicesConfig) -> int:
@@ -43,12 +47,14 @@ def inspect_model(config: InspectConfig) -> int:
     shapes = parse_input_shapes(config.input_shapes)
     devices = parse_devices(config.devices)
     model = load_model(config.model, input_shapes=shapes)
-    graph = read_graph(model, devices)
+    core = make_core(devices)
+    graph = read_graph(model, devices, core)
     coarse = coarsen(graph, config.coarsening, config.max_groups)
     _print_summary(model, graph)
     if note := invented_note(model):
         print(f"\nInputs\n  {note}")
     _print_types(graph)
+    _print_precision(model, core, graph.devices)
     _print_unknown(model)
     _print_groups(graph, coarse, config.max_groups)
     _print_tied(model, coarse)
@@ -68,6 +74,7 @@ def _print_summary(model: Any, graph: ComputationGraph) -> None:
     rows = [("model", graph.name), ("hash", graph.model_hash)]
     rows += [("input", _describe(port, input_name(port))) for port in model.inputs]
     rows += [("output", _describe(port, _output_name(port))) for port in model.outputs]
+    rows += _state_rows(model)
     rows += [
         ("ops", f"{graph.num_ops} ({graph.num_ops - constants} without constants)"),
         ("edges", str(graph.num_edges)),
@@ -86,6 +93,13 @@ def _describe(port: Any, name: str) -> str:
     return f"{name} {port.get_partial_shape()} {port.get_element_type().get_type_name()}"
 
 
+def _state_rows(model: Any) -> list[tuple[str, str]]:
+    states = read_values(model)
+    rows = [("state", _describe(op.output(0), op.get_variable_id())) for op in states[:MAX_STATES]]
+    left = len(states) - len(rows)
+    return [*rows, ("", f"... {count(left, 'more state')}")] if left else rows
+
+
 def _print_types(graph: ComputationGraph) -> None:
     unit, scale = flops_unit(float(graph.flops.sum()))
     types = np.array(graph.op_types)
@@ -96,6 +110,28 @@ def _print_types(graph: ComputationGraph) -> None:
     _print_table("Op types", rows, right=(1, 2))
     if len(counts) > MAX_TYPES:
         print(f"  ... {count(len(counts) - MAX_TYPES, 'more type')}")
+
+
+def _print_precision(model: Any, core: Any, devices: Sequence[str]) -> None:
+    """Print the types of the weights, and of the layers that each device runs."""
+    sizes = weight_types(model)
+    rows = [(kind, f"{size / 1e6:.3f}") for kind, size in sizes.items()]
+    _print_table("Types of weights and other constants", [("type", "MB"), *rows], right=(1,))
+    table = [("device", "computes in", "layers", "layer types")]
+    for device in devices:
+        found = layer_types_on(core, model, device)
+        for precision, kinds in found.items():
+            table.append((device, precision, str(sum(kinds.values())), _list(kinds)))
+        if not found:
+            table.append((device, "unknown", "", ""))
+    _print_table("Precision of the layers that run", table, right=(2,))
+
+
+def _list(kinds: Iterable[str]) -> str:
+    """Return the first of several types, and how many are left out."""
+    several = list(kinds)
+    left = len(several) - MAX_KINDS
+    return ", ".join(several[:MAX_KINDS]) + (f", {left} more" if left > 0 else "")
 
 
 def _print_unknown(model: Any) -> None:
@@ -140,7 +176,7 @@ def _print_tied(model: Any, coarse: CoarseGraph) -> None:
         return
     rows = [("because of", "group", "ops", "first", "last", "types")]
     for group, one in sorted((int(coarse.op_group[one.ops[0]]), one) for one in graph.tied):
-        kinds = ", ".join(dict.fromkeys(graph.op_types[op] for op in one.ops))
+        kinds = _list(dict.fromkeys(graph.op_types[op] for op in one.ops))
         ends = graph.op_names[one.ops[0]], graph.op_names[one.ops[-1]]
         rows.append((one.title, str(group), str(len(one.ops)), *ends, kinds))
     _print_table("Ops that must stay together", rows, right=(1, 2))

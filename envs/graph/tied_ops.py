@@ -12,6 +12,7 @@ from device_placement.envs.arrays import Bool, Int64
 from device_placement.envs.graph.components import components, shortest_path
 
 STATE_TYPES = ("ReadValue", "Assign")
+MAX_NAMED = 2  # states in a title
 
 
 @dataclass(frozen=True, order=True)
@@ -30,9 +31,16 @@ class TiedOps:
     @property
     def title(self) -> str:
         """What they are, such as ``state 'k', 'v'`` or ``dynamic shapes``."""
-        names = ", ".join(map(repr, self.variables))
+        names = ", ".join(map(repr, self.variables[:MAX_NAMED]))
+        if len(self.variables) > MAX_NAMED:
+            names += f", {len(self.variables) - MAX_NAMED} more"
         kinds = [f"state {names}"] * bool(names) + ["dynamic shapes"] * self.dynamic
         return " and ".join(kinds)
+
+
+def read_values(model: Any) -> list[Any]:
+    """Return the ops of an OpenVINO model that read a state, in topological order."""
+    return [op for op in model.get_ordered_ops() if op.get_type_name() == STATE_TYPES[0]]
 
 
 def read_tied_ops(ops: Sequence[Any], edge_index: Int64, constant: Bool) -> tuple[TiedOps, ...]:

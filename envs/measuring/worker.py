@@ -26,7 +26,7 @@ if __name__ == "__main__":
     # pipes, run beside its measurements, and may wait for ever for a lock held when it was forked.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
-from device_placement.envs.devices import make_core
+from device_placement.envs.devices import make_core, missing_extension
 from device_placement.envs.measuring.bench import BenchConfig, LocalBench
 from device_placement.envs.measuring.parent import watch_process
 
@@ -56,8 +56,13 @@ class Server:
         """Read the model from the folder, remove the folder, and set up the bench."""
         assert self._folder is not None
         core = make_core(config.devices)
-        # Mapped into memory, the file could not be removed everywhere.
-        model = core.read_model(self._folder / MODEL_FILE, config={"ENABLE_MMAP": False})
+        try:
+            # Mapped into memory, the file could not be removed everywhere.
+            model = core.read_model(self._folder / MODEL_FILE, config={"ENABLE_MMAP": False})
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"{str(error).strip()} {missing_extension(error)}".strip()
+            ) from error
         self.clean_up()
         self._bench = LocalBench(model, core, config, lambda stage: self.answer("stage", stage))
 

@@ -67,6 +67,8 @@ def _trace(
         if bodies:
             outputs, inner = _trace_bodies(op, bodies, masks)
             decided += inner
+        elif op.get_type_name() == "ShapeOf":
+            outputs = [0]  # where values decide a shape, they did so before
         elif _sizes_depend_on_values(op):
             kind = op.get_type_name()
             decided.append((_union(masks[1:]) if kind in _DATA_FIRST else together, kind))

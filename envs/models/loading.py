@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from device_placement.envs.devices import add_extensions, missing_extension
 from device_placement.envs.errors import ModelError, unknown
 from device_placement.envs.models import zoo
 from device_placement.envs.models.normalisation import (
@@ -270,13 +271,18 @@ def _read_file(path: Path) -> ov.Model:
     if not path.is_file():
         raise ModelError(f"{str(path)!r} is not a file; give the .xml or .onnx file itself.")
     try:
-        return ov.Core().read_model(path)
+        model = add_extensions(ov.Core()).read_model(path)
     except (RuntimeError, UnicodeError) as error:  # a message may quote bytes that are not UTF-8
+        hint = missing_extension(error) or (
+            "Check that it is complete, in a format that OpenVINO reads, and that an .xml has its "
+            ".bin next to it."
+        )
         raise ModelError(
-            f"OpenVINO can't read the model file {str(path)!r}: {_reasons(error)}. Check that it "
-            "is complete, in a format that OpenVINO reads, and that an .xml has its .bin next to "
-            "it."
+            f"OpenVINO can't read the model file {str(path)!r}: {_reasons(error)}. {hint}"
         ) from error
+    if path.suffix != ".xml":  # what reads other formats names all models alike
+        model.set_friendly_name(path.stem)
+    return model
 
 
 # Lines of OpenVINO's reports that name places in its source, or repeat other lines.

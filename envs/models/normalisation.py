@@ -187,11 +187,7 @@ def _hold_quantised(model: ov.Model) -> list[tuple[Any, Any]]:
             for target in _targets(op):
                 reader = target.get_node()
                 if reader.get_type_name() == "Convert" and reader.get_element_type().is_real():
-                    shape = opset13.constant(np.array(list(op.get_output_shape(0)), np.int64))
-                    ends = (opset13.constant(np.int32(end)) for end in (0, 1))
-                    target.replace_source_output(
-                        opset13.random_uniform(shape, *ends, "i32").output(0)
-                    )
+                    target.replace_source_output(_unfoldable(list(op.get_output_shape(0))))
                     held.append((target, op.output(0)))
     return held
 

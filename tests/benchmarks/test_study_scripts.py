@@ -6,7 +6,7 @@ from pathlib import Path
 import openvino as ov
 import pytest
 
-from device_placement.benchmarks import training_speed
+from device_placement.benchmarks import study, training_speed
 from device_placement.benchmarks.accuracy import AccuracyConfig
 from device_placement.benchmarks.accuracy import main as search_under_a_limit
 from device_placement.benchmarks.correctness import CorrectnessConfig, check_model
@@ -17,6 +17,8 @@ from device_placement.benchmarks.memory import MemoryConfig
 from device_placement.benchmarks.memory import main as check_memory
 from device_placement.benchmarks.noise import NoiseConfig
 from device_placement.benchmarks.noise import main as measure_noise
+from device_placement.benchmarks.own_models import Found, OwnModelsConfig, check, holds, is_clear
+from device_placement.benchmarks.own_models import main as check_own_models
 from device_placement.benchmarks.ranking import RankingConfig, draw_pairs
 from device_placement.benchmarks.ranking import main as rank
 from device_placement.benchmarks.speed import SpeedConfig, StepTimes
@@ -24,6 +26,7 @@ from device_placement.benchmarks.speed import main as print_speed
 from device_placement.benchmarks.startup import StartupConfig
 from device_placement.benchmarks.startup import main as time_startup
 from device_placement.envs import DevicePlacementError
+from others import FILES, shapes_text
 
 
 @pytest.mark.parametrize("model", ["resnet50", "inception_v3", "bert_base"])
@@ -115,3 +118,67 @@ def test_searches_under_an_accuracy_limit_are_compared(
     assert output.out.count("diamond: outputs within") == 2
     assert "ppo, median over the seeds" in output.out
     assert output.err.count("random, seed 0") == 1  # the second call goes on with the first
+
+
+def test_own_models_are_described_split_and_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    paths = (str(FILES["nncf_int8"]), str(FILES["lstm_state"]))
+    config = OwnModelsConfig(paths, splits=2, compiles=1, rounds=2, max_slowdown=1e9)
+    assert check_own_models(config) == 0
+    output = capsys.readouterr()
+    lines = [line.split() for line in output.out.splitlines()]
+    assert lines[1][0] == "nncf_int8.xml"
+    assert lines[2][:2] + lines[2][4:7] == ["lstm_state.xml", "3", "2", "0", "2/2"]
+    assert "2 of 2 models hold" in output.out
+    assert output.err == ""
+
+
+@pytest.mark.filterwarnings("default::device_placement.envs.InventedInputsWarning")
+def test_a_study_warns_of_invented_inputs_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(FILES["if_loop"]), "--splits", "1", "--compiles", "0"]
+    with pytest.raises(SystemExit) as ended:
+        study.run(check_own_models, OwnModelsConfig, None, words)
+    output = capsys.readouterr()
+    assert ended.value.code == 0
+    assert "1 of 1 models hold, reaches all 1: right splits\n" in output.out
+    lines = output.err.splitlines()
+    assert lines
+    assert all(line.startswith("device-placement: 'x', 'steps' of 'if_loop'") for line in lines)
+
+
+def test_own_models_take_the_shapes_of_their_inputs() -> None:
+    shapes = f"{shapes_text('nncf_int4')};{shapes_text('vit')}"
+    config = OwnModelsConfig((), input_shapes=shapes, splits=1, compiles=0)
+    for name in ("nncf_int4", "vit"):
+        found = check(str(FILES[name]), config)
+        assert (found.error, found.valid, found.loaded) == ("", 1, [])
+        assert holds(found, config)
+    assert "Dynamic shapes" in check(str(FILES["whisper_encoder"]), config).error
+
+
+def test_own_models_that_do_not_load_are_counted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    config = OwnModelsConfig((str(broken), "diamond"), compiles=0)
+    assert check_own_models(config) == 1
+    text = capsys.readouterr().out
+    assert "broken.onnx  FAILS: OpenVINO can't read the model file" in text
+    assert "diamond  FAILS: Got the bundled model 'diamond'; give paths of model files." in text
+    assert "0 of 2 models hold, MISSES" in text
+
+
+def test_a_model_holds_with_all_splits_right_and_no_slower_than_its_file() -> None:
+    config = OwnModelsConfig((), splits=5, max_slowdown=0.03)
+    assert holds(Found("m", valid=5, loaded=[1.2, 1.03, 0.9]), config)
+    assert not holds(Found("m", valid=5, loaded=[1.2, 1.04, 0.9]), config)
+    assert not holds(Found("m", valid=4, loaded=[0.9]), config)
+    assert not holds(Found("m", error="no", valid=5), config)
+
+
+def test_compiles_end_when_the_interval_is_on_one_side_of_the_limit() -> None:
+    fast, slow = [0.9, 0.95, 1.0, 0.97, 0.93, 0.99], [1.2, 1.1, 1.04, 1.05, 1.3, 1.09]
+    assert is_clear(fast, 1.03)
+    assert is_clear(slow, 1.03)
+    assert not is_clear(fast[:5], 1.03)
+    assert not is_clear([*fast, *slow], 1.03)

@@ -18,6 +18,7 @@ from device_placement.envs.errors import DeviceError, DevicePlacementError, Mode
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import read_graph
 from device_placement.envs.models.loading import load_model, model_hash
+from others import FILES, QUANTISED, STATES, shapes_text
 from stateful_models import decoder, detector
 
 TWO_CPUS = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
@@ -95,6 +96,50 @@ def test_inspect_shows_outputs_of_dynamic_shape(capsys, tmp_path):
     assert any(line.startswith("output ") and "[1,..15,4] f32" in line for line in lines)
     assert not any("without a bound" in line for line in lines)
     assert "Ops that must stay together" not in inspect(capsys, "diamond", devices="CPU")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_inspect_describes_files_of_others(capsys, name):
+    exact = "CPU:INFERENCE_PRECISION_HINT=f32,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+    path, shapes = str(FILES[name]), shapes_text(name)
+    lines = inspect(capsys, path, devices=exact, input_shapes=shapes)
+    assert lines[0] == f"model {name}"
+    flops, weights = (
+        next(float(line.split()[1]) for line in lines if line.startswith(word))
+        for word in ("MFLOPs", "weights")
+    )
+    assert flops > 0
+    assert weights > 0
+    assert sum(line.startswith("state ") for line in lines[:12]) == STATES.get(name, 0)
+    start = lines.index("Types of weights and other constants")
+    is_small = lines[start + 2].split()[0] in ("i8", "u8", "i4", "u4")
+    assert is_small == (name in QUANTISED)
+    start = lines.index("Precision of the layers that run")
+    rows = [line.split() for line in lines[start + 2 : lines.index("", start)]]
+    found = {row[0]: [one[1] for one in rows if one[0] == row[0]] for row in rows}
+    assert set(found) == {"CPU", "CPU_F32"}
+    assert all(set(several) & {"f32", "u8", "i8"} for several in found.values())
+    assert not any("bf16" in several for several in found.values())
+    dynamic = "Bytes and FLOPs of dynamic shapes are upper bounds." in lines
+    assert dynamic == (name in ("kv_cache_decoder", "detector_nms", "tokenizer"))
+    assert any(line.startswith("fusion ") and int(line.split()[1]) > 2 for line in lines)
+
+
+def test_inspect_names_the_first_of_many_states_and_types(capsys, tmp_path):
+    ov.save_model(decoder(layers=3), tmp_path / "decoder.xml")
+    lines = inspect(capsys, str(tmp_path / "decoder.xml"), devices="CPU")
+    assert sum(line.startswith("state ") for line in lines) >= 4
+    assert "... 2 more states" in lines
+
+
+def test_inspect_names_two_of_the_states_that_are_tied(capsys):
+    name = "kv_cache_decoder"
+    lines = inspect(capsys, str(FILES[name]), devices="CPU", input_shapes=shapes_text(name))
+    (line,) = [line for line in lines[lines.index("Ops that must stay together") :]
+               if line.startswith("state ")]  # fmt: skip
+    assert "', 2 more and dynamic shapes" in line
+    assert line.endswith(" more")
+    assert len(line) < 300
 
 
 def test_inspect_has_defaults(capsys):
