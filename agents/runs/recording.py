@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from device_placement.envs.evaluation import (
 )
 from device_placement.envs.failures import FailureCause, group_failures
 from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.untrusted import check_regular, reading
 
 
 class RecordingEvaluator(EvaluatorWrapper):
@@ -232,12 +233,9 @@ class RecordingEvaluator(EvaluatorWrapper):
             file.write(json.dumps(line) + "\n")
 
     def _replay(self, log: Path) -> None:
-        content = log.read_bytes()
-        size = content.rfind(b"\n") + 1  # an interrupted run may have left half a line
-        if size < len(content):
-            with log.open("r+b") as file:
-                file.truncate(size)
-        for number, line in enumerate(content[:size].splitlines(), start=1):
+        size = 0
+        for number, line in enumerate(_whole_lines(log), start=1):
+            size += len(line)
             try:
                 requests, key, evaluation = read_entry(line)
                 if key in self._known and not self._known[key].transient:
@@ -256,7 +254,29 @@ class RecordingEvaluator(EvaluatorWrapper):
                 )
             self._count_requests(requests - self.num_requests)
             self._take(key, evaluation)
+        if size < log.stat().st_size:  # an interrupted run has left half a line
+            with log.open("r+b") as file:
+                file.truncate(size)
         self._lost = {key for key, one in self._known.items() if one.transient}
+
+
+MAX_LINE = 1 << 26  # bytes of a line of evaluations that are read
+
+
+def _whole_lines(log: Path) -> Iterator[bytes]:
+    """Yield the lines of a log that have an end.
+
+    Raises:
+        DevicePlacementError: when it is not a file, or a line is too long.
+    """
+    with reading(log, "evaluations", "start a new run with another --out."):
+        check_regular(log)
+        with log.open("rb") as file:
+            while line := file.readline(MAX_LINE):
+                if len(line) == MAX_LINE:
+                    raise ValueError(f"a line is longer than {MAX_LINE >> 20} MiB")
+                if line.endswith(b"\n"):
+                    yield line
 
 
 def read_entry(line: bytes) -> tuple[int, tuple[int, ...], Evaluation]:

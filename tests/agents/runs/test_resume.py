@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,41 @@ def test_a_damaged_state_of_a_training_is_one_line(
     capsys.readouterr()
     assert resume(run) == 2
     assert "Can't read" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", ["diamond"]),
+        ("max_groups", "four"),
+        ("seed", None),
+        ("reward", 5),
+        ("horizon", 1.5),
+        ("rounds", True),
+        ("store", 3),
+        ("timeout_s", "long"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused(
+    run: Path, name: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run, **{name: value})
+    capsys.readouterr()
+    assert resume(run) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"the setting {name} is {value!r}; it must be" in line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
+@pytest.mark.parametrize("name", ["evaluations.jsonl", "best_placement.json", "tensorboard/x"])
+def test_nothing_is_written_through_a_link(
+    run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(victim)
+    capsys.readouterr()
+    assert resume(run) == 2
+    assert f"is a link to {str(victim)!r}" in capsys.readouterr().err.splitlines()[-1]
+    assert victim.read_text() == "mine"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +27,7 @@ from device_placement.benchmarks.suite.suites import SUITES, Suite
 from tiny_benchmark import TINY, make_here
 
 pytestmark = pytest.mark.usefixtures("tiny_suite")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
 COMMANDS = ("scores", "replay", "report")
 FAILED = RunRow("tiny", "diamond", "mine.py:search", 0, 8, 0, failure="no")
 
@@ -237,3 +240,30 @@ def test_numbers_are_no_formulas(tmp_path: Path) -> None:
     write_lines(path, ["a", "b", "c"], [(-1.5, "-", "-2.5")])
     assert (tmp_path / "numbers.csv").read_text() == "a,b,c\n-1.5,-,-2.5\n"
     assert read_lines(path) == [{"a": "-1.5", "b": "-", "c": "-2.5"}]
+
+
+@pytest.mark.parametrize("kind", ["large", pytest.param("pipe", marks=posix), "folder"])
+def test_a_table_without_an_end_is_refused(
+    kind: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / "runs.csv"
+    if kind == "large":
+        os.truncate(path, 1 << 40)  # takes no space
+    else:
+        path.unlink()
+        os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    assert "larger than 1024 MiB" if kind == "large" else "regular" in refused(copy, capsys)
+
+
+@posix
+def test_nothing_is_written_through_a_link_in_the_folder(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for command, name in (("replay", "replay.csv"), ("report", "report.html")):
+        (copy / name).symlink_to(victim)
+        assert main([command, str(copy)]) == 2
+        assert f"is a link to {str(victim)!r}" in capsys.readouterr().err
+        (copy / name).unlink()
+    assert victim.read_text() == "mine"
