@@ -148,6 +148,17 @@ def check_types(what: str, values: Mapping[str, Any], kind: type[Any]) -> None:
             raise TypeError(f"the {what} {name} is {reprlib.repr(value)}; it must be {names}")
 
 
+def check_count(value: Any, most: int = 2**53) -> int:
+    """Return a number from a file, after checking that it is whole, 0 or more, and not too large.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"got {reprlib.repr(value)} for a count of 0 to {most}")
+    return value
+
+
 def check_file_devices(
     devices: Sequence[Device], source: str | os.PathLike[str], trusted: Sequence[Device] = ()
 ) -> None:

@@ -171,8 +171,9 @@ def _load(path: Path) -> dict[str, Any]:
             _check_size(content.zip)
             return {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, *_BROKEN) as error:
+        reason = str(error).rstrip(".")
         raise InputError(
-            f"Can't read the inputs {str(path)!r}: {str(error).rstrip('.')}. Give an .npz file with an array of "
+            f"Can't read the inputs {str(path)!r}: {reason}. Give an .npz file with an array of "
             "numbers or texts for each input, as numpy.savez(FILE, NAME=array) writes it."
         ) from error
 

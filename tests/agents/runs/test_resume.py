@@ -122,6 +122,16 @@ def test_an_interrupted_run_names_all_that_has_to_be_repeated(tmp_path: Path) ->
         {"num_timesteps": "many"},
         {"algorithm": None},
         {"run": {"asked": 1}},
+        {"run": {"asked": [[10**30, 0]], "since_best": 0}},
+        {"run": {"asked": [[-5, 0]], "since_best": 0}},
+        {"run": {"asked": [[2, -1]], "since_best": 0}},
+        {"run": {"asked": [[2, 2]], "since_best": "few"}},
+        {"episode_starts": [True] * 7},
+        {"num_timesteps": -1},
+        {"num_timesteps": 10**30},
+        {"algorithm": {"updates": 1, "average": None, "episodes": ["long"]}},
+        {"algorithm": {"updates": 1, "average": None, "episodes": [{"r": "x", "l": 1}]}},
+        {"algorithm": {"updates": 1, "average": None, "episodes": [{"r": 0.5, "l": []}]}},
     ],
 )
 def test_a_damaged_state_of_a_training_is_one_line(
