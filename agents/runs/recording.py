@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -300,6 +301,7 @@ class LostError(DevicePlacementError):
 
 
 REQUESTS_PER_BUDGET = 10
+MAX_BUDGET = 2**53 // REQUESTS_PER_BUDGET  # so that all counts are exact as floats
 
 
 class BudgetError(DevicePlacementError):
@@ -363,11 +365,15 @@ def num_placements(coarse: CoarseGraph) -> int:
 
 
 def check_budget(budget: int, num_singles: int, patience: int | None = None) -> None:
-    """Check that budget and patience cover more than the singles.
+    """Check that budget and patience cover more than the singles, and can be counted.
 
     Raises:
         DevicePlacementError: when they do not.
     """
+    if budget > MAX_BUDGET:
+        raise DevicePlacementError(
+            f"Got a budget of {reprlib.repr(budget)}; give at most {MAX_BUDGET}."
+        )
     if budget <= num_singles:
         raise DevicePlacementError(
             f"Got a budget of {budget}; {num_singles} of it go to the singles, so it must be at "

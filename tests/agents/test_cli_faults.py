@@ -141,3 +141,13 @@ def test_negative_rounds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     words = ("diamond", *FLAGS[:4], "--rounds=-1", "--out", str(tmp_path / "run"))
     status, line = run("search", *words, capsys=capsys)
     assert (status, "must be 0 or more" in line) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["search", "train", "random"])
+def test_a_budget_that_no_counter_holds(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("diamond", *FLAGS, "--budget", str(10**400), "--out", str(tmp_path / "run"))
+    status, line = run(command, *words, capsys=capsys)
+    assert (status, "give at most 900719925474099" in line) == (2, True)
+    assert not (tmp_path / "run").exists()

@@ -140,5 +140,5 @@ def test_a_workload_of_absurd_size_is_one_error(tmp_path: Path, name: str, numbe
     path = tmp_path / "workload.json"
     text = json.dumps({**content, "edges": []}).replace(f'"{name}": 1', f'"{name}": {number}')
     path.write_text(text)
-    with pytest.raises(DevicePlacementError, match="as a workload|Can't use .*bytes for FPGA.0"):
+    with pytest.raises(DevicePlacementError, match=r"as a workload|Can't use .*bytes for FPGA"):
         load_workload(path)
