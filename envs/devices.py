@@ -21,9 +21,12 @@ UNLOADABLE = "can't be loaded"  # begins the text for a device that is only list
 VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
 MEMORY_PROPERTIES = {"GPU": "GPU_DEVICE_TOTAL_MEM_SIZE", "NPU": "NPU_DEVICE_TOTAL_MEM_SIZE"}
 
-# OpenVINO takes only text that UTF-8 can encode, so no lone surrogates.
+# OpenVINO takes only text that UTF-8 can encode, so no lone surrogates; no control characters, as
+# devices are shown and recorded.
 MAX_BYTES = 2**63 - 1  # of a memory
-_FORM = re.compile(r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>[^\n\ud800-\udfff]+))?")
+_FORM = re.compile(
+    r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+))?"
+)
 
 
 @dataclass(frozen=True)

@@ -158,11 +158,12 @@ class RecordingEvaluator(EvaluatorWrapper):
         """Evaluate every single in the order of the devices, and return the evaluations.
 
         Raises:
-            DevicePlacementError: when one takes no time, so that nothing can be faster.
+            DevicePlacementError: when one takes no time, or less than `SHORTEST_S`, so that
+                nothing can be faster.
         """
         found = {name: self.evaluate(one) for name, one in single_assignments(self).items()}
         for name, single in found.items():
-            if single.time_s == 0:
+            if single.time_s < SHORTEST_S:
                 raise DevicePlacementError(
                     f"{name} runs {self.coarse.graph.name!r} in no time, so no placement can be "
                     "faster. Give a model that computes something from its inputs."
@@ -261,6 +262,7 @@ class RecordingEvaluator(EvaluatorWrapper):
         self._lost = {key for key, one in self._known.items() if one.transient}
 
 
+SHORTEST_S = 1e-30  # below which a time is none: its inverse may be infinite
 MAX_LINE = 1 << 26  # bytes of a line of evaluations that are read
 
 

@@ -131,6 +131,8 @@ def test_control_characters_of_a_file_are_escaped() -> None:
     ("name", "number"),
     [
         *(("maxFPGAs", one) for one in ("1e9", "Infinity", "NaN", "100", '"x"')),
+        *(("size", one) for one in ("-1", "Infinity", "NaN", "1e308")),
+        *(("fpgaLatency", one) for one in ("-1", "Infinity", "1e308")),
         *(("maxSizePerFPGA", one) for one in ("-1", "Infinity", "NaN", "1e300", "1" + "0" * 400)),
     ],
 )
@@ -140,5 +142,7 @@ def test_a_workload_of_absurd_size_is_one_error(tmp_path: Path, name: str, numbe
     path = tmp_path / "workload.json"
     text = json.dumps({**content, "edges": []}).replace(f'"{name}": 1', f'"{name}": {number}')
     path.write_text(text)
-    with pytest.raises(DevicePlacementError, match=r"as a workload|Can't use .*bytes for FPGA"):
+    with pytest.raises(
+        DevicePlacementError, match=r"as a workload|Can't use .*(bytes for FPGA|can't be costs)"
+    ):
         load_workload(path)

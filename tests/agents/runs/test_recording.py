@@ -240,3 +240,10 @@ def test_a_file_that_is_no_log_is_not_cut(tmp_path: Path) -> None:
     with pytest.raises(DevicePlacementError, match="Can't read line 1"):
         RecordingEvaluator(twelve_groups_evaluator(), 3, log)
     assert log.read_text() == "mine\nno end"
+
+
+def test_singles_that_take_hardly_any_time_are_refused() -> None:
+    inner = twelve_groups_evaluator()
+    shortest = ScriptedEvaluator(inner.coarse, inner.devices, lambda _: 1e-320)
+    with pytest.raises(DevicePlacementError, match="in no time"):
+        RecordingEvaluator(shortest, 3).evaluate_singles()

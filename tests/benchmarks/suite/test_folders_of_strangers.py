@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from device_placement.agents.cli import main
+from device_placement.benchmarks.suite.problems import problems_of
 from device_placement.benchmarks.suite.results import (
     FIELDS,
     MAX_FAILURE,
@@ -267,3 +268,16 @@ def test_nothing_is_written_through_a_link_in_the_folder(
         assert f"is a link to {str(victim)!r}" in capsys.readouterr().err
         (copy / name).unlink()
     assert victim.read_text() == "mine"
+
+
+@posix
+def test_names_of_workloads_are_lines_that_can_be_read_again(tmp_path: Path) -> None:
+    for name in ("a\nb", "a\tb", "a\x1b[2Jb", "=a", "a,b", 'a"b'):
+        (tmp_path / f"{name}.json").touch()
+    names = [*problems_of("workloads", str(tmp_path))]
+    assert len(names) == 6
+    path = str(tmp_path / "runs.csv")
+    append_rows(
+        path, [RunRow("workloads", name, "random", 0, 8, 0, failure="no") for name in names]
+    )
+    assert [row.problem for row in read_rows(path)] == names
