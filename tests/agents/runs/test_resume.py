@@ -13,6 +13,7 @@ import pytest
 
 from device_placement.agents.cli import main
 from device_placement.agents.commands.config import TrainConfig
+from device_placement.agents.presets.overrides import parse_overrides
 from device_placement.agents.runs.config import SearchConfig
 from device_placement.agents.runs.resume import resume_config
 from device_placement.agents.runs.run import Run
@@ -186,3 +187,8 @@ def test_nothing_is_written_through_a_link(
     assert resume(run) == 2
     assert f"is a link to {str(victim)!r}" in capsys.readouterr().err.splitlines()[-1]
     assert victim.read_text() == "mine"
+
+
+def test_a_value_that_is_nested_deeply_is_a_word() -> None:
+    text = "-" * 100_000 + "1"
+    assert parse_overrides(f"gamma={text}") == {"gamma": text}
