@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from device_placement.envs.errors import DevicePlacementError
+
 IN_USE = (5, 32)  # Windows: access denied, sharing violation
 OLD_S = 3600.0  # after which no one writes a draft any more
 PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.0, 1.0, 1.0)  # about 5 seconds in all
@@ -25,6 +27,10 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     link stays, and what it points to is replaced. After an exception the file is unchanged, and
     the draft is removed.
 
+    Raises:
+        DevicePlacementError: when the target is a folder, a device or a pipe, which a file must
+            not replace.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with replaced(Path(folder) / "a.txt") as draft:
@@ -33,6 +39,10 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['a.txt']
     """
     target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise DevicePlacementError(
+            f"Can't write {str(path)!r}: it is a folder, a device or a pipe; give a file."
+        )
     draft = target.with_name(f".{target.stem[:64]}.{secrets.token_hex(8)}.draft{target.suffix}")
     with draft.open("xb"):  # fails where something is, a symbolic link included
         pass
