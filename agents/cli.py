@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from device_placement.agents.output import is_reader_gone
+from device_placement.agents.output import is_reader_gone, printable_output
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
         )  # options that are not given stay
         config = parse(config_class, words, program, description, default=saved)
     try:
-        with our_warnings():
+        with our_warnings(), printable_output():
             return int(_load(command.function)(config))
     except DevicePlacementError as error:
         error.args = (name_as_options(str(error), options_of(config_class)),)
@@ -191,13 +191,13 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
 @contextlib.contextmanager
 def our_warnings() -> Iterator[None]:
     """Print this package's warnings as a line, like its errors, instead of with their origin."""
-    from device_placement.envs.errors import InventedInputsWarning
+    from device_placement.envs.errors import InventedInputsWarning, printable
 
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, InventedInputsWarning):
-            print(f"device-placement: {message}", file=sys.stderr)
+            print(f"device-placement: {printable(str(message))}", file=sys.stderr)
         else:
             usual(message, category, *place, **more)
 

@@ -1,9 +1,12 @@
-"""Tell the end of a reader of standard output from other errors."""
+"""Standard output: no control characters in what is shown, and the end of its reader."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 
 def is_reader_gone(error: OSError, platform: str = sys.platform) -> bool:
@@ -20,3 +23,30 @@ def is_reader_gone(error: OSError, platform: str = sys.platform) -> bool:
     if platform == "win32" and error.errno == errno.EINVAL:
         return error.filename is None
     return isinstance(error, BrokenPipeError)
+
+
+@contextlib.contextmanager
+def printable_output() -> Iterator[None]:
+    r"""Escape control characters in what is printed, as names come from files of others.
+
+    >>> with printable_output():
+    ...     print("model \x1b[2J")
+    model \x1b[2J
+    """
+    from device_placement.envs.errors import printable  # here, so that --help is quick
+
+    with contextlib.redirect_stdout(_Escaping(sys.stdout, printable)):
+        yield
+
+
+class _Escaping:
+    """Stream that changes what is written, and is otherwise the given one."""
+
+    def __init__(self, stream: Any, change: Callable[[str], str]) -> None:
+        self._stream, self._change = stream, change
+
+    def write(self, text: str) -> int:
+        return int(self._stream.write(self._change(text)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,8 +22,12 @@ EXTENSIONS_VARIABLE = "DEVICE_PLACEMENT_EXTENSIONS"  # of the environment
 VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
 MEMORY_PROPERTIES = {"GPU": "GPU_DEVICE_TOTAL_MEM_SIZE", "NPU": "NPU_DEVICE_TOTAL_MEM_SIZE"}
 
-# OpenVINO takes only text that UTF-8 can encode, so no lone surrogates.
-_FORM = re.compile(r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>[^\n\ud800-\udfff]+))?")
+# OpenVINO takes only text that UTF-8 can encode, so no lone surrogates; no control characters, as
+# devices are shown and recorded.
+MAX_BYTES = 2**63 - 1  # of a memory
+_FORM = re.compile(
+    r"(?P<name>[A-Za-z][\w.]*)(:(?P<properties>[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+))?"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class Device:
     name: str
     properties: tuple[tuple[str, str], ...] = ()
     memory_bytes: int | None = None  # None: no limit is known
+
+    def __post_init__(self) -> None:
+        if self.memory_bytes is not None:
+            _check_bytes(self.name, self.memory_bytes)
 
     def __str__(self) -> str:
         settings = ";".join(f"{key}={value}" for key, value in self.properties)
@@ -70,6 +79,16 @@ class SharedMemory:
 
     devices: tuple[str, ...]  # their names
     memory_bytes: int  # for all of them together
+
+    def __post_init__(self) -> None:
+        _check_bytes(" and ".join(self.devices), self.memory_bytes)
+
+
+def _check_bytes(name: str, memory_bytes: int) -> None:
+    if not 0 <= memory_bytes <= MAX_BYTES:
+        raise DeviceError(
+            f"Got a memory of {reprlib.repr(memory_bytes)} bytes for {name}; give 0 to {MAX_BYTES}."
+        )
 
 
 def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Device, ...]:

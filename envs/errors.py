@@ -40,15 +40,20 @@ class StoreError(DevicePlacementError):
     """A store of evaluations that can't be read or written."""
 
 
-def printable(text: str, max_length: int | None = None) -> str:
+def printable(text: str, max_length: int | None = None, keep: str = "\n\t") -> str:
     r"""Return a text that is safe to show: control characters escaped, and cut if it is long.
+
+    Args:
+        text: any.
+        max_length: in characters, before it is escaped.
+        keep: control characters that stay.
 
     >>> print(printable("red \x1b[31m text"))
     red \x1b[31m text
     """
     if max_length is not None and len(text) > max_length:
         text = f"{text[:max_length]} ... (cut)"
-    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
+    return "".join(one if one.isprintable() or one in keep else repr(one)[1:-1] for one in text)
 
 
 MAX_SEED = 2**32 - 1  # of NumPy's older generators, which stable-baselines3 uses

@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import re
+import reprlib
+import typing
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import DeviceError, DevicePlacementError, printable
@@ -78,10 +80,21 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> byte
         OSError: when it can't be read.
         ValueError: when it is not a regular file, or larger than the bound.
     """
-    if Path(path).exists() and not Path(path).is_file():  # a pipe would wait for a writer
-        raise ValueError("it is not a regular file")
+    check_regular(path)
     with Path(path).open("rb") as file:
+        if os.fstat(file.fileno()).st_size > max_bytes:  # without reading all that
+            raise _too_large(max_bytes)
         return _bounded(file.read(max_bytes + 1), max_bytes)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Check that a path is a regular file, or nothing.
+
+    Raises:
+        ValueError: when it is something else, as a pipe, which waits for a writer.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        raise ValueError("it is not a regular file")
 
 
 def read_json(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> Any:
@@ -112,6 +125,38 @@ def read_member(path: str | os.PathLike[str], name: str, max_bytes: int = MAX_BY
         raise FileNotFoundError("there is no such file")
     with zipfile.ZipFile(path) as archive, archive.open(name) as file:
         return _bounded(file.read(max_bytes + 1), max_bytes)
+
+
+def check_types(what: str, values: Mapping[str, Any], kind: type[Any]) -> None:
+    """Check values of a dataclass by name; other names are ignored.
+
+    Args:
+        what: the values are, for the message.
+        values: from a file.
+        kind: the dataclass.
+
+    Raises:
+        TypeError: when one is of another type than its field.
+    """
+    for name, allowed in typing.get_type_hints(kind).items():
+        if typing.get_origin(allowed) is ClassVar or name not in values:
+            continue
+        kinds = typing.get_args(allowed) or (allowed,)
+        value = values[name]
+        if not (type(value) in kinds or (type(value) is int and float in kinds)):
+            names = " or ".join(one.__name__ for one in kinds)
+            raise TypeError(f"the {what} {name} is {reprlib.repr(value)}; it must be {names}")
+
+
+def check_count(value: Any, most: int = 2**53) -> int:
+    """Return a number from a file, after checking that it is whole, 0 or more, and not too large.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"got {reprlib.repr(value)} for a count of 0 to {most}")
+    return value
 
 
 def check_file_devices(
@@ -151,5 +196,9 @@ def _is_usual(key: str, value: str) -> bool:
 
 def _bounded(content: bytes, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
-        raise ValueError(f"it is larger than {max_bytes // MIB} MiB")
+        raise _too_large(max_bytes)
     return content
+
+
+def _too_large(max_bytes: int) -> ValueError:
+    return ValueError(f"it is larger than {max_bytes // MIB} MiB")

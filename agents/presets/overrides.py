@@ -33,7 +33,7 @@ def parse_overrides(text: str) -> dict[str, Any]:
             )
         try:
             found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):  # a word
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # a word, or nested deeply
             found[name] = value
     return found
 

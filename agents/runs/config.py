@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from device_placement.agents.options import POSITIONAL, OptionGroups
-from device_placement.envs.errors import check_seed
+from device_placement.envs.errors import DevicePlacementError, check_seed
 from device_placement.envs.measuring.config import MeasureConfig
 
 
@@ -61,6 +61,8 @@ class SearchConfig(MeasureConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_seed(self.seed)
+        if self.rounds < 0:
+            raise DevicePlacementError(f"Got rounds={self.rounds}; it must be 0 or more.")
 
     @property
     def models(self) -> tuple[str, ...]:

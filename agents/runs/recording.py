@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from device_placement.envs.evaluation import (
 )
 from device_placement.envs.failures import FailureCause, group_failures
 from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.untrusted import check_regular, reading
 
 
 class RecordingEvaluator(EvaluatorWrapper):
@@ -156,11 +158,12 @@ class RecordingEvaluator(EvaluatorWrapper):
         """Evaluate every single in the order of the devices, and return the evaluations.
 
         Raises:
-            DevicePlacementError: when one takes no time, so that nothing can be faster.
+            DevicePlacementError: when one takes no time, or less than `SHORTEST_S`, so that
+                nothing can be faster.
         """
         found = {name: self.evaluate(one) for name, one in single_assignments(self).items()}
         for name, single in found.items():
-            if single.time_s == 0:
+            if single.time_s < SHORTEST_S:
                 raise DevicePlacementError(
                     f"{name} runs {self.coarse.graph.name!r} in no time, so no placement can be "
                     "faster. Give a model that computes something from its inputs."
@@ -232,12 +235,9 @@ class RecordingEvaluator(EvaluatorWrapper):
             file.write(json.dumps(line) + "\n")
 
     def _replay(self, log: Path) -> None:
-        content = log.read_bytes()
-        size = content.rfind(b"\n") + 1  # an interrupted run may have left half a line
-        if size < len(content):
-            with log.open("r+b") as file:
-                file.truncate(size)
-        for number, line in enumerate(content[:size].splitlines(), start=1):
+        size = 0
+        for number, line in enumerate(_whole_lines(log), start=1):
+            size += len(line)
             try:
                 requests, key, evaluation = read_entry(line)
                 if key in self._known and not self._known[key].transient:
@@ -256,7 +256,30 @@ class RecordingEvaluator(EvaluatorWrapper):
                 )
             self._count_requests(requests - self.num_requests)
             self._take(key, evaluation)
+        if size < log.stat().st_size:  # an interrupted run has left half a line
+            with log.open("r+b") as file:
+                file.truncate(size)
         self._lost = {key for key, one in self._known.items() if one.transient}
+
+
+SHORTEST_S = 1e-30  # below which a time is none: its inverse may be infinite
+MAX_LINE = 1 << 26  # bytes of a line of evaluations that are read
+
+
+def _whole_lines(log: Path) -> Iterator[bytes]:
+    """Yield the lines of a log that have an end.
+
+    Raises:
+        DevicePlacementError: when it is not a file, or a line is too long.
+    """
+    with reading(log, "evaluations", "start a new run with another --out."):
+        check_regular(log)
+        with log.open("rb") as file:
+            while line := file.readline(MAX_LINE):
+                if len(line) == MAX_LINE:
+                    raise ValueError(f"a line is longer than {MAX_LINE >> 20} MiB")
+                if line.endswith(b"\n"):
+                    yield line
 
 
 def read_entry(line: bytes) -> tuple[int, tuple[int, ...], Evaluation]:
@@ -280,6 +303,7 @@ class LostError(DevicePlacementError):
 
 
 REQUESTS_PER_BUDGET = 10
+MAX_BUDGET = 2**53 // REQUESTS_PER_BUDGET  # so that all counts are exact as floats
 
 
 class BudgetError(DevicePlacementError):
@@ -343,11 +367,15 @@ def num_placements(coarse: CoarseGraph) -> int:
 
 
 def check_budget(budget: int, num_singles: int, patience: int | None = None) -> None:
-    """Check that budget and patience cover more than the singles.
+    """Check that budget and patience cover more than the singles, and can be counted.
 
     Raises:
         DevicePlacementError: when they do not.
     """
+    if budget > MAX_BUDGET:
+        raise DevicePlacementError(
+            f"Got a budget of {reprlib.repr(budget)}; give at most {MAX_BUDGET}."
+        )
     if budget <= num_singles:
         raise DevicePlacementError(
             f"Got a budget of {budget}; {num_singles} of it go to the singles, so it must be at "

@@ -12,7 +12,12 @@ from device_placement.agents.presets.overrides import check_file_overrides, pars
 from device_placement.agents.runs.config import SearchConfig
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import DevicePlacementError, printable
-from device_placement.envs.untrusted import check_file_devices, read_json, reading
+from device_placement.envs.untrusted import (
+    check_file_devices,
+    check_types,
+    read_json,
+    reading,
+)
 
 Config = TypeVar("Config", bound=SearchConfig)
 CONFIG = "config.json"  # in the folder of a run
@@ -44,6 +49,7 @@ def resume_config(
         )
     repeated = {**({} if trusted is None else dataclasses.asdict(trusted)), **changes}
     with reading(Path(out) / CONFIG, "the settings of a run", ADVICE):
+        check_types("setting", saved, kind)
         for name, option in unusual_settings(saved, out).items():
             if repeated.get(name) != saved[name]:
                 raise DevicePlacementError(

@@ -29,6 +29,7 @@ from device_placement.envs.measuring.openvino_evaluator import as_measuring
 from device_placement.envs.measuring.validation import claim_of
 from device_placement.envs.models.loading import parse_input_shapes
 from device_placement.envs.placement import Placement
+from device_placement.envs.untrusted import check_count
 
 
 def evaluator_of(config: SearchConfig) -> Evaluator:
@@ -126,11 +127,16 @@ class Run:
         """Rewind the run to a moment, or to its beginning, from which it is repeated.
 
         See `RecordingEvaluator.rewind`.
+
+        Raises:
+            ValueError: when the moment is none of this run.
         """
         asked = moment["asked"] if moment else [(0, 0)] * len(self.models)
+        since_best = check_count(moment["since_best"]) if moment else 0
         for one, (distinct, requests) in zip(self.models, asked, strict=True):
-            one.recorder.rewind(distinct, requests)
-        self.budget.num_since_best = moment["since_best"] if moment else 0
+            most = one.recorder.num_distinct
+            one.recorder.rewind(check_count(distinct, most), check_count(requests))
+        self.budget.num_since_best = since_best
         if self._bar is not None:
             distinct = self.budget.num_distinct
             self._bar.initial = self._bar.last_print_n = self._bar.n = distinct

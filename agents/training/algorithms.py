@@ -112,7 +112,7 @@ def make_algorithm(
             tensorboard_log=tensorboard_log,
             **{**chosen.arguments(_max_groups(env)), **own},
         )
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
         if not overrides or isinstance(error, DevicePlacementError):
             raise
         given = ", ".join(f"{key}={value!r}" for key, value in overrides.items())

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from device_placement.agents.training.policy_file import PolicyCard, save_policy
 from device_placement.agents.training.reinforce import Reinforce
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.untrusted import check_count
 
 Progress = Mapping[str, Any]  # plain data
 
@@ -112,6 +113,9 @@ def restore_progress(algorithm: BaseAlgorithm, progress: Progress) -> None:
     Args:
         algorithm: loaded with environments like those that it was trained in.
         progress: from `progress_of`.
+
+    Raises:
+        ValueError: when a number makes no sense; also what other damage leads to.
     """
     envs = _vec_env(algorithm)
     envs.reset()  # some wrappers require it
@@ -120,13 +124,17 @@ def restore_progress(algorithm: BaseAlgorithm, progress: Progress) -> None:
         for number, snapshot in enumerate(progress["envs"])
     ]
     algorithm._last_obs = {key: np.stack([one[key] for one in seen]) for key in seen[0]}
-    algorithm._last_episode_starts = np.array(progress["episode_starts"], dtype=np.bool_)
-    algorithm.num_timesteps = int(progress["num_timesteps"])
+    starts = np.array(progress["episode_starts"], dtype=np.bool_)
+    if not starts.shape == (len(seen),) == (envs.num_envs,):
+        raise ValueError(f"got {len(seen)} environments and {starts.size} of {envs.num_envs}")
+    algorithm._last_episode_starts = starts
+    algorithm.num_timesteps = check_count(progress["num_timesteps"])
     known = progress["algorithm"]
-    algorithm._n_updates = int(known["updates"])
+    algorithm._n_updates = check_count(known["updates"])
     if isinstance(algorithm, Reinforce):
         algorithm.average = None if known["average"] is None else float(known["average"])
-    algorithm.ep_info_buffer = deque(known["episodes"], maxlen=algorithm._stats_window_size)
+    episodes = [{"r": float(one["r"]), "l": check_count(one["l"])} for one in known["episodes"]]
+    algorithm.ep_info_buffer = deque(episodes, maxlen=algorithm._stats_window_size)
     algorithm.ep_success_buffer = deque(maxlen=algorithm._stats_window_size)
     set_random_states(progress["random"])
 

@@ -7,7 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from device_placement.agents.runs.recording import REQUESTS_PER_BUDGET, RecordingEvaluator
+from device_placement.agents.runs.recording import (
+    REQUESTS_PER_BUDGET,
+    RecordingEvaluator,
+    num_placements,
+)
 from device_placement.agents.training.algorithms import greedy_assignment
 from device_placement.agents.training.policy_file import PolicyCard
 from device_placement.envs.errors import DevicePlacementError
@@ -36,6 +40,7 @@ def sample_policy(
     """
     env = card.make_env(evaluators, horizon=last_horizon(card))
     drawn: set[tuple[int, ...]] = set()
+    samples = min(samples, num_placements(evaluators[graph_id].coarse))
     for _ in range(REQUESTS_PER_BUDGET * samples):
         if len(drawn) == samples:
             break

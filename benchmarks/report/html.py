@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from device_placement.agents.runs.folder_lock import check_links
 from device_placement.benchmarks.config import ReportConfig
 from device_placement.benchmarks.report.figures import (
     draw_curves,
@@ -56,6 +57,8 @@ def report(config: ReportConfig) -> int:
             f"There are no runs in {config.folder!r}; give the --out of a benchmark."
         )
     path = Path(config.out or folder / "report.html")
+    if not config.out:
+        check_links(folder)
     with replaced(path) as draft:
         draft.write_text(page(folder, rows), encoding="utf-8")
     print(f"Open {path} in a browser; it needs no network.")

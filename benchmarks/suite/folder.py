@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from device_placement.agents.runs.run import write_json
 from device_placement.benchmarks.config import BenchmarkConfig
@@ -31,7 +31,7 @@ from device_placement.envs.devices import parse_devices
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.untrusted import check_file_devices, read_json
+from device_placement.envs.untrusted import check_file_devices, check_types, read_json
 
 NAME = "benchmark.json"
 # What a session has, as JSON.
@@ -95,7 +95,7 @@ def _check_session(session: Any) -> None:
     for name, kind in SESSION.items():
         if not isinstance(session[name], kind):
             raise TypeError(f"{name} of a session is {_start(session[name])}, no {kind.__name__}")
-    _check_types("setting", session["settings"], BenchmarkConfig)
+    check_types("setting", session["settings"], BenchmarkConfig)
     _measuring_of(session["settings"])
     for entry in session["problems"]:
         if not (isinstance(entry, list) and [*map(type, entry)] == [str, str, dict]):
@@ -103,25 +103,9 @@ def _check_session(session: Any) -> None:
         unknown = entry[2].keys() - typing.get_type_hints(Problem).keys()
         if unknown:
             raise TypeError(f"the problem {entry[1]!r} has unknown fields: {_start(min(unknown))}")
-        _check_types(f"field of the problem {entry[1]!r}", entry[2], Problem)
+        check_types(f"field of the problem {entry[1]!r}", entry[2], Problem)
         if Problem(**entry[2]).evaluator not in (SIMULATED, MEASURED):
             raise ValueError(f"the problem {entry[1]!r} has the evaluator {_start(entry[2])}")
-
-
-def _check_types(what: str, values: Mapping[str, Any], kind: type[Any]) -> None:
-    """Check values of a dataclass by name; other names are ignored.
-
-    Raises:
-        TypeError: when one is of another type than its field.
-    """
-    for name, allowed in typing.get_type_hints(kind).items():
-        if typing.get_origin(allowed) is ClassVar or name not in values:
-            continue
-        kinds = typing.get_args(allowed) or (allowed,)
-        value = values[name]
-        if not (type(value) in kinds or (type(value) is int and float in kinds)):
-            names = " or ".join(one.__name__ for one in kinds)
-            raise TypeError(f"the {what} {name} is {_start(value)}; it must be {names}")
 
 
 def _start(value: Any) -> str:

@@ -99,7 +99,8 @@ def _workloads(data: str) -> dict[str, Problem]:
             f"The suite {WORKLOADS!r} needs --data with a folder of workloads (dnn-partitioning "
             f".json, PipeDream .txt); got {data!r}."
         )
-    names = [printable(path.relative_to(folder).with_suffix("").as_posix()) for path in paths]
+    plain = (path.relative_to(folder).with_suffix("").as_posix() for path in paths)
+    names = [printable(name, keep="") for name in plain]
     return {
         name: Problem(str(path), schedule="max_load")
         for name, path in zip(names, paths, strict=True)

@@ -18,11 +18,12 @@ from device_placement.benchmarks.suite.suites import SUITES
 from device_placement.envs.errors import DevicePlacementError, printable
 from device_placement.envs.evaluation import NAN
 from device_placement.envs.files import replaced
-from device_placement.envs.untrusted import parse_json
+from device_placement.envs.untrusted import parse_json, read_bytes, reading
 
 ROWS = "runs.csv"  # in the folder of a benchmark
 DIGITS = string.digits + string.ascii_letters  # one per device, in a placement
 MAX_FAILURE = 2000  # characters of a failure that are kept
+MAX_TABLE = 1 << 30  # bytes
 NEVER = math.inf
 Span = tuple[float, float]
 Key = tuple[str, str, str, int]  # suite, problem, placer, seed
@@ -370,12 +371,8 @@ def _is_formula(cell: str) -> bool:
 
 def _whole(path: str) -> str:
     """Return the text of a file up to the end of its last whole line."""
-    if not Path(path).is_file():
+    if not Path(path).exists():
         return ""
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DevicePlacementError(
-            f"Can't read {path!r}: it is not text ({error}). Give the folder of another benchmark."
-        ) from error
+    with reading(path, "a table", "give the folder of another benchmark."):
+        text = read_bytes(path, MAX_TABLE).decode("utf-8")
     return text[: text.rfind("\n") + 1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import calendar
 import gzip
-import json
 import math
 import time
 import zlib
@@ -15,24 +14,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from device_placement.agents.runs.recording import read_entry
+from device_placement.agents.runs.recording import MAX_LINE, read_entry
 from device_placement.benchmarks.config import ALL
 from device_placement.benchmarks.suite.algorithms import EVERYONE
 from device_placement.benchmarks.suite.results import Key, ProblemKey, RunRow, Span, fields_of
 from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem
-from device_placement.benchmarks.suite.task import (
-    MAX_LINE,
-    find_traces,
-    record_path,
-    trace_path,
-)
+from device_placement.benchmarks.suite.task import find_traces, record_path, trace_path
 from device_placement.envs.devices import parse_devices
 from device_placement.envs.evaluation import Evaluation, Evaluator, single_assignments
+from device_placement.envs.untrusted import read_json
 
 SAME = 1e-8  # relative: precision of a time as it is written
 PROVEN = 1e-6  # relative: by how much a bound of a solver may exceed the optimum
 CLOCK_S = 2.0  # by how much two clocks may differ
 UNREADABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError)
+MAX_TRACE = 1 << 30  # bytes of a trace that are read
 Trace = Mapping[tuple[int, ...], Evaluation]  # placements and evaluations in order
 
 
@@ -106,15 +102,7 @@ def wrong_result(row: RunRow, evaluator: Evaluator, evidence: Evidence) -> str:
         return wrong
     try:
         trace = read_trace(evidence.traces[row.key], row.evaluations)
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-    ) as error:
+    except UNREADABLE as error:
         return f"its trace can't be read: {type(error).__name__} {error}"
     return _wrong_with_trace(row, trace, evaluator)
 
@@ -126,8 +114,12 @@ def read_trace(path: Path, limit: int) -> Trace:
         ValueError: when it holds something else; also what `read_entry` and gzip raise.
     """
     found: dict[tuple[int, ...], Evaluation] = {}
+    left = MAX_TRACE
     with gzip.open(path) as file:
         while len(found) <= limit and (line := file.readline(MAX_LINE)):
+            left -= len(line)
+            if left < 0:
+                raise ValueError(f"it is longer than {MAX_TRACE >> 20} MiB, unpacked")
             _, key, evaluation = read_entry(line)
             if key in found and not found[key].transient:
                 raise ValueError("it has a placement twice")
@@ -215,8 +207,8 @@ def _wrong_record(row: RunRow, record: Path | None) -> str:
     if record is None:
         return ""
     try:
-        made = dict(json.loads(record.read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        made = dict(read_json(record))
+    except (OSError, ValueError, TypeError) as error:
         return f"its record can't be read: {type(error).__name__} {error}"
     differing = [name for name, text in fields_of(row).items() if made.get(name) != text]
     if differing:

@@ -35,7 +35,6 @@ from device_placement.envs.failures import list_causes
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.config import MeasureConfig
 
-MAX_LINE = 1 << 26  # bytes of a line of a trace that are read
 MAX_REASON = 20_000  # characters of a traceback that are kept
 
 

@@ -15,6 +15,7 @@ from device_placement.envs.measuring.timing import Timing
 HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 # How often a best placement is measured again, by protocol.
 CONFIRMATIONS = {"paired": 2, "plain": 0}
+MAX_REQUESTS = 4096  # each takes the memory of the model's tensors
 # Where the measuring runs.
 ISOLATIONS = {"process": True, "none": False}
 
@@ -82,7 +83,7 @@ class MeasureConfig:
         choose("isolation", self.isolation, ISOLATIONS)
         _ = self.protocol
         for name, holds, allowed in (
-            ("requests", self.requests >= 0, "0 or more"),
+            ("requests", 0 <= self.requests <= MAX_REQUESTS, f"from 0 to {MAX_REQUESTS}"),
             ("confirmations", self.more_compiles >= 0, "0 or more"),
             ("timeout_s", 0 < self.timeout_s < math.inf, "finite and above 0"),
             ("max_evaluations_per_worker", self.max_evaluations_per_worker >= 1, "1 or more"),

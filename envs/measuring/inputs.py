@@ -27,6 +27,7 @@ from device_placement.envs.files import replaced
 from device_placement.envs.models.deciding_inputs import deciding_inputs
 from device_placement.envs.models.index_ranges import index_ranges
 from device_placement.envs.models.normalisation import input_name
+from device_placement.envs.untrusted import check_regular
 
 Inputs = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """An ``.npz`` file, an array for each input by name, or several such samples."""
@@ -163,21 +164,34 @@ def warn_of_invented(model: ov.Model) -> None:
 def _load(path: Path) -> dict[str, Any]:
     """Return the arrays in a file, by name; pickled objects are refused."""
     try:
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            if isinstance(content, np.lib.npyio.NpzFile):
-                return {name: content[name] for name in content.files}
+        check_regular(path)
+        if path.exists() and not zipfile.is_zipfile(path):
+            raise ValueError("it is no zip archive; numpy.save writes one array without a name.")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            _check_size(content.zip)
+            return {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, *_BROKEN) as error:
+        reason = str(error).rstrip(".")
         raise InputError(
-            f"Can't read the inputs {str(path)!r}: {error} Give an .npz file with an array of "
+            f"Can't read the inputs {str(path)!r}: {reason}. Give an .npz file with an array of "
             "numbers or texts for each input, as numpy.savez(FILE, NAME=array) writes it."
         ) from error
-    raise InputError(
-        f"{str(path)!r} holds one array without a name; write it as an .npz file: "
-        "numpy.savez(FILE, NAME=array)."
-    )
 
 
+def _check_size(archive: zipfile.ZipFile) -> None:
+    """Check how large the files of an archive are once unpacked; it never yields more.
+
+    Raises:
+        ValueError: when they are too large.
+    """
+    size = sum(one.file_size for one in archive.infolist())
+    if size > MAX_INPUT_BYTES:
+        raise ValueError(
+            f"it takes {size >> 20} MiB unpacked, and may take {MAX_INPUT_BYTES >> 20}."
+        )
+
+
+MAX_INPUT_BYTES = 4 << 30  # of all samples in a file
 _BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError, AttributeError)
 _NUMBERED = re.compile(r"(\d+)/(.+)", re.DOTALL)
 

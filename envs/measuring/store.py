@@ -306,8 +306,17 @@ def _check_schema(connection: sqlite3.Connection) -> None:
 
 
 def _check_owner(path: Path) -> None:
-    """Raise ValueError if other users may write the file, where the system tells."""
-    if not (hasattr(os, "geteuid") and path.exists()):
+    """Raise ValueError if other users may write or replace the file, where the system tells."""
+    if not hasattr(os, "geteuid"):
+        return
+    folder = path.parent.stat()
+    open_to_all = folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
+    if folder.st_uid not in (os.geteuid(), 0) or open_to_all:
+        raise ValueError(
+            "other users may write in its folder, so its times can't be trusted; make that your "
+            f"own (chmod o-w {path.parent})"
+        )
+    if not path.exists():
         return
     known = path.stat()
     if known.st_uid not in (os.geteuid(), 0) or known.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -23,6 +23,8 @@ from device_placement.envs.untrusted import check_file_devices, read_json, readi
 
 FORMAT = "device-placement hardware profile"
 VERSION = 1
+# Sums of such times, and the time that such a tensor takes on such a link, are finite.
+LARGEST_S, LARGEST_BYTES, LEAST_BYTES_PER_S = 1e300, 1e30, 1e-30
 KINDS = ("measured", "derived", "given")  # the origin of the numbers
 
 
@@ -66,18 +68,18 @@ class HardwareProfile:
             devices == 0
             or len({device.name for device in self.devices}) < devices
             or len(set(self.op_names)) < ops
-            or not (np.isnan(self.op_s) | (np.isfinite(self.op_s) & (self.op_s >= 0))).all()
-            or not (np.isfinite(self.latency_s) & (self.latency_s >= 0)).all()
-            or not (self.bytes_per_s > 0).all()
-            or not (np.isfinite(self.subgraph_s) & (self.subgraph_s >= 0)).all()
+            or not (np.isnan(self.op_s) | _are_moderate(self.op_s)).all()
+            or not _are_moderate(self.latency_s).all()
+            or not (self.bytes_per_s >= LEAST_BYTES_PER_S).all()
+            or not _are_moderate(self.subgraph_s).all()
             or self.latency_s[diagonal, diagonal].any()
             or np.isfinite(self.bytes_per_s[diagonal, diagonal]).any()
         )
         if wrong:
             raise DevicePlacementError(
                 f"Got the profile {self.name!r}, whose numbers can't be costs; give at least one "
-                "device, every device and op once; times and latencies finite and 0 or more, "
-                "bandwidths above 0; a device sends to itself without latency and without a limit."
+                "device, every device and op once; times and latencies from 0 to 1e300, bandwidths "
+                "of 1e-30 or more; a device sends to itself without latency and without a limit."
             )
         self._check_shared_memory()
         if self.provenance.get("kind") not in KINDS:
@@ -241,6 +243,10 @@ class HardwareProfile:
                 for one in content.get("shared_memory", ())
             ),
         )
+
+
+def _are_moderate(numbers: Float64) -> Bool:
+    return np.asarray((numbers >= 0) & (numbers <= LARGEST_S))
 
 
 def select_pools(

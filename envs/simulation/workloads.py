@@ -18,7 +18,7 @@ from device_placement.envs.devices import Device
 from device_placement.envs.errors import DevicePlacementError, ModelError
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.computation_graph import ComputationGraph
-from device_placement.envs.simulation.profile import HardwareProfile
+from device_placement.envs.simulation.profile import LARGEST_BYTES, HardwareProfile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 from device_placement.envs.untrusted import parse_json, read_bytes, reading
 
@@ -113,11 +113,11 @@ def _build(name: str, digest: str, content: WorkloadContent) -> Workload:
     sizes = np.array([size[pair] for pair in pairs])
     np.maximum.at(tensor_bytes, edge_index[0], sizes)
     op_s = np.array([node.times_s for node in nodes])
-    if not np.isfinite(sizes).all() or (sizes < 0).any():
-        raise ValueError("a tensor's cost or size is negative or not finite")
+    if not ((sizes >= 0) & (sizes <= LARGEST_BYTES)).all():
+        raise ValueError(f"a tensor's cost or size is negative or above {LARGEST_BYTES:g}")
     weight_bytes = np.array([node.weight_bytes for node in nodes])
-    if not np.isfinite(weight_bytes).all() or (weight_bytes < 0).any():
-        raise ValueError("a node's size is negative or not finite")
+    if not ((weight_bytes >= 0) & (weight_bytes <= LARGEST_BYTES)).all():
+        raise ValueError(f"a node's size is negative or above {LARGEST_BYTES:g}")
     bytes_in = np.zeros(len(nodes))
     np.add.at(bytes_in, edge_index[1], tensor_bytes[edge_index[0]])
     graph = ComputationGraph(

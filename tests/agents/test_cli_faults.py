@@ -124,3 +124,30 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
     status, line = run("search", "\x1b[2Jmodel", *FLAGS, capsys=capsys)
     assert status == 2
     assert "\x1b" not in line
+
+
+@posix
+def test_names_of_files_do_not_reach_the_terminal_raw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a\x1b[2Jb"
+    assert main(["search", "diamond", *FLAGS, "--budget", "4", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert r"a\x1b[2Jb" in printed
+    assert "\x1b" not in printed
+
+
+def test_negative_rounds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("diamond", *FLAGS[:4], "--rounds=-1", "--out", str(tmp_path / "run"))
+    status, line = run("search", *words, capsys=capsys)
+    assert (status, "must be 0 or more" in line) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["search", "train", "random"])
+def test_a_budget_that_no_counter_holds(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("diamond", *FLAGS, "--budget", str(10**400), "--out", str(tmp_path / "run"))
+    status, line = run(command, *words, capsys=capsys)
+    assert (status, "give at most 900719925474099" in line) == (2, True)
+    assert not (tmp_path / "run").exists()

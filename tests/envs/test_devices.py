@@ -44,7 +44,7 @@ def test_device_strings_are_read_and_written_back(text: str, device: Device) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "CPU:", "1CPU", "CPU:X", "CPU:X=", "CPU:=1", "C PU", "HETERO:CPU"]
+    "text", ["", "CPU:", "1CPU", "CPU:X", "CPU:X=", "CPU:=1", "C PU", "HETERO:CPU", "CPU:X=\x1b[2J"]
 )
 def test_what_is_no_device_string_is_refused(text: str) -> None:
     with pytest.raises(DeviceError, match=r"write NAME|give at least one"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.files import replaced
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and modes of POSIX")
@@ -78,3 +80,16 @@ def test_no_two_drafts_have_one_name(tmp_path: Path) -> None:
     with replaced(tmp_path / "a.txt") as first, replaced(tmp_path / "a.txt") as second:
         assert first != second
         assert first.suffix == ".txt"
+
+
+@posix
+def test_a_pipe_and_a_folder_are_not_replaced(tmp_path: Path) -> None:
+    pipe, folder, link = (tmp_path / name for name in ("pipe", "folder", "link"))
+    os.mkfifo(pipe)
+    folder.mkdir()
+    link.symlink_to(pipe)
+    for path in (pipe, folder, link):
+        with pytest.raises(DevicePlacementError, match="a folder, a device or a pipe"):
+            write(path, "new")
+    assert pipe.is_fifo()
+    assert {one.name for one in tmp_path.iterdir()} == {"pipe", "folder", "link"}

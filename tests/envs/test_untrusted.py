@@ -127,12 +127,22 @@ def test_control_characters_of_a_file_are_escaped() -> None:
         parse_json("[" * 200_000)
 
 
-@pytest.mark.parametrize("number", ["1e9", "Infinity", "NaN", "100", '"x"'])
-def test_a_workload_of_absurd_size_is_one_error(tmp_path: Path, number: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *(("maxFPGAs", one) for one in ("1e9", "Infinity", "NaN", "100", '"x"')),
+        *(("size", one) for one in ("-1", "Infinity", "NaN", "1e308")),
+        *(("fpgaLatency", one) for one in ("-1", "Infinity", "1e308")),
+        *(("maxSizePerFPGA", one) for one in ("-1", "Infinity", "NaN", "1e300", "1" + "0" * 400)),
+    ],
+)
+def test_a_workload_of_absurd_size_is_one_error(tmp_path: Path, name: str, number: str) -> None:
     node = {"id": 0, "supportedOnFpga": 1, "cpuLatency": 1, "fpgaLatency": 1, "size": 1}
-    content = {"maxFPGAs": 0, "maxSizePerFPGA": 1, "nodes": [node | {"isBackwardNode": 0}]}
+    content = {"maxFPGAs": 1, "maxSizePerFPGA": 1, "nodes": [node | {"isBackwardNode": 0}]}
     path = tmp_path / "workload.json"
-    text = json.dumps({**content, "edges": []}).replace('"maxFPGAs": 0', f'"maxFPGAs": {number}')
+    text = json.dumps({**content, "edges": []}).replace(f'"{name}": 1', f'"{name}": {number}')
     path.write_text(text)
-    with pytest.raises(DevicePlacementError, match="as a workload"):
+    with pytest.raises(
+        DevicePlacementError, match=r"as a workload|Can't use .*(bytes for FPGA|can't be costs)"
+    ):
         load_workload(path)

@@ -157,3 +157,11 @@ def test_weights_that_can_not_be_read_are_told_from_those_that_do_not_fit(
         damaged.writestr("policy.pth", b"nothing")
     assert main(["place", "resnet50", "--policy", str(path), *FLAGS]) == 2
     assert "as a policy" in capsys.readouterr().err
+
+
+def test_more_samples_than_there_are_placements_end(
+    policies: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["place", "diamond", "--policy", str(policies["nodewise_ppo"]), "--rounds", "0"]
+    assert main([*words, *FLAGS, "--samples", str(10**18), "--out", str(tmp_path / "all")]) == 0
+    assert len(lines(tmp_path / "all")) <= 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from device_placement.agents.cli import main
-from device_placement.agents.runs.folder_lock import LOCK, only_writer
+from device_placement.agents.runs.folder_lock import LOCK, is_unused, only_writer
 from device_placement.envs import DevicePlacementError
 
 SIMULATED = ["--model", "diamond", "--evaluator", "simulator", "--budget", "6", "--rounds", "0"]
@@ -100,3 +101,33 @@ def test_a_link_is_no_lock(tmp_path: Path) -> None:
     with pytest.raises(DevicePlacementError, match="is a link"):
         only_writer(tmp_path / "run").__enter__()
     assert (tmp_path / "precious").read_text() == "content"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
+def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    run = tmp_path / "run"
+    (run / "deep").mkdir(parents=True)
+    (run / "inside").symlink_to(run / "deep")
+    (tmp_path / "link").symlink_to(run)  # a user's own
+    with only_writer(tmp_path / "link"):
+        pass
+    for name, target in (("a", "mine"), ("deep/b", "mine/not yet"), (LOCK, "mine")):
+        (run / name).symlink_to(tmp_path / target)
+        with pytest.raises(DevicePlacementError, match="not in the folder"):
+            only_writer(run).__enter__()
+        (run / name).unlink()
+    assert not [*(tmp_path / "mine").iterdir()]
+
+
+def test_what_a_killed_run_left_is_no_obstacle_and_goes(tmp_path: Path) -> None:
+    old, new = (tmp_path / f".config.{digit * 16}.draft.json" for digit in "ab")
+    for one in (old, new):
+        one.touch()
+    assert is_unused(tmp_path)
+    os.utime(old, (0, 0))
+    (tmp_path / ".config.json").touch()
+    os.utime(tmp_path / ".config.json", (0, 0))
+    with only_writer(tmp_path):
+        assert {one.name for one in tmp_path.iterdir()} == {LOCK, new.name, ".config.json"}
+    assert not is_unused(tmp_path)

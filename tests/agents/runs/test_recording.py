@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,3 +217,33 @@ def test_a_shared_budget_counts_all_and_loses_patience() -> None:
     assert other.spent
     assert budget.out_of_patience
     assert budget.num_distinct == 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_log_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.jsonl")
+    with pytest.raises(DevicePlacementError, match="not a regular file"):
+        RecordingEvaluator(twelve_groups_evaluator(), 3, tmp_path / "log.jsonl")
+
+
+def test_a_log_of_one_endless_line_is_refused(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.touch()
+    os.truncate(log, 1 << 40)  # takes no space
+    with pytest.raises(DevicePlacementError, match="a line is longer than 64 MiB"):
+        RecordingEvaluator(twelve_groups_evaluator(), 3, log)
+
+
+def test_a_file_that_is_no_log_is_not_cut(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text("mine\nno end")
+    with pytest.raises(DevicePlacementError, match="Can't read line 1"):
+        RecordingEvaluator(twelve_groups_evaluator(), 3, log)
+    assert log.read_text() == "mine\nno end"
+
+
+def test_singles_that_take_hardly_any_time_are_refused() -> None:
+    inner = twelve_groups_evaluator()
+    shortest = ScriptedEvaluator(inner.coarse, inner.devices, lambda _: 1e-320)
+    with pytest.raises(DevicePlacementError, match="in no time"):
+        RecordingEvaluator(shortest, 3).evaluate_singles()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from device_placement.agents.cli import main
 from device_placement.agents.commands.config import TrainConfig
+from device_placement.agents.presets.overrides import parse_overrides
 from device_placement.agents.runs.config import SearchConfig
 from device_placement.agents.runs.resume import resume_config
 from device_placement.agents.runs.run import Run
@@ -121,6 +123,16 @@ def test_an_interrupted_run_names_all_that_has_to_be_repeated(tmp_path: Path) ->
         {"num_timesteps": "many"},
         {"algorithm": None},
         {"run": {"asked": 1}},
+        {"run": {"asked": [[10**30, 0]], "since_best": 0}},
+        {"run": {"asked": [[-5, 0]], "since_best": 0}},
+        {"run": {"asked": [[2, -1]], "since_best": 0}},
+        {"run": {"asked": [[2, 2]], "since_best": "few"}},
+        {"episode_starts": [True] * 7},
+        {"num_timesteps": -1},
+        {"num_timesteps": 10**30},
+        {"algorithm": {"updates": 1, "average": None, "episodes": ["long"]}},
+        {"algorithm": {"updates": 1, "average": None, "episodes": [{"r": "x", "l": 1}]}},
+        {"algorithm": {"updates": 1, "average": None, "episodes": [{"r": 0.5, "l": []}]}},
     ],
 )
 def test_a_damaged_state_of_a_training_is_one_line(
@@ -137,3 +149,46 @@ def test_a_damaged_state_of_a_training_is_one_line(
     capsys.readouterr()
     assert resume(run) == 2
     assert "Can't read" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", ["diamond"]),
+        ("max_groups", "four"),
+        ("seed", None),
+        ("reward", 5),
+        ("horizon", 1.5),
+        ("rounds", True),
+        ("store", 3),
+        ("timeout_s", "long"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused(
+    run: Path, name: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run, **{name: value})
+    capsys.readouterr()
+    assert resume(run) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"the setting {name} is {value!r}; it must be" in line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
+@pytest.mark.parametrize("name", ["evaluations.jsonl", "best_placement.json", "tensorboard/x"])
+def test_nothing_is_written_through_a_link(
+    run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(victim)
+    capsys.readouterr()
+    assert resume(run) == 2
+    assert f"is a link to {str(victim)!r}" in capsys.readouterr().err.splitlines()[-1]
+    assert victim.read_text() == "mine"
+
+
+def test_a_value_that_is_nested_deeply_is_a_word() -> None:
+    text = "-" * 100_000 + "1"
+    assert parse_overrides(f"gamma={text}") == {"gamma": text}

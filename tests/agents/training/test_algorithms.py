@@ -79,9 +79,12 @@ def test_unknown_names(name: str, formulation: str) -> None:
         make_algorithm(name, make_env("assign"), formulation=formulation, seed=0)
 
 
-def test_values_that_nothing_can_be_made_with() -> None:
-    with pytest.raises(DevicePlacementError, match=r"can't be made with extractor.hidden='two'"):
-        make_algorithm("ppo", make_env("assign"), overrides={"extractor.hidden": "two"})
+@pytest.mark.parametrize("value", ["two", -1, 10**15])
+def test_values_that_nothing_can_be_made_with(value: object) -> None:
+    with pytest.raises(
+        DevicePlacementError, match=f"can't be made with extractor.hidden={value!r}"
+    ):
+        make_algorithm("ppo", make_env("assign"), overrides={"extractor.hidden": value})
 
 
 def test_load_unknown_name(tmp_path: Path) -> None:

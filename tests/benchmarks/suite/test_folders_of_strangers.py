@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from device_placement.agents.cli import main
+from device_placement.benchmarks.suite.problems import problems_of
 from device_placement.benchmarks.suite.results import (
     FIELDS,
     MAX_FAILURE,
@@ -25,6 +28,7 @@ from device_placement.benchmarks.suite.suites import SUITES, Suite
 from tiny_benchmark import TINY, make_here
 
 pytestmark = pytest.mark.usefixtures("tiny_suite")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
 COMMANDS = ("scores", "replay", "report")
 FAILED = RunRow("tiny", "diamond", "mine.py:search", 0, 8, 0, failure="no")
 
@@ -237,3 +241,44 @@ def test_numbers_are_no_formulas(tmp_path: Path) -> None:
     write_lines(path, ["a", "b", "c"], [(-1.5, "-", "-2.5")])
     assert (tmp_path / "numbers.csv").read_text() == "a,b,c\n-1.5,-,-2.5\n"
     assert read_lines(path) == [{"a": "-1.5", "b": "-", "c": "-2.5"}]
+
+
+@pytest.mark.parametrize("kind", ["large", pytest.param("pipe", marks=posix), "folder"])
+def test_a_table_without_an_end_is_refused(
+    kind: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / "runs.csv"
+    if kind == "large":
+        os.truncate(path, 1 << 40)  # takes no space
+    else:
+        path.unlink()
+        os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    expected = "larger than 1024 MiB" if kind == "large" else "not a regular file"
+    assert expected in refused(copy, capsys)
+
+
+@posix
+def test_nothing_is_written_through_a_link_in_the_folder(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for command, name in (("replay", "replay.csv"), ("report", "report.html")):
+        (copy / name).symlink_to(victim)
+        assert main([command, str(copy)]) == 2
+        assert f"is a link to {str(victim)!r}" in capsys.readouterr().err
+        (copy / name).unlink()
+    assert victim.read_text() == "mine"
+
+
+@posix
+def test_names_of_workloads_are_lines_that_can_be_read_again(tmp_path: Path) -> None:
+    for name in ("a\nb", "a\tb", "a\x1b[2Jb", "=a", "a,b", 'a"b'):
+        (tmp_path / f"{name}.json").touch()
+    names = [*problems_of("workloads", str(tmp_path))]
+    assert len(names) == 6
+    path = str(tmp_path / "runs.csv")
+    append_rows(
+        path, [RunRow("workloads", name, "random", 0, 8, 0, failure="no") for name in names]
+    )
+    assert [row.problem for row in read_rows(path)] == names

@@ -29,6 +29,8 @@ def work(task: str) -> tuple[str, int]:
         os.kill(os.getpid(), signal.SIGRTMIN + 6)
     if task == "hangs":
         time.sleep(600)
+    if task == "asks for its mask":
+        task = " ".join(one.name for one in signal.pthread_sigmask(signal.SIG_BLOCK, []))
     return task.upper(), os.getpid()
 
 
@@ -36,6 +38,15 @@ def test_one_process_takes_one_task_after_another() -> None:
     found = list(run_all(work, ["a", "b", "c"]))
     assert [(task, result[0]) for task, result in found] == [("a", "A"), ("b", "B"), ("c", "C")]
     assert len({result[1] for _, result in found} - {os.getpid()}) == 1
+
+
+@needs_signals
+def test_interrupts_do_not_reach_a_process_that_starts() -> None:
+    """Its mask is that of its start; the one of this process is as it was."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    ((_, (name, _)),) = run_all(work, ["asks for its mask"])
+    assert name == "SIGINT"
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 @needs_signals

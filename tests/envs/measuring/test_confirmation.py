@@ -86,6 +86,9 @@ def test_confirmations_can_be_left_out() -> None:
     assert MeasureConfig(timing="plain").more_compiles == 0
     with pytest.raises(DevicePlacementError, match="Got confirmations=-1; it must be 0 or more"):
         MeasureConfig(confirmations=-1)
+    for number in (-1, 10**9):
+        with pytest.raises(DevicePlacementError, match=f"Got requests={number}; .*0 to 4096"):
+            MeasureConfig(requests=number)
 
 
 def test_a_placement_that_fails_when_it_is_confirmed_is_invalid() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -292,3 +294,21 @@ def test_samples_are_checked_once() -> None:
     samples = invented_inputs(mixed())
     assert isinstance(samples, Samples)
     assert read_inputs(mixed(), samples) is samples
+
+
+def test_an_archive_that_is_too_large_unpacked_is_not_unpacked(tmp_path: Path) -> None:
+    """The directory of a zip file says how much is read at most."""
+    path = tmp_path / "bomb.npz"
+    content = bytearray(archive(x=array_bytes(X), ids=array_bytes(IDS)))
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = (2**32 - 2).to_bytes(4, "little")  # its size, unpacked
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="takes 4096 MiB unpacked, and may take 4096"):
+        read_inputs(mixed(), path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_pipe_of_inputs_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "inputs.npz")
+    with pytest.raises(InputError, match="not a regular file"):
+        read_inputs(mixed(), tmp_path / "inputs.npz")

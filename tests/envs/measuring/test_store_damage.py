@@ -187,3 +187,16 @@ def test_a_store_that_others_may_write_is_not_trusted(store: EvaluationStore, mo
         store.get(OTHER, bytes([0]))
     store.path.chmod(0o644)
     assert store.get(OTHER, bytes([0]))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="modes of POSIX")
+def test_a_store_that_others_may_replace_is_not_trusted(store: EvaluationStore) -> None:
+    fill(store)
+    folder = store.path.parent
+    mode = folder.stat().st_mode
+    folder.chmod(0o777)
+    with pytest.raises(StoreError, match="chmod o-w"):
+        store.get(OTHER, bytes([0]))
+    folder.chmod(0o1777)  # as /tmp is: each may replace only what is theirs
+    assert store.get(OTHER, bytes([0]))
+    folder.chmod(mode)
