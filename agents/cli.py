@@ -176,9 +176,8 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
     if getattr(config, "resume", False):
         from device_placement.agents.runs.resume import resume_config
 
-        saved = resume_config(
-            config_class, config.out, trusted=config
-        )  # options that are not given stay
+        # Options that are not given stay as they were.
+        saved = resume_config(config_class, config.out, trusted=config)
         config = parse(config_class, words, program, description, default=saved)
     try:
         with our_warnings(), printable_output():
