@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -23,13 +26,46 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     >>> double(4)
     8
     """
+    warm = False
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        result: R = _machine_code(function)(*args, **kwargs)
+        nonlocal warm
+        result: R
+        if warm:
+            result = _machine_code(function)(*args, **kwargs)
+            return result
+        with (
+            interrupts_later()
+        ):  # numba loses a Ctrl-C, or breaks, while it is imported or compiles
+            result = _machine_code(function)(*args, **kwargs)
+        warm = True
         return result
 
     return call
+
+
+@contextlib.contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Keep Ctrl-C back until the end of the block; in other threads than the main one do nothing.
+
+    >>> with contextlib.suppress(KeyboardInterrupt), interrupts_later():
+    ...     signal.raise_signal(signal.SIGINT)
+    ...     print("still here")
+    still here
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def compiled_above(size: int) -> Callable[[Callable[P, R]], Callable[P, R]]:

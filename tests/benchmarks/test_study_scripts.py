@@ -147,7 +147,8 @@ def test_a_study_warns_of_invented_inputs_in_a_line(capsys: pytest.CaptureFixtur
 
 def test_own_models_take_the_shapes_of_their_inputs() -> None:
     shapes = f"{shapes_text('nncf_int4')};{shapes_text('vit')}"
-    config = OwnModelsConfig((), input_shapes=shapes, splits=1, compiles=0)
+    devices = "CPU:INFERENCE_PRECISION_HINT=f32,CPU_F32:INFERENCE_PRECISION_HINT=f32"
+    config = OwnModelsConfig((), devices=devices, input_shapes=shapes, splits=1, compiles=0)
     for name in ("nncf_int4", "vit"):
         found = check(str(FILES[name]), config)
         assert (found.error, found.valid, found.loaded) == ("", 1, [])

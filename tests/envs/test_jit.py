@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -58,3 +59,19 @@ def test_large_calls_and_many_calls_are_compiled(monkeypatch: pytest.MonkeyPatch
     large(np.ones(5))
     large(np.ones(4))  # what was compiled once stays so
     assert len(asked) == 5
+
+
+def test_an_interrupt_while_code_is_made_comes_after_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Numba loses a Ctrl-C in its callbacks, so that a search would run on."""
+
+    def interrupted(function: object) -> object:
+        signal.raise_signal(signal.SIGINT)
+        return function
+
+    monkeypatch.setattr(jit, "_machine_code", interrupted)
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        jit.compiled(done.append)(4)
+    assert done == [4]
