@@ -47,13 +47,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def interrupts_later() -> Iterator[None]:
-    """Keep Ctrl-C back until the end of the block; in other threads than the main one do nothing.
-
-    >>> with contextlib.suppress(KeyboardInterrupt), interrupts_later():
-    ...     signal.raise_signal(signal.SIGINT)
-    ...     print("still here")
-    still here
-    """
+    """Keep Ctrl-C back until the end of the block; do nothing outside of the main thread."""
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(usual):
         yield
@@ -65,7 +59,7 @@ def interrupts_later() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, usual)
         if came:
-            signal.raise_signal(signal.SIGINT)
+            usual(signal.SIGINT, None)
 
 
 def compiled_above(size: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
