@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
-from filelock import FileLock, Timeout
 
 from device_placement.agents.commands.config import DoctorConfig
+from device_placement.agents.commands.machine_facts import (
+    UNKNOWN,
+    Facts,
+    frequency,
+    gather_facts,
+    power_source,
+)
 from device_placement.envs.arrays import Float64
 from device_placement.envs.devices import (
-    UNLOADABLE,
     device_names,
     discover_devices,
     make_core,
@@ -32,24 +31,19 @@ from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import read_graph
 from device_placement.envs.measuring.bench import BenchConfig, Job, LocalBench
 from device_placement.envs.measuring.config import MeasureConfig
-from device_placement.envs.measuring.efficiency_cores import efficiency_cores
 from device_placement.envs.measuring.inputs import read_inputs
 from device_placement.envs.measuring.lock import lock_path, machine_lock
-from device_placement.envs.measuring.machine import cpu_affinity, describe_machine
+from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.store import default_path
 from device_placement.envs.measuring.timing import relative_samples
 from device_placement.envs.models.loading import load_model
 from device_placement.envs.rendering.text import align
 
 CHUNK = 6  # samples in one measurement, whose medians are compared
-WATCH_S = 1.0  # how long other processes are watched
-GOVERNORS = "devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"  # under /sys
 SLOW_PLANS = {  # of Windows, by GUID; their names are in the user's language
     "381b4222-f694-41f0-9685-ff5bb260df2e": "Balanced",
     "a1841308-3541-4fab-bc81-f71556f20b4a": "Power saver",
 }
-UNKNOWN = "unknown"
-BATTERY = "battery"
 
 
 @dataclass(frozen=True)
@@ -106,49 +100,6 @@ def run_doctor(config: DoctorConfig) -> int:
     return 0
 
 
-def gather_facts() -> Facts:
-    """Examine the machine, and watch the load of other processes for a second."""
-    usable = cpu_affinity()
-    used, steal = _watch_cores(usable)
-    names = device_names(make_core(["CPU"]))
-    broken = {name: text for name, text in names.items() if text.startswith(UNLOADABLE)}
-    return Facts(
-        usable=tuple(usable),
-        logical_cores=os.cpu_count() or 1,
-        busy=statistics.mean(used.values()),
-        taken=tuple(core for core, share in used.items() if share > MAX_CORE_BUSY),
-        steal=steal,
-        free_memory=float(psutil.virtual_memory().available),
-        governors=_governors(),
-        power_plan=_power_plan(),
-        slow_cores=tuple(sorted(set(usable) & set(efficiency_cores()))),
-        on_battery=_power() == BATTERY,
-        measuring=_is_measuring(),
-        devices=tuple(name for name in names if name not in broken),
-        broken=tuple(broken.items()),
-    )
-
-
-def _watch_cores(usable: Sequence[int]) -> tuple[dict[int, float], float]:
-    """Watch for `WATCH_S`, and return the share of each core in use, and of stolen time.
-
-    Args:
-        usable: the cores that this process may use; the others do not count.
-    """
-    times = psutil.cpu_times_percent(interval=WATCH_S, percpu=True)
-    if max(usable) >= len(times):  # some cores are off, so the rows have other numbers
-        usable = range(len(times))
-    used = {core: min(1.0, max(0.0, 1.0 - _idle(times[core]) / 100.0)) for core in usable}
-    stolen = [getattr(times[core], "steal", math.nan) / 100.0 for core in usable]
-    return used, statistics.mean(stolen)
-
-
-def _idle(times: Any) -> float:
-    """Return the percentage in which a core does nothing, or is not there for this machine."""
-    waits = (getattr(times, name, 0.0) for name in ("iowait", "steal"))
-    return float(times.idle + sum(waits))
-
-
 def measure_noise(config: DoctorConfig) -> TimingNoise:
     """Time all on the second device, alternating with all on the first.
 
@@ -191,28 +142,6 @@ def _percent(variation: float) -> str:
     return f"{variation:.2%}"
 
 
-def _governors() -> tuple[str, ...]:
-    """Return the frequency governor of each core, where it is known."""
-    found = []
-    for path in sorted(Path("/sys").glob(GOVERNORS)):
-        with contextlib.suppress(OSError):  # a core that is off has none
-            found.append(path.read_text(encoding="ascii").strip())
-    return tuple(found)
-
-
-def _power_plan() -> str:
-    """Return what Windows prints about its power plan; empty elsewhere."""
-    if sys.platform != "win32":
-        return ""
-    try:
-        done = subprocess.run(
-            ["powercfg", "/getactivescheme"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
-
-
 def slow_plan(printed: str) -> str:
     """Return the name of a power plan that limits the speed; empty for others.
 
@@ -242,37 +171,6 @@ def _most_of(taken: Sequence[int]) -> str:
     return f", most of core{'s' if len(taken) > 1 else ''} {ranges(taken)}" if taken else ""
 
 
-def _frequency() -> str:
-    """Return the processor's current frequency, and its limits where they are known."""
-    try:
-        frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
-    except (OSError, NotImplementedError):  # some kernels hide the files that psutil reads
-        frequency = None
-    if frequency is None:
-        return UNKNOWN
-    limits = f"{frequency.min:.0f} to {frequency.max:.0f} MHz" if frequency.max else UNKNOWN
-    return f"{frequency.current:.0f} MHz now; limits {limits}"
-
-
-def _power() -> str:
-    """Return the power source: mains, battery or unknown."""
-    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
-    if battery is None or battery.power_plugged is None:
-        return UNKNOWN
-    return "mains" if battery.power_plugged else BATTERY
-
-
-def _is_measuring() -> bool:
-    """Return whether another process holds the lock."""
-    try:
-        with FileLock(lock_path(), blocking=False, mode=0o666):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # machine_lock() reports it
-        return False
-
-
 def _state(facts: Facts) -> list[tuple[str, str]]:
     store = default_path()
     size = f"{store.stat().st_size / 1e6:.1f} MB" if store.exists() else "does not exist yet"
@@ -284,8 +182,8 @@ def _state(facts: Facts) -> list[tuple[str, str]]:
         ("efficiency cores", ranges(facts.slow_cores) or "none known"),
         ("in use now", f"{facts.busy:.0%} of the usable cores{_most_of(facts.taken)}"),
         ("governor", ", ".join(sorted(set(facts.governors))) or UNKNOWN),
-        ("frequency", _frequency()),
-        ("power", _power()),
+        ("frequency", frequency()),
+        ("power", power_source()),
         *([("power plan", facts.power_plan)] if facts.power_plan else []),
         ("stolen time", UNKNOWN if math.isnan(facts.steal) else f"{facts.steal:.1%}"),
         ("free memory", f"{facts.free_memory / 1e9:.1f} GB"),
@@ -303,30 +201,9 @@ def _print(title: str, rows: Iterable[tuple[str, str]]) -> None:
 
 
 MAX_BUSY = 0.1  # share of the usable cores that others use
-MAX_CORE_BUSY = 0.5  # share of one core: the threads on the others would wait for the one there
 MAX_STEAL = 0.01  # share of the time that a hypervisor gives to others
 MAX_NOISE = 0.03  # coefficient of variation of paired measurements
 MIN_MEMORY = 2e9  # bytes: a large model, compiled a few times
-
-
-@dataclass(frozen=True)
-class Facts:
-    """State of a machine; NaN where a value is unknown."""
-
-    usable: tuple[int, ...]  # cores that this process may use
-    logical_cores: int
-    busy: float  # share of the usable cores that other processes use
-    steal: float  # share of the time that a hypervisor gives to others
-    free_memory: float  # bytes
-    taken: tuple[int, ...] = ()  # usable cores of which others use more than `MAX_CORE_BUSY`
-    slow_cores: tuple[int, ...] = ()  # usable cores that are efficiency cores
-    power_plan: str = ""  # as Windows prints it
-    governors: tuple[str, ...] = ()  # of the cores' frequency
-    on_battery: bool = False
-    measuring: bool = False  # another process holds the lock
-    devices: tuple[str, ...] = ("CPU",)  # that load
-    broken: tuple[tuple[str, str], ...] = ()  # devices that don't, and why
-    noise: float = float("nan")  # coefficient of variation of paired measurements
 
 
 Rule = tuple[Callable[[Facts], bool], Callable[[Facts], str]]

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_placement.agents.commands import doctor
+from device_placement.agents.commands import machine_facts
 from device_placement.agents.commands.doctor import (
     RULES,
     DoctorConfig,
-    Facts,
     TimingNoise,
     advise,
-    gather_facts,
     run_doctor,
 )
+from device_placement.agents.commands.machine_facts import Facts, gather_facts
 from device_placement.envs import DevicePlacementError
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.machine import cpu_affinity
@@ -127,8 +126,8 @@ class Psutil:
     ],
 )
 def test_frequency_where_it_is_told(freq: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "psutil", Psutil(freq=freq))
-    assert doctor._frequency() == said
+    monkeypatch.setattr(machine_facts, "psutil", Psutil(freq=freq))
+    assert machine_facts.frequency() == said
 
 
 @pytest.mark.parametrize(
@@ -137,10 +136,12 @@ def test_frequency_where_it_is_told(freq: Any, said: str, monkeypatch: pytest.Mo
 def test_power_where_it_is_told(
     plugged: bool | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "psutil", Psutil(battery=SimpleNamespace(power_plugged=plugged)))
-    assert doctor._power() == said
-    monkeypatch.setattr(doctor, "psutil", Psutil())
-    assert doctor._power() == "unknown"
+    monkeypatch.setattr(
+        machine_facts, "psutil", Psutil(battery=SimpleNamespace(power_plugged=plugged))
+    )
+    assert machine_facts.power_source() == said
+    monkeypatch.setattr(machine_facts, "psutil", Psutil())
+    assert machine_facts.power_source() == "unknown"
 
 
 def test_a_core_that_does_not_tell_its_governor_is_left_out(
@@ -148,16 +149,16 @@ def test_a_core_that_does_not_tell_its_governor_is_left_out(
 ) -> None:
     (tmp_path / "cpu0").write_text("powersave\n")
     (tmp_path / "cpu1").mkdir()  # can't be read
-    monkeypatch.setattr(doctor, "Path", lambda _: tmp_path)
-    monkeypatch.setattr(doctor, "GOVERNORS", "cpu*")
-    assert doctor._governors() == ("powersave",)
+    monkeypatch.setattr(machine_facts, "Path", lambda _: tmp_path)
+    monkeypatch.setattr(machine_facts, "GOVERNORS", "cpu*")
+    assert machine_facts._governors() == ("powersave",)
 
 
 def test_waiting_for_a_disk_or_a_hypervisor_is_not_the_work_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     times = [SimpleNamespace(idle=50.0, iowait=30.0, steal=15.0)] * (os.cpu_count() or 1)
-    monkeypatch.setattr(doctor.psutil, "cpu_times_percent", lambda interval, percpu: times)
+    monkeypatch.setattr(machine_facts.psutil, "cpu_times_percent", lambda interval, percpu: times)
     facts = gather_facts()
     assert facts.busy == pytest.approx(0.05)
     assert facts.steal == pytest.approx(0.15)
@@ -181,8 +182,8 @@ def test_only_the_cores_that_this_process_may_use_count(
 ) -> None:
     free, full = SimpleNamespace(idle=100.0), SimpleNamespace(idle=0.0)
     times = [free, free, full, free]
-    monkeypatch.setattr(doctor.psutil, "cpu_times_percent", lambda interval, percpu: times)
-    monkeypatch.setattr(doctor, "cpu_affinity", lambda: list(usable))
+    monkeypatch.setattr(machine_facts.psutil, "cpu_times_percent", lambda interval, percpu: times)
+    monkeypatch.setattr(machine_facts, "cpu_affinity", lambda: list(usable))
     facts = gather_facts()
     assert (facts.busy, facts.taken) == (busy, taken)
     assert math.isnan(facts.steal)  # Windows and macOS do not know it
