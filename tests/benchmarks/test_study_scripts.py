@@ -173,6 +173,7 @@ def test_a_model_holds_with_all_splits_right_and_no_slower_than_its_file() -> No
     config = OwnModelsConfig((), splits=5, max_slowdown=0.03)
     assert holds(Found("m", valid=5, loaded=[1.2, 1.03, 0.9]), config)
     assert not holds(Found("m", valid=5, loaded=[1.2, 1.04, 0.9]), config)
+    assert not holds(Found("m", valid=5, loaded=[0.9], single=[1.2, 1.04, 0.9]), config)
     assert not holds(Found("m", valid=4, loaded=[0.9]), config)
     assert not holds(Found("m", error="no", valid=5), config)
 
