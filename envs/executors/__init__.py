@@ -1,0 +1,1 @@
+"""Executors: run a placed model, its regions side by side (dataflow) or in turn (hetero)."""

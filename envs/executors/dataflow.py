@@ -1,0 +1,815 @@
+"""Data-flow executor: run the regions of a placed model side by side, each when its inputs exist.
+
+Every region becomes a model of its own, compiled for its device. One thread per device runs, of the
+regions whose inputs exist, the one with the longest remaining path. A tensor between regions is one
+buffer: the output of one region and the input of others.
+
+The file needs only ``openvino`` and ``numpy``, so that a product may bring it along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import math
+import os
+import queue
+import sys
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+CONFIG = {"PERFORMANCE_HINT": "LATENCY"}  # a device runs one region at a time
+CALIBRATIONS = 3  # first inferences; their times decide which regions are urgent
+MAX_REGIONS = 256  # that a cache keeps; each has about two threads on a CPU
+MAX_BYTES = 2**31  # of the constants of the regions that a cache keeps
+
+Port = tuple[str, int]  # friendly name of an op, number of its output
+Inputs = Mapping[Any, Any] | Sequence[Any]
+
+
+class DataflowError(RuntimeError):
+    """Error of a model that can't be cut into its regions, or of an inference that failed."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Ops that run on one device as one model."""
+
+    device: str
+    op_names: tuple[str, ...]  # in topological order; no Parameters, Results or constant ops
+
+
+class RegionRun(NamedTuple):
+    """When a region ran in an inference."""
+
+    region: int
+    device: str
+    start_s: float  # since the inference began
+    end_s: float
+    cpu_s: float  # of the device's thread; a device of one core has no other
+
+
+class Piece(NamedTuple):
+    """Region as a model of its own."""
+
+    model: ov.Model
+    inputs: tuple[Port, ...]  # tensors of other regions and of the model's inputs
+    outputs: tuple[Port, ...]  # tensors that other regions or the model's Results read
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Model that was cut into its regions."""
+
+    pieces: tuple[Piece, ...]  # (num_regions,)
+    inputs: tuple[Port, ...]  # (num_inputs,) the model's Parameters
+    outputs: tuple[Port, ...]  # (num_outputs,) the tensors of its Results
+    constants: Mapping[Port, ov.Tensor]  # those of its outputs that no region computes
+
+
+def cut_model(model: ov.Model, regions: Sequence[Region]) -> Cut:
+    """Cut a model into one model per region.
+
+    Args:
+        model: with static shapes and without states. Its ops get other inputs, so it can't be used
+            afterwards.
+        regions: in topological order. They hold every op but Parameters, Results, and ops computed
+            from Constants alone; each region that reads one of the latter has it, too.
+
+    Raises:
+        DataflowError: when a tensor between regions has no static shape; it names the op.
+    """
+    region_of = {name: number for number, one in enumerate(regions) for name in one.op_names}
+    inputs = tuple(_port(op.output(0)) for op in model.get_parameters())
+    results = [op.input_value(0) for op in model.get_results()]
+    read: list[dict[Port, Any]] = [{} for _ in regions]  # Parameters, by what they stand for
+    made: list[dict[Port, Any]] = [{} for _ in regions]  # outputs of ops
+    for op in model.get_ordered_ops():
+        if op.get_type_name() == "Result":
+            continue
+        reader = region_of.get(op.get_friendly_name())
+        for entry in op.inputs() if reader is not None else ():
+            source = entry.get_source_output()
+            port = _port(source)
+            producer = region_of.get(port[0])
+            if producer == reader or (producer is None and port not in inputs):
+                continue
+            if producer is not None:
+                made[producer][port] = source
+            if port not in read[reader]:
+                read[reader][port] = _parameter(source)
+            entry.replace_source_output(read[reader][port].output(0))
+    constants = {}
+    for source in results:
+        port = _port(source)
+        if (producer := region_of.get(port[0])) is not None:
+            made[producer][port] = source
+        elif port not in inputs:
+            constants[port] = _constant(source)
+    pieces = tuple(
+        _piece(region, read[number], made[number]) for number, region in enumerate(regions)
+    )
+    return Cut(pieces, inputs, tuple(map(_port, results)), constants)
+
+
+def _port(output: Any) -> Port:
+    return output.get_node().get_friendly_name(), output.get_index()
+
+
+def _parameter(source: Any) -> Any:
+    """Return a Parameter that stands for a tensor of another region."""
+    shape = source.get_partial_shape()
+    if shape.is_dynamic:
+        node = source.get_node()
+        raise DataflowError(
+            f"The op {node.get_friendly_name()!r} ({node.get_type_name()}) passes a tensor of the "
+            f"dynamic shape {shape} to another region; the data-flow executor needs static shapes. "
+            "Keep its readers on its device, or use the executor 'hetero'."
+        )
+    return ov.op.Parameter(source.get_element_type(), shape)
+
+
+def _constant(source: Any) -> ov.Tensor:
+    """Return the value of a model's output that is computed from Constants alone."""
+    inner = ov.Model([ov.op.Result(source)], [], "constant")
+    return ov.Core().compile_model(inner, "CPU")([])[0]
+
+
+def _piece(region: Region, read: Mapping[Port, Any], made: Mapping[Port, Any]) -> Piece:
+    results = [ov.op.Result(source) for source in made.values()]
+    inner = ov.Model(results, list(read.values()), region.op_names[0])
+    return Piece(inner, tuple(read), tuple(made))
+
+
+class RegionCache:
+    """Compiled regions of one model, reused by its later placements.
+
+    A region is known by its device and its ops. The least recently used ones are dropped.
+
+    Args:
+        max_regions: most regions to keep.
+        max_bytes: most bytes of constants to keep.
+    """
+
+    def __init__(self, max_regions: int = MAX_REGIONS, max_bytes: int = MAX_BYTES) -> None:
+        self._max_regions, self._max_bytes = max_regions, max_bytes
+        self._kept: OrderedDict[Region, tuple[ov.CompiledModel, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self.num_hits = 0
+        self.num_misses = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, region: Region) -> ov.CompiledModel | None:
+        """Return a compiled region, or None."""
+        with self._lock:
+            if region not in self._kept:
+                self.num_misses += 1
+                return None
+            self.num_hits += 1
+            self._kept.move_to_end(region)
+            return self._kept[region][0]
+
+    def add(self, region: Region, compiled: ov.CompiledModel, num_bytes: int) -> None:
+        """Keep a compiled region whose constants have that many bytes."""
+        with self._lock:
+            _, known = self._kept.pop(region, (None, 0))
+            self._kept[region] = compiled, num_bytes
+            self._bytes += num_bytes - known
+            while len(self._kept) > self._max_regions or self._bytes > self._max_bytes:
+                _, (_, freed) = self._kept.popitem(last=False)
+                self._bytes -= freed
+
+    def clear(self) -> None:
+        """Drop all regions."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+
+class DeviceThreads:
+    """One thread per device, which compiles and runs its regions one at a time.
+
+    Args:
+        cores: the processor's cores that a device's thread is bound to, by the device's name. The
+            threads that a plugin starts from it are bound, too, unless the plugin pins them.
+    """
+
+    def __init__(self, cores: Mapping[str, Sequence[int]] | None = None) -> None:
+        self._cores = dict(cores or {})
+        self._threads: dict[str, _DeviceThread] = {}
+        self._count = itertools.count()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, device: str) -> _DeviceThread:
+        """Return a device's thread.
+
+        Raises:
+            DataflowError: in a fork of the process that started it, where no thread is left.
+        """
+        with self._lock:
+            if device not in self._threads:
+                self._threads[device] = _DeviceThread(device, self._cores.get(device, ()))
+        thread = self._threads[device]
+        if not thread.alive:
+            raise DataflowError(
+                f"The thread of {device} has ended: it was closed, or belongs to the process that "
+                "this one was forked from. Compile the model again."
+            )
+        return thread
+
+    def next_number(self) -> int:
+        """Return the number of the next inference; smaller ones go first."""
+        return next(self._count)
+
+    def has_one_core(self, device: str) -> bool:
+        """Return whether a device's thread is bound to a single core."""
+        return len(self._cores.get(device, ())) == 1
+
+    def close(self) -> None:
+        """End all threads, after what they have begun."""
+        for thread in self._threads.values():
+            thread.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _DeviceThread:
+    """Thread that runs the most urgent of its tasks."""
+
+    def __init__(self, name: str, cores: Sequence[int]) -> None:
+        self._heap: list[tuple[int, float, int, Callable[[], None]]] = []
+        self._lock = threading.Lock()
+        self._tokens: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one per task; False: end
+        self._unique = itertools.count()
+        self._thread = threading.Thread(
+            target=_serve,
+            args=(self._heap, self._lock, self._tokens, cores),
+            name=f"device {name}",
+            daemon=True,
+        )
+        self._thread.start()
+        self._end = weakref.finalize(self, self._tokens.put, False)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive() and self._end.alive
+
+    def push(self, number: int, urgency: float, task: Callable[[], None]) -> None:
+        """Run a task: before those of later inferences, and before less urgent ones of its own."""
+        with self._lock:
+            heapq.heappush(self._heap, (number, -urgency, next(self._unique), task))
+        self._tokens.put(True)
+
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        """Run a function before all tasks that wait, and return its future."""
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.push(-1, 0.0, run)
+        return future
+
+    def close(self) -> None:
+        """End the thread after the tasks that wait."""
+        self._end()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+
+def _serve(
+    heap: list[tuple[int, float, int, Callable[[], None]]],
+    lock: threading.Lock,
+    tokens: queue.SimpleQueue[bool],
+    cores: Sequence[int],
+) -> None:
+    """Run tasks, which raise nothing, until the token to end comes."""
+    if cores:
+        bind_thread(cores)
+    while tokens.get():
+        with lock:
+            task = heapq.heappop(heap)[-1]
+        task()
+        del task  # it would keep an inference alive until the next one
+
+
+def bind_thread(cores: Iterable[int]) -> bool:
+    """Bind the calling thread to cores of the processor; return whether this system can do so.
+
+    Threads that it starts afterwards are bound to them, too, on Linux.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)  # 0: the calling thread
+        return True
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.windll.kernel32
+        kernel.GetCurrentThread.restype = ctypes.c_void_p
+        kernel.SetThreadAffinityMask.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        kernel.SetThreadAffinityMask.restype = ctypes.c_size_t
+        mask = sum(1 << core for core in cores)
+        return bool(kernel.SetThreadAffinityMask(kernel.GetCurrentThread(), mask))
+    return False
+
+
+class DataflowModel:
+    """Compiled model whose regions run side by side.
+
+    `infer` and `start_async` may be called by several threads at a time; with `requests` inferences
+    in flight, the next caller waits. A device prefers the oldest inference.
+
+    Args:
+        core: has the devices.
+        model: with static shapes and without states; not changed.
+        regions: see `cut_model`.
+        requests: how many inferences can be in flight.
+        threads: of the devices, shared by all models that use them; own ones if None.
+        cache: compiled regions of this model; None: compile all.
+        config: OpenVINO's properties to compile with, in addition to those of the devices.
+
+    Raises:
+        DataflowError: when the model can't be cut; it names the op.
+        RuntimeError: when OpenVINO can't compile a region.
+
+    >>> from device_placement.envs import load_model
+    >>> model = load_model("diamond")
+    >>> names = [op.get_friendly_name() for op in model.get_ordered_ops()]
+    >>> working = tuple(name for name in names if name.split("_")[1] not in NO_REGION)
+    >>> with DataflowModel(ov.Core(), model, [Region("CPU", working)]) as compiled:
+    ...     outputs = compiled.infer([np.zeros((1, 64), np.float32)])
+    >>> outputs[0].shape
+    (1, 64)
+    """
+
+    def __init__(
+        self,
+        core: ov.Core,
+        model: ov.Model,
+        regions: Sequence[Region],
+        requests: int = 1,
+        threads: DeviceThreads | None = None,
+        cache: RegionCache | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.core = core
+        self.regions = tuple(regions)
+        self.inputs = tuple(model.inputs)
+        self.outputs = tuple(model.outputs)
+        self._own_threads = None if threads else DeviceThreads()
+        self.threads = threads or self._own_threads
+        self.cut = cut_model(model.clone(), self.regions)
+        self.compiled = self._compile({**CONFIG, **(config or {})}, cache)
+        makers = {port: n for n, piece in enumerate(self.cut.pieces) for port in piece.outputs}
+        self.sources = [
+            {makers[port] for port in piece.inputs if port in makers} for piece in self.cut.pieces
+        ]
+        self.readers: list[list[int]] = [[] for _ in self.regions]
+        for number, sources in enumerate(self.sources):
+            for source in sources:
+                self.readers[source].append(number)
+        self._seconds = [math.inf] * len(self.regions)  # of each region, the shortest so far
+        self._calibrations = 0
+        self.urgency = self._remaining([len(one.op_names) for one in self.regions])
+        self._lock = threading.Lock()
+        self._requests = max(requests, 1)
+        self._idle: queue.SimpleQueue[DataflowRequest] = queue.SimpleQueue()
+        self._num_made = 0
+
+    @property
+    def num_regions(self) -> int:
+        """Number of regions."""
+        return len(self.regions)
+
+    def create_infer_request(self) -> DataflowRequest:
+        """Return a request with tensors of its own, to be used by one thread at a time."""
+        return DataflowRequest(self)
+
+    def infer(self, inputs: Inputs) -> list[NDArray[Any]]:
+        """Run the model once, and return copies of its outputs, in their order.
+
+        Args:
+            inputs: arrays, in the order of the model's inputs, or by number or name.
+
+        Raises:
+            ValueError: when an input is missing or unknown, or has another shape or type.
+            DataflowError: when a region failed.
+        """
+        return self.start_async(inputs).wait()
+
+    def start_async(self, inputs: Inputs) -> Inference:
+        """Begin an inference; wait first while as many as `requests` are in flight.
+
+        Args:
+            inputs: as for `infer`; they are copied.
+
+        Raises:
+            ValueError: as `infer`.
+        """
+        request = self._take_request()
+        try:
+            request.set_inputs(inputs)
+            request.start_async()
+        except BaseException:
+            self._idle.put(request)
+            raise
+        return Inference(request, self._idle)
+
+    def close(self) -> None:
+        """End the threads of the devices, if they are the model's own."""
+        if self._own_threads is not None:
+            self._own_threads.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def learn(self, seconds: Sequence[float]) -> None:
+        """Let the regions' times in one of the first inferences decide which are urgent."""
+        with self._lock:
+            if self._calibrations < CALIBRATIONS:
+                self._calibrations += 1
+                self._seconds = list(map(min, self._seconds, seconds))
+                self.urgency = self._remaining(self._seconds)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether later inferences change nothing."""
+        return self._calibrations >= CALIBRATIONS
+
+    def _remaining(self, costs: Sequence[float]) -> list[float]:
+        """Return the cost of the longest path from each region to the end, (num_regions,)."""
+        remaining = list(costs)
+        for number in reversed(range(len(costs))):
+            longest = max((remaining[one] for one in self.readers[number]), default=0.0)
+            remaining[number] = costs[number] + longest
+        return remaining
+
+    def _compile(
+        self, config: Mapping[str, Any], cache: RegionCache | None
+    ) -> list[ov.CompiledModel]:
+        """Compile the regions, each in its device's thread, so devices compile side by side."""
+        found = [cache.get(one) if cache else None for one in self.regions]
+        futures = {
+            number: self.threads[region.device].submit(
+                _compiler(self.core, self.cut.pieces[number].model, region.device, config)
+            )
+            for number, region in enumerate(self.regions)
+            if found[number] is None
+        }
+        concluded = [future.exception() for future in futures.values()]  # waits for all
+        for error in filter(None, concluded):
+            raise error
+        for number, future in futures.items():
+            found[number] = future.result()
+            if cache is not None:
+                size = _constant_bytes(self.cut.pieces[number].model)
+                cache.add(self.regions[number], found[number], size)
+        return found
+
+    def _take_request(self) -> DataflowRequest:
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get_nowait()
+        with self._lock:
+            more = self._num_made < self._requests
+            self._num_made += more
+        return self.create_infer_request() if more else self._idle.get()
+
+
+def _compiler(
+    core: ov.Core, model: ov.Model, device: str, config: Mapping[str, Any]
+) -> Callable[[], ov.CompiledModel]:
+    return lambda: core.compile_model(model, device, dict(config))
+
+
+def _constant_bytes(model: ov.Model) -> int:
+    return sum(
+        op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant"
+    )
+
+
+NO_REGION = ("Parameter", "Result", "Constant")
+
+
+class DataflowRequest:
+    """Inference of a `DataflowModel`, with tensors of its own, like ``openvino.InferRequest``."""
+
+    def __init__(self, model: DataflowModel) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._active = False
+        self._error: BaseException | None = None
+        self._outstanding = 0  # regions that were started and have not ended
+        self._waiting: list[int] = []  # for how many regions each one waits
+        self._runs: list[tuple[float, float, float]] = []
+        self._start_s = 0.0
+        self._number = 0
+        self._first = [n for n, sources in enumerate(model.sources) if not sources]
+        self._used = [0.0, 0.0]  # wall and CPU time of the regions on devices of one core
+        self._requests = self._create_requests()
+        self._tensors = self._make_tensors()
+        self._tasks = [self._task(number) for number in range(model.num_regions)]
+
+    def set_inputs(self, inputs: Inputs) -> None:
+        """Copy arrays into the input tensors; see `DataflowModel.infer`."""
+        for index, value in enumerate(_ordered(self._model.inputs, inputs)):
+            port, own = self._model.inputs[index], self._tensors[self._model.cut.inputs[index]]
+            array = np.asarray(value)
+            if tuple(array.shape) != tuple(port.get_shape()):
+                raise ValueError(
+                    f"Got an array of shape {array.shape} for the input {_title(port)}; it has the "
+                    f"shape {tuple(port.get_shape())}."
+                )
+            if port.get_element_type() == ov.Type.string:
+                self.set_input_tensor(index, ov.Tensor(array))
+            elif array.dtype != own.data.dtype:
+                raise ValueError(
+                    f"Got an array of {array.dtype} for the input {_title(port)}; give "
+                    f"{own.data.dtype}."
+                )
+            else:
+                own.data[...] = array
+
+    def set_input_tensor(self, index: int, tensor: ov.Tensor) -> None:
+        """Let the model's input with this number use a tensor, which is not copied."""
+        self._set_tensor(self._model.cut.inputs[index], tensor)
+
+    @property
+    def output_tensors(self) -> list[ov.Tensor]:
+        """The model's outputs; the next inference overwrites them."""
+        return [self._tensors[port] for port in self._model.cut.outputs]
+
+    def infer(self) -> None:
+        """Run the model once.
+
+        Raises:
+            DataflowError: when a region failed.
+        """
+        self.start_async()
+        self.wait()
+
+    def start_async(self) -> None:
+        """Begin an inference.
+
+        Raises:
+            DataflowError: when one is running, or the threads of the devices have ended.
+        """
+        model = self._model
+        if self._active:
+            raise DataflowError("The request is running; wait for it before the next inference.")
+        threads = [model.threads[one.device] for one in model.regions]  # checks that they live
+        self._error = None
+        self._waiting = [len(sources) for sources in model.sources]
+        self._outstanding = len(self._first)
+        self._number = model.threads.next_number()
+        self._runs = [(0.0, 0.0, 0.0)] * model.num_regions
+        self._active = True
+        self._start_s = time.perf_counter()
+        if not self._first:
+            self._done.put(None)
+        for number in self._first:
+            threads[number].push(self._number, model.urgency[number], self._tasks[number])
+
+    def wait(self) -> None:
+        """Wait until the inference has ended.
+
+        When interrupted, by Ctrl-C for instance, no further region begins, and those that run are
+        waited for, as they use the tensors.
+
+        Raises:
+            DataflowError: when a region failed.
+        """
+        if not self._active:
+            return
+        try:
+            self._done.get()
+        except BaseException as error:
+            self._error = error
+            self._done.get()
+            raise
+        finally:
+            self._active = False
+        if self._error is not None:
+            raise self._error
+        if not self._model.is_calibrated:
+            self._model.learn([end - start for start, end, _ in self._runs])
+
+    @property
+    def timeline(self) -> list[RegionRun]:
+        """When each region ran in the last inference, in the order of their beginning."""
+        runs = [
+            RegionRun(number, region.device, start - self._start_s, end - self._start_s, cpu)
+            for number, (region, (start, end, cpu)) in enumerate(
+                zip(self._model.regions, self._runs, strict=True)
+            )
+        ]
+        return sorted(runs, key=lambda run: run.start_s)
+
+    def take_core_share(self) -> float:
+        """Return the share of their core that devices of one core got since the last call.
+
+        It is thread time over wall time, and 1 if there are no such devices.
+        """
+        wall_s, cpu_s = self._used
+        self._used = [0.0, 0.0]
+        return cpu_s / wall_s if wall_s > 0 else 1.0
+
+    def _task(self, number: int) -> Callable[[], None]:
+        """Return the task that runs a region, and then pushes those that it makes ready."""
+        model, run = self._model, self._requests[number].infer
+        region = model.regions[number]
+        one_core = model.threads.has_one_core(region.device)
+        readers = model.readers[number]
+        # A task that refers to its request would keep it alive in a cycle.
+        this = weakref.proxy(self)
+
+        def task() -> None:
+            error: BaseException | None = None
+            start, cpu = time.perf_counter(), time.thread_time()
+            if this._error is None:
+                try:
+                    run(share_outputs=True)
+                except Exception as caught:
+                    error = caught
+            cpu, end = time.thread_time() - cpu, time.perf_counter()
+            this._conclude(number, readers, (start, end, cpu), one_core, error)
+
+        return task
+
+    def _conclude(
+        self,
+        number: int,
+        readers: Sequence[int],
+        run: tuple[float, float, float],
+        one_core: bool,
+        error: BaseException | None,
+    ) -> None:
+        """Note that a region has ended, and start those that waited for nothing else."""
+        model, ready = self._model, []
+        with self._lock:
+            self._runs[number] = run
+            if one_core:
+                self._used[0] += run[1] - run[0]
+                self._used[1] += run[2]
+            if error is not None and self._error is None:
+                region = model.regions[number]
+                failed = DataflowError(
+                    f"The region of {region.op_names[0]!r} and {len(region.op_names) - 1} further "
+                    f"ops failed on {region.device}: {error}"
+                )
+                failed.__cause__ = error
+                self._error = failed
+            if self._error is None:
+                for reader in readers:
+                    self._waiting[reader] -= 1
+                    if not self._waiting[reader]:
+                        ready.append(reader)
+            self._outstanding += len(ready) - 1
+            ended = not self._outstanding
+        for reader in ready:
+            thread = model.threads[model.regions[reader].device]
+            thread.push(self._number, model.urgency[reader], self._tasks[reader])
+        if ended:
+            self._done.put(None)
+
+    def _create_requests(self) -> list[ov.InferRequest]:
+        model = self._model
+        futures = [
+            model.threads[region.device].submit(compiled.create_infer_request)
+            for region, compiled in zip(model.regions, model.compiled, strict=True)
+        ]
+        return [future.result() for future in futures]
+
+    def _make_tensors(self) -> dict[Port, ov.Tensor]:
+        """Return all tensors of the inference, after giving them to the regions' requests."""
+        model, self._tensors = self._model, {}
+        devices: dict[Port, list[str]] = {}
+        ports: dict[Port, Any] = {}
+        for region, piece, compiled in zip(
+            model.regions, model.cut.pieces, model.compiled, strict=True
+        ):
+            for port, output in zip(
+                (*piece.inputs, *piece.outputs),
+                (*compiled.inputs, *compiled.outputs),
+                strict=True,
+            ):
+                devices.setdefault(port, []).append(region.device)
+                ports[port] = output
+        for port, output in zip(model.cut.inputs, model.inputs, strict=True):
+            ports.setdefault(port, output)
+        for port, output in ports.items():
+            made = make_tensor(
+                model.core, devices.get(port, []), output.get_element_type(), output.get_shape()
+            )
+            self._set_tensor(port, made)
+        return {**self._tensors, **model.cut.constants}
+
+    def _set_tensor(self, port: Port, tensor: ov.Tensor) -> None:
+        self._tensors[port] = tensor
+        for request, piece in zip(self._requests, self._model.cut.pieces, strict=True):
+            if port in piece.inputs:
+                request.set_input_tensor(piece.inputs.index(port), tensor)
+            if port in piece.outputs:
+                request.set_output_tensor(piece.outputs.index(port), tensor)
+
+
+class Inference:
+    """Inference in flight; wait for each, as its request is not free until then."""
+
+    def __init__(
+        self, request: DataflowRequest, idle: queue.SimpleQueue[DataflowRequest]
+    ) -> None:
+        self._request: DataflowRequest | None = request
+        self._idle = idle
+
+    def wait(self) -> list[NDArray[Any]]:
+        """Wait until it has ended, and return copies of the model's outputs, in their order.
+
+        Raises:
+            DataflowError: when a region failed, or it was waited for before.
+        """
+        request, self._request = self._request, None
+        if request is None:
+            raise DataflowError("The inference was waited for before; start another one.")
+        try:
+            request.wait()
+            return [_array(tensor) for tensor in request.output_tensors]
+        finally:
+            self._idle.put(request)
+
+
+def make_tensor(
+    core: ov.Core, devices: Iterable[str], element_type: ov.Type, shape: Any
+) -> ov.Tensor:
+    """Return a tensor in host memory that all devices can use, without copies if they offer it.
+
+    GPUs and NPUs have such memory in their context; the CPU needs none.
+    """
+    for device in dict.fromkeys(devices):
+        if "CPU" not in device:
+            with contextlib.suppress(RuntimeError):  # it has no context: any memory will do
+                context = core.get_default_context(device)
+                return context.create_host_tensor(element_type, shape)
+    return ov.Tensor(element_type, shape)
+
+
+def _array(tensor: ov.Tensor) -> NDArray[Any]:
+    if tensor.get_element_type() == ov.Type.string:
+        return np.array(tensor.str_data)
+    return np.array(tensor.data)
+
+
+def _title(port: Any) -> str:
+    return repr(port.get_any_name() if port.get_names() else port.get_node().get_friendly_name())
+
+
+def _ordered(ports: Sequence[Any], inputs: Inputs) -> list[Any]:
+    """Return the inputs in the order of the model's."""
+    known = ", ".join(map(_title, ports))
+    if not isinstance(inputs, Mapping):
+        given = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        if len(given) != len(ports):
+            raise ValueError(f"Got {len(given)} inputs; the model has {len(ports)}: {known}.")
+        return given
+    found = {}
+    for key, value in inputs.items():
+        index = next((n for n, port in enumerate(ports) if _means(key, n, port)), None)
+        if index is None:
+            raise ValueError(f"Unknown input {key!r}; the model has: {known}.")
+        found[index] = value
+    missing = [_title(port) for n, port in enumerate(ports) if n not in found]
+    if missing:
+        raise ValueError(f"Got no {', '.join(missing)}; give all inputs of the model: {known}.")
+    return [found[index] for index in range(len(ports))]
+
+
+def _means(key: Any, index: int, port: Any) -> bool:
+    if isinstance(key, str):
+        return key in port.get_names() or key == port.get_node().get_friendly_name()
+    if isinstance(key, int):
+        return key == index
+    return bool(port == key)
