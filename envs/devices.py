@@ -14,10 +14,13 @@ import openvino as ov
 from openvino.properties.device import Type
 
 from device_placement.envs.affinities import is_placed, restore_affinities
+from device_placement.envs.cores import cpu_affinity, format_cores, parse_cores
 from device_placement.envs.errors import DeviceError, DevicePlacementError
 
 FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a single device
 UNLOADABLE = "can't be loaded"  # begins the text for a device that is only listed
+CORES = "CORES"  # our property of a further CPU instance: the cores that it owns
+CORES_EXAMPLE = "CPU_0:CORES=0-3+8"
 EXTENSIONS_VARIABLE = "DEVICE_PLACEMENT_EXTENSIONS"  # of the environment
 VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
 MEMORY_PROPERTIES = {"GPU": "GPU_DEVICE_TOTAL_MEM_SIZE", "NPU": "NPU_DEVICE_TOTAL_MEM_SIZE"}
@@ -34,6 +37,9 @@ _FORM = re.compile(
 class Device:
     """One device, written ``NAME`` or ``NAME:KEY=VALUE;KEY=VALUE``.
 
+    The properties are OpenVINO's, but for ``CORES``, which makes a further CPU instance run on
+    some cores of the processor only, one thread on each: ``CPU_0:CORES=0-3+8``.
+
     >>> Device.parse("CPU_F32:INFERENCE_PRECISION_HINT=f32")
     Device(name='CPU_F32', properties=(('INFERENCE_PRECISION_HINT', 'f32'),), memory_bytes=None)
     >>> str(Device("GPU.0", (("NUM_STREAMS", "2"),)))
@@ -47,6 +53,26 @@ class Device:
     def __post_init__(self) -> None:
         if self.memory_bytes is not None:
             _check_bytes(self.name, self.memory_bytes)
+        _check_cores(self)
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """The cores that the device owns; none: it shares them all."""
+        return parse_cores(dict(self.properties).get(CORES, "")) if self._owns_cores else ()
+
+    @property
+    def openvino_properties(self) -> dict[str, str]:
+        """What OpenVINO is to set for the device."""
+        given = {key: value for key, value in self.properties if key != CORES}
+        if not self._owns_cores:
+            return given
+        # Unpinned, a plugin's threads stay on the cores of the thread that starts them.
+        own = {"INFERENCE_NUM_THREADS": str(len(self.cores)), "ENABLE_CPU_PINNING": "NO"}
+        return own | given
+
+    @property
+    def _owns_cores(self) -> bool:
+        return CORES in dict(self.properties)
 
     def __str__(self) -> str:
         settings = ";".join(f"{key}={value}" for key, value in self.properties)
@@ -84,6 +110,41 @@ class SharedMemory:
         _check_bytes(" and ".join(self.devices), self.memory_bytes)
 
 
+def _check_cores(device: Device) -> None:
+    text = dict(device.properties).get(CORES)
+    if text is None:
+        return
+    try:
+        parse_cores(text)
+    except ValueError as error:
+        raise DeviceError(
+            f"Can't read CORES={text} of the device {device.name!r}: {error}. Write numbers and "
+            f"ranges joined by +, as in {CORES_EXAMPLE}."
+        ) from error
+    if not _is_cpu(device.name) or device.name == "CPU":
+        raise DeviceError(
+            f"Got CORES={text} for the device {device.name!r}; only a further CPU instance, with a "
+            f"name of its own, can own cores, as in {CORES_EXAMPLE}."
+        )
+    if dict(device.properties).get("ENABLE_CPU_PINNING", "NO").upper() not in ("NO", "FALSE"):
+        raise DeviceError(
+            f"Got ENABLE_CPU_PINNING and CORES for the device {device.name!r}; pinned threads leave "
+            "its cores. Leave one of the two out."
+        )
+
+
+def _check_separate(devices: Sequence[Device]) -> None:
+    owner: dict[int, str] = {}
+    for device in devices:
+        for core in device.cores:
+            if core in owner:
+                raise DeviceError(
+                    f"Got core {core} for the devices {owner[core]!r} and {device.name!r}; a core "
+                    "can belong to one device. Give each device cores of its own."
+                )
+            owner[core] = device.name
+
+
 def _check_bytes(name: str, memory_bytes: int) -> None:
     if not 0 <= memory_bytes <= MAX_BYTES:
         raise DeviceError(
@@ -118,6 +179,7 @@ def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Devic
                 f"Got the device {name!r}, which chooses among devices; name the devices "
                 "themselves."
             )
+    _check_separate(parsed)
     return parsed
 
 
@@ -257,6 +319,11 @@ def _register(core: ov.Core, name: str) -> None:
 
 
 def _load(core: ov.Core, device: Device) -> None:
+    if missing := sorted({*device.cores} - {*(here := cpu_affinity())}):
+        raise DeviceError(
+            f"Got CORES={format_cores(device.cores)} for the device {device.name!r}, but this "
+            f"process can't use {format_cores(missing)}; it may use {format_cores(here)}."
+        )
     try:
         core.get_property(device.name, "FULL_DEVICE_NAME")
     except RuntimeError as error:
@@ -265,10 +332,10 @@ def _load(core: ov.Core, device: Device) -> None:
             "Install its driver, or leave the device out."
         ) from error
     try:
-        core.set_property(device.name, dict(device.properties))
+        core.set_property(device.name, device.openvino_properties)
     except RuntimeError as error:
         raise DeviceError(
-            f"The device {device.name!r} refuses the properties {_text(device.properties)}: "
+            f"The device {device.name!r} refuses the properties {_text(device.openvino_properties)}: "
             f"{_reason(error)} See OpenVINO's list of properties."
         ) from error
 
@@ -277,8 +344,8 @@ def _reason(error: Exception) -> str:
     return str(error).strip().splitlines()[-1].strip()
 
 
-def _text(properties: Sequence[tuple[str, str]]) -> str:
-    return ";".join(f"{key}={value}" for key, value in properties)
+def _text(properties: Mapping[str, str]) -> str:
+    return ";".join(f"{key}={value}" for key, value in properties.items())
 
 
 def _is_cpu(name: str) -> bool:

@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from device_placement.envs.cores import cpu_affinity
 from device_placement.envs.devices import UNLOADABLE, device_names, make_core
 from device_placement.envs.measuring.efficiency_cores import efficiency_cores
 from device_placement.envs.measuring.lock import lock_path
-from device_placement.envs.measuring.machine import cpu_affinity
 
 WATCH_S = 1.0  # how long other processes are watched
 MAX_CORE_BUSY = 0.5  # share of one core: the threads on the others would wait for the one there

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import openvino as ov
 
+from device_placement.envs.cores import cpu_affinity
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import StoreError
 from device_placement.envs.evaluation import Measurement
 from device_placement.envs.measuring.config import MeasureConfig
-from device_placement.envs.measuring.machine import cpu_affinity, describe_host
+from device_placement.envs.measuring.machine import describe_host
 from device_placement.envs.measuring.store import EvaluationStore
 
 T = TypeVar("T")

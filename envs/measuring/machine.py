@@ -9,7 +9,8 @@ import platform
 from pathlib import Path
 
 import openvino as ov
-import psutil
+
+from device_placement.envs.cores import cpu_affinity
 
 PACKAGES = ("device-placement", "openvino", "gymnasium", "stable-baselines3", "torch", "numpy")
 
@@ -41,15 +42,6 @@ def describe_host() -> dict[str, str]:
         "processor": processor_name(),
         "cores": str(os.cpu_count()),
     }
-
-
-def cpu_affinity() -> list[int]:
-    """Return the cores that this process may use; all of them on macOS, which binds none."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    if hasattr(psutil.Process, "cpu_affinity"):  # Windows
-        return sorted(psutil.Process().cpu_affinity() or range(os.cpu_count() or 1))
-    return list(range(os.cpu_count() or 1))
 
 
 @functools.cache
