@@ -121,15 +121,15 @@ def _check_cores(device: Device) -> None:
             f"Can't read CORES={text} of the device {device.name!r}: {error}. Write numbers and "
             f"ranges joined by +, as in {CORES_EXAMPLE}."
         ) from error
-    if not _is_cpu(device.name) or device.name == "CPU":
+    if not is_cpu(device.name) or device.name == "CPU":
         raise DeviceError(
             f"Got CORES={text} for the device {device.name!r}; only a further CPU instance, with a "
             f"name of its own, can own cores, as in {CORES_EXAMPLE}."
         )
     if dict(device.properties).get("ENABLE_CPU_PINNING", "NO").upper() not in ("NO", "FALSE"):
         raise DeviceError(
-            f"Got ENABLE_CPU_PINNING and CORES for the device {device.name!r}; pinned threads leave "
-            "its cores. Leave one of the two out."
+            f"Got ENABLE_CPU_PINNING and CORES for the device {device.name!r}; pinned threads "
+            "leave its cores. Leave one of the two out."
         )
 
 
@@ -204,7 +204,7 @@ def with_memory(core: ov.Core, devices: Sequence[Device]) -> tuple[Device, ...]:
 def find_shared_memory(core: ov.Core, devices: Sequence[Device]) -> tuple[SharedMemory, ...]:
     """Return the host's memory if a GPU or NPU uses it, as integrated ones do, else nothing."""
     names = tuple(one.name for one in devices if _uses_host_memory(core, one.name))
-    if all(_is_cpu(name) for name in names):
+    if all(is_cpu(name) for name in names):
         return ()
     import psutil  # models and placements do without
 
@@ -234,7 +234,7 @@ def make_core(devices: Sequence[str | Device]) -> ov.Core:
     core = add_extensions(RestoringCore())
     here = list(core.available_devices)
     for device in parse_devices(devices):
-        if device.name not in here and _is_cpu(device.name):
+        if device.name not in here and is_cpu(device.name):
             _register(core, device.name)
         elif not _is_here(device.name, here):
             raise DeviceError(_unknown_device(device.name, here))
@@ -331,11 +331,12 @@ def _load(core: ov.Core, device: Device) -> None:
             f"OpenVINO lists the device {device.name!r} but can't load it: {_reason(error)} "
             "Install its driver, or leave the device out."
         ) from error
+    properties = device.openvino_properties
     try:
-        core.set_property(device.name, device.openvino_properties)
+        core.set_property(device.name, properties)
     except RuntimeError as error:
         raise DeviceError(
-            f"The device {device.name!r} refuses the properties {_text(device.openvino_properties)}: "
+            f"The device {device.name!r} refuses the properties {_text(properties)}: "
             f"{_reason(error)} See OpenVINO's list of properties."
         ) from error
 
@@ -348,7 +349,7 @@ def _text(properties: Mapping[str, str]) -> str:
     return ";".join(f"{key}={value}" for key, value in properties.items())
 
 
-def _is_cpu(name: str) -> bool:
+def is_cpu(name: str) -> bool:
     """Return whether a device is an instance of the CPU plugin, whose names contain CPU."""
     return "CPU" in name
 
@@ -362,7 +363,7 @@ def _memory_bytes(core: ov.Core, name: str) -> int | None:
 
 
 def _uses_host_memory(core: ov.Core, name: str) -> bool:
-    if _is_cpu(name):
+    if is_cpu(name):
         return True
     try:
         return bool(core.get_property(name, "DEVICE_TYPE") == Type.INTEGRATED)

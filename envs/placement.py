@@ -15,14 +15,25 @@ from typing import Any
 import numpy as np
 
 from device_placement.envs.affinities import write_affinities
-from device_placement.envs.devices import Device, parse_devices
-from device_placement.envs.errors import PlacementError
+from device_placement.envs.devices import Device, make_core, parse_devices
+from device_placement.envs.errors import PlacementError, choose
+from device_placement.envs.executors import DATAFLOW, HETERO
+from device_placement.envs.executors.choice import choose_executor
+from device_placement.envs.executors.dataflow import DataflowModel
+from device_placement.envs.executors.hetero import HeteroModel
+from device_placement.envs.executors.regions import plan_regions
 from device_placement.envs.files import replaced
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.subgraphs import spell_devices
 from device_placement.envs.models.loading import model_hash
 from device_placement.envs.models.normalisation import normalise
-from device_placement.envs.untrusted import check_file_devices, parse_json, read_json, reading
+from device_placement.envs.untrusted import (
+    check_count,
+    check_file_devices,
+    parse_json,
+    read_json,
+    reading,
+)
 
 FORMAT, VERSION = "device-placement", 1
 RECORD = ["device_placement", "placement"]  # of a placed model; OpenVINO saves it
@@ -35,6 +46,11 @@ class Placement:
     In production, from a fresh process::
 
         placement = Placement.load("placement.json")
+        with placement.compile(model) as compiled:
+            outputs = compiled.infer(inputs)
+
+    Or, for the executor ``hetero``, with what OpenVINO offers::
+
         core = make_core(placement.devices)
         compiled = core.compile_model(placement.apply(model), placement.hetero_name)
     """
@@ -45,10 +61,16 @@ class Placement:
     op_names: tuple[str, ...]  # (num_ops,) of the normalised model
     op_devices: tuple[int, ...]  # (num_ops,) index into devices
     claim: Claim | None = None  # its measured speed-up, if it was measured
+    op_groups: tuple[int, ...] = ()  # (num_ops,) group of each op, numbered topologically
+    executor: str = HETERO  # that it was searched with
 
     @classmethod
     def from_groups(
-        cls, coarse: CoarseGraph, devices: Sequence[Device], assignment: Sequence[int]
+        cls,
+        coarse: CoarseGraph,
+        devices: Sequence[Device],
+        assignment: Sequence[int],
+        executor: str = HETERO,
     ) -> Placement:
         """Return the placement of each op from one device per group.
 
@@ -56,6 +78,7 @@ class Placement:
             coarse: the groups.
             devices: (num_devices,) the devices that the numbers refer to.
             assignment: (num_groups,) index of each group's device.
+            executor: that it was searched with, hetero or dataflow.
 
         Raises:
             PlacementError: when the length is wrong, a number is not that of a device, or a
@@ -70,6 +93,8 @@ class Placement:
             devices=tuple(devices),
             op_names=graph.op_names,
             op_devices=tuple(groups[coarse.op_group].tolist()),
+            op_groups=tuple(coarse.op_group.tolist()),
+            executor=executor,
         )
 
     @property
@@ -104,11 +129,56 @@ class Placement:
             PlacementError: when the placement was made for another model, such as the same one
                 without its pre-processing.
         """
+        result = self._normalised(model)
+        self.set_affinities(result, saved=True)
+        result.set_rt_info(json.dumps(self._to_content()), RECORD)
+        return result
+
+    def compile(
+        self, model: Any, executor: str = "", core: Any = None, requests: int = 1
+    ) -> DataflowModel | HeteroModel:
+        """Compile a model as placed, and return an object that runs it.
+
+        Both kinds have ``infer(inputs) -> outputs``, ``start_async(inputs)``, whose result has
+        ``wait() -> outputs``, and ``close()``, and are context managers. Several threads may use
+        one of them.
+
+        Args:
+            model: an ``openvino.Model``, normalised or not, which is not changed.
+            executor: hetero, dataflow or auto; by default the placement's own.
+            core: made by `make_core` for the placement's devices; a new one if None.
+            requests: how many inferences can be in flight.
+
+        Raises:
+            PlacementError: as `apply`.
+            DevicePlacementError: on an unknown executor, or when ``dataflow`` can't run the model.
+            RuntimeError: when OpenVINO can't compile it.
+
+        >>> from device_placement.envs import coarsen, load_model, parse_devices, read_graph
+        >>> model, devices = load_model("diamond"), parse_devices("CPU,CPU_B")
+        >>> coarse = coarsen(read_graph(model, devices))
+        >>> placement = Placement.from_groups(coarse, devices, [0] * coarse.num_groups)
+        >>> with placement.compile(model, executor="dataflow") as compiled:
+        ...     outputs = compiled.infer([np.zeros((1, 64), np.float32)])
+        >>> outputs[0].shape
+        (1, 64)
+        """
+        normal = self._normalised(model)
+        chosen = choose_executor(executor or self.executor, normal, self.devices)
+        core = core or make_core(self.devices)
+        if chosen.name == HETERO:
+            return HeteroModel(core, self.apply(normal), self.hetero_name, requests)
+        names = [self.devices[device].name for device in self.op_devices]
+        groups = dict(zip(self.op_names, self.op_groups, strict=True)) if self.op_groups else None
+        regions = plan_regions(normal, dict(zip(self.op_names, names, strict=True)), groups)
+        cores = {device.name: device.cores for device in self.devices}
+        return DataflowModel(core, normal, regions, requests, cores=cores)
+
+    def _normalised(self, model: Any) -> Any:
+        """Return a normalised clone of the model that the placement was made for."""
         result = normalise(model)
         op_names = [op.get_friendly_name() for op in result.get_ops()]
         self._check_model(model_hash(result), result.get_friendly_name(), op_names)
-        self.set_affinities(result, saved=True)
-        result.set_rt_info(json.dumps(self._to_content()), RECORD)
         return result
 
     @classmethod
@@ -202,10 +272,12 @@ class Placement:
             "model_hash": self.model_hash,
             "devices": [str(device) for device in self.devices],
             "claim": self.claim and self.claim.to_json(),
+            "executor": self.executor,
             "ops": {
                 name: self.devices[device].name
                 for name, device in zip(self.op_names, self.op_devices, strict=True)
             },
+            "groups": list(self.op_groups),
         }
 
     @classmethod
@@ -237,6 +309,11 @@ class Placement:
         check_file_devices(devices, source, parse_devices(trusted) if trusted else ())
         index = {device.name: position for position, device in enumerate(devices)}
         claim = content.get("claim")
+        executor = content.get("executor", HETERO)  # files of earlier versions have neither
+        choose("executor", executor, dict.fromkeys((HETERO, DATAFLOW)))
+        groups = content.get("groups", [])
+        if groups and len(groups) != len(content["ops"]):
+            raise TypeError(f"{len(groups)} groups of {len(content['ops'])} ops")
         return cls(
             model_name=str(content["model"]),
             model_hash=str(content["model_hash"]),
@@ -244,6 +321,8 @@ class Placement:
             op_names=tuple(content["ops"]),
             op_devices=tuple(index[name] for name in content["ops"].values()),
             claim=None if claim is None else Claim.from_json(claim),
+            op_groups=tuple(check_count(group) for group in groups),
+            executor=executor,
         )
 
     def _check_model(self, found: str, name: str, op_names: Sequence[str]) -> None:

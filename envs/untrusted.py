@@ -23,7 +23,9 @@ MAX_DEVICES_READ = 64
 
 _WORD = re.compile(r"[A-Za-z][\w.+-]{0,63}")
 _SMALL_NUMBER = re.compile(r"\d{1,3}")
+_CORES = re.compile(r"\d{1,4}(-\d{1,4})?(\+\d{1,4}(-\d{1,4})?){0,63}")
 FILE_PROPERTIES = {
+    "CORES": _CORES,
     "CPU_DENORMALS_OPTIMIZATION": _WORD,
     "ENABLE_CPU_PINNING": _WORD,
     "ENABLE_HYPER_THREADING": _WORD,

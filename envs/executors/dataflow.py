@@ -96,10 +96,10 @@ def cut_model(model: ov.Model, regions: Sequence[Region]) -> Cut:
     read: list[dict[Port, Any]] = [{} for _ in regions]  # Parameters, by what they stand for
     made: list[dict[Port, Any]] = [{} for _ in regions]  # outputs of ops
     for op in model.get_ordered_ops():
-        if op.get_type_name() == "Result":
-            continue
         reader = region_of.get(op.get_friendly_name())
-        for entry in op.inputs() if reader is not None else ():
+        if reader is None:
+            continue
+        for entry in op.inputs():
             source = entry.get_source_output()
             port = _port(source)
             producer = region_of.get(port[0])
@@ -348,6 +348,7 @@ class DataflowModel:
         threads: of the devices, shared by all models that use them; own ones if None.
         cache: compiled regions of this model; None: compile all.
         config: OpenVINO's properties to compile with, in addition to those of the devices.
+        cores: that own threads are bound to, as for `DeviceThreads`.
 
     Raises:
         DataflowError: when the model can't be cut; it names the op.
@@ -372,13 +373,14 @@ class DataflowModel:
         threads: DeviceThreads | None = None,
         cache: RegionCache | None = None,
         config: Mapping[str, Any] | None = None,
+        cores: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.core = core
         self.regions = tuple(regions)
         self.inputs = tuple(model.inputs)
         self.outputs = tuple(model.outputs)
-        self._own_threads = None if threads else DeviceThreads()
-        self.threads = threads or self._own_threads
+        self._owns_threads = threads is None
+        self.threads = DeviceThreads(cores) if threads is None else threads
         self.cut = cut_model(model.clone(), self.regions)
         self.compiled = self._compile({**CONFIG, **(config or {})}, cache)
         makers = {port: n for n, piece in enumerate(self.cut.pieces) for port in piece.outputs}
@@ -438,8 +440,8 @@ class DataflowModel:
 
     def close(self) -> None:
         """End the threads of the devices, if they are the model's own."""
-        if self._own_threads is not None:
-            self._own_threads.close()
+        if self._owns_threads:
+            self.threads.close()
 
     def __enter__(self) -> Self:
         return self
@@ -506,9 +508,7 @@ def _compiler(
 
 
 def _constant_bytes(model: ov.Model) -> int:
-    return sum(
-        op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant"
-    )
+    return sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
 
 
 NO_REGION = ("Parameter", "Result", "Constant")
@@ -740,9 +740,7 @@ class DataflowRequest:
 class Inference:
     """Inference in flight; wait for each, as its request is not free until then."""
 
-    def __init__(
-        self, request: DataflowRequest, idle: queue.SimpleQueue[DataflowRequest]
-    ) -> None:
+    def __init__(self, request: DataflowRequest, idle: queue.SimpleQueue[DataflowRequest]) -> None:
         self._request: DataflowRequest | None = request
         self._idle = idle
 

@@ -134,7 +134,7 @@ def plan_regions(
     ends, tensor = working_edges(edges[:2], edges[2], idle)
     group_of = np.zeros(len(ops), np.int64)
     group_of[working] = group
-    region = find_regions(*group_of[ends], tensor, device)
+    region = find_regions(group_of[ends[0]], group_of[ends[1]], tensor, device)
     members: dict[int, list[int]] = {one: [] for one in range(int(region.max(initial=-1)) + 1)}
     for op, one in zip(working, region[group].tolist(), strict=True):
         members[one].append(op)

@@ -74,6 +74,17 @@ def coarsen(
     op_group = number_topologically(graph, group_by(graph))
     if max_groups is not None:
         op_group = contract(graph, op_group, max_groups)
+    return make_coarse_graph(graph, op_group, method)
+
+
+def make_coarse_graph(graph: ComputationGraph, op_group: Int64, method: str) -> CoarseGraph:
+    """Return the coarse graph of groups that are given.
+
+    Args:
+        graph: what was grouped.
+        op_group: (num_ops,) group of each op, numbered topologically.
+        method: the name of the grouping.
+    """
     num_groups = int(op_group.max(initial=-1)) + 1
     edges = quotient(graph, op_group)
     supported = np.ones((num_groups, len(graph.devices)), np.bool_)

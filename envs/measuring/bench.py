@@ -14,9 +14,13 @@ import openvino as ov
 from device_placement.envs.affinities import clear_affinities
 from device_placement.envs.devices import Device
 from device_placement.envs.evaluation import NAN, Measurement
+from device_placement.envs.executors import DATAFLOW, HETERO
+from device_placement.envs.executors.dataflow import DeviceThreads, RegionCache
+from device_placement.envs.executors.regions import plan_regions
 from device_placement.envs.measuring.inputs import Samples
 from device_placement.envs.measuring.program import (
     Program,
+    build_dataflow,
     build_program,
     count_subgraphs,
     take_pairs,
@@ -37,6 +41,8 @@ class BenchConfig:
     objective: str = "latency"
     requests: int = 0
     samples: Samples | None = None  # of the inputs; None: invented
+    executor: str = HETERO
+    op_groups: tuple[int, ...] = ()  # (num_ops,) for the regions of dataflow; (): ops
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,10 @@ class Job:
 class Entry:
     """Program to compare: a placement, a device name for which OpenVINO chooses one, or a file."""
 
-    device_name: str  # what compile_model takes
+    device_name: str  # what compile_model takes; unused by dataflow
     op_devices: bytes | None = None  # (num_ops,); None: OpenVINO decides
     path: str = ""  # a model file to compile as it is, in place of the normalised model
+    executor: str = ""  # of the placement; "": the bench's
 
 
 class Bench(Protocol):
@@ -124,6 +131,8 @@ class LocalBench:
         self._config = config
         self._report = report
         self._reference: ReferenceProgram | None = None
+        self._threads: DeviceThreads | None = None
+        self._regions = RegionCache()
 
     def time_reference(self, op_devices: bytes) -> Measurement:
         """Time a placement thoroughly, alone; keep its program, to run in turns with others."""
@@ -205,8 +214,12 @@ class LocalBench:
         return self._compile_reference(op_devices).program.self_difference
 
     def close(self) -> None:
-        """Release the reference."""
+        """Release the reference, the compiled regions and the devices' threads."""
         self._reference = None
+        self._regions.clear()
+        if self._threads is not None:
+            self._threads.close()
+            self._threads = None
 
     def _time(
         self, program: Program, reference: ReferenceProgram | None, give_up: float
@@ -230,8 +243,11 @@ class LocalBench:
         return Entry(f"HETERO:{names}", op_devices)
 
     def _build(self, entry: Entry) -> Program:
+        config = self._config
+        if entry.op_devices is not None and (entry.executor or config.executor) == DATAFLOW:
+            return self._build_dataflow(entry.op_devices)
         like = self._model if entry.path else None
-        config, model = self._config, self._model_of(entry)
+        model = self._model_of(entry)
         return build_program(
             self._core,
             model,
@@ -240,6 +256,27 @@ class LocalBench:
             config.requests,
             config.samples,
             like,
+        )
+
+    def _build_dataflow(self, op_devices: bytes) -> Program:
+        config = self._config
+        if self._threads is None:
+            self._threads = DeviceThreads({one.name: one.cores for one in config.devices})
+        names = [config.devices[number].name for number in op_devices]
+        groups = config.op_groups
+        return build_dataflow(
+            self._core,
+            self._model,
+            plan_regions(
+                self._model,
+                dict(zip(config.op_names, names, strict=True)),
+                dict(zip(config.op_names, groups, strict=True)) if groups else None,
+            ),
+            self._threads,
+            self._regions,
+            config.objective,
+            config.requests,
+            config.samples,
         )
 
     def _model_of(self, entry: Entry) -> ov.Model:

@@ -15,6 +15,7 @@ from device_placement.envs.cores import cpu_affinity
 from device_placement.envs.devices import Device
 from device_placement.envs.errors import StoreError
 from device_placement.envs.evaluation import Measurement
+from device_placement.envs.executors import HETERO
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.machine import describe_host
 from device_placement.envs.measuring.store import EvaluationStore
@@ -91,7 +92,12 @@ PROTOCOL_VERSION = 2  # 2: states are reset before each run
 
 
 def describe_reference(
-    core: ov.Core, model_hash: str, device: Device, config: MeasureConfig, inputs: str = ""
+    core: ov.Core,
+    model_hash: str,
+    device: Device,
+    config: MeasureConfig,
+    inputs: str = "",
+    executor: str = HETERO,
 ) -> dict[str, Any]:
     """Return what the time of a single on one device depends on.
 
@@ -101,8 +107,12 @@ def describe_reference(
         device: runs all of it.
         config: how to measure.
         inputs: the key of the input values.
+        executor: that runs it, hetero or dataflow.
     """
-    chosen = {"inputs": inputs} if inputs else {}  # earlier versions knew the usual ones only
+    # Earlier versions knew the usual inputs and HETERO only.
+    chosen = {"inputs": inputs} if inputs else {}
+    if executor != HETERO:
+        chosen["executor"] = executor
     return chosen | {
         "model_hash": model_hash,
         "device": _describe_device(core, device),
@@ -121,9 +131,10 @@ def describe_problem(
     reference: int,
     config: MeasureConfig,
     inputs: str = "",
+    executor: str = HETERO,
 ) -> dict[str, Any]:
     """Return what the time of a placement depends on, except for the placement."""
-    return describe_reference(core, model_hash, devices[reference], config, inputs) | {
+    return describe_reference(core, model_hash, devices[reference], config, inputs, executor) | {
         "devices": [_describe_device(core, device) for device in devices],
         "timing": dataclasses.asdict(config.protocol),
     }

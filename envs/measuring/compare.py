@@ -48,13 +48,20 @@ def contenders(
         assignments: (num_groups,) device numbers of each further placement, by name.
     """
     names = ",".join(device.name for device in evaluator.devices)
+    own_cores = [device.name for device in evaluator.devices if device.cores]
+    everything = dict.fromkeys(
+        "CPU" if device.cores else device.name for device in evaluator.devices
+    )
     singles = [
         placed(evaluator, name, assignment)
         for name, assignment in single_assignments(evaluator).items()
     ]
     automatic = [
         Contender("OpenVINO HETERO (automatic)", Entry(f"HETERO:{names}")),
-        Contender("OpenVINO AUTO", Entry(f"AUTO:{names}")),
+        Contender(
+            "OpenVINO AUTO, all cores" if own_cores else "OpenVINO AUTO",
+            Entry(f"AUTO:{','.join(everything)}"),
+        ),
     ]
     found = [placed(evaluator, name, assignment) for name, assignment in assignments.items()]
     return [*singles, *automatic, *_files(evaluator), *found]

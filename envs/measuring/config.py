@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict, Unpack
 
 from device_placement.envs.errors import DevicePlacementError, choose, unknown
+from device_placement.envs.executors import EXECUTORS
 from device_placement.envs.measuring.timing import Timing
 
 # OpenVINO's performance hint of each objective.
@@ -30,7 +31,15 @@ class MeasureConfig:
 
     OPTION_GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "measuring": (
-            *("objective", "requests", "timing", "warmup", "max_samples", "max_seconds"),
+            *(
+                "objective",
+                "requests",
+                "executor",
+                "timing",
+                "warmup",
+                "max_samples",
+                "max_seconds",
+            ),
             *("tolerance", "give_up_factor", "confirmations", "isolation", "timeout_s"),
             *("max_evaluations_per_worker", "reference", "verify", "max_output_error"),
         ),
@@ -41,6 +50,9 @@ class MeasureConfig:
     """latency (one request at a time) or throughput (several requests in flight)."""
     requests: int = 0
     """Requests in flight for throughput; 0: as many as OpenVINO recommends."""
+    executor: str = "hetero"
+    """hetero (OpenVINO's HETERO, which runs the subgraphs of a request in turn), dataflow (regions
+    run side by side, each when its inputs exist) or auto (dataflow if devices can do so)."""
     timing: str = "paired"
     """paired (alternate with the reference) or plain (time the candidate alone)."""
     warmup: int | None = None
@@ -80,6 +92,7 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         choose("objective", self.objective, HINTS)
+        choose("executor", self.executor, EXECUTORS)
         choose("isolation", self.isolation, ISOLATIONS)
         _ = self.protocol
         for name, holds, allowed in (
@@ -140,6 +153,7 @@ class MeasureOptions(TypedDict, total=False):
 
     objective: str
     requests: int
+    executor: str
     timing: str
     warmup: int | None
     max_samples: int | None

@@ -13,6 +13,7 @@ import openvino as ov
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, PlacementError, unknown
 from device_placement.envs.evaluation import Evaluation, Evaluator, Measurement
+from device_placement.envs.executors.choice import choose_executor
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.bench import Bench, BenchConfig, Entry, Job, LocalBench
 from device_placement.envs.measuring.cache import (
@@ -37,7 +38,7 @@ from device_placement.envs.placement import Placement
 
 
 class OpenVINOEvaluator:
-    """Evaluator that measures placements of one model with OpenVINO's HETERO plugin.
+    """Evaluator that measures placements of one model with OpenVINO.
 
     A separate process measures one placement at a time on this machine, in turns with the
     reference. Placements that were measured before, here or in an earlier run, are returned with
@@ -104,6 +105,9 @@ class OpenVINOEvaluator:
         self.samples = read_inputs(model, inputs)
         if inputs is None:
             warn_of_invented(model)
+        self.executor = choose_executor(
+            self.config.executor, model, self.devices, self.config.objective
+        )
         self.bench = self._make_bench()
         self._cache = MeasurementCache(self.config.store, self.config.max_age_s)
         self._known: dict[bytes, Evaluation] = {}
@@ -256,7 +260,12 @@ class OpenVINOEvaluator:
             candidates = self._candidates()
             descriptions = {
                 number: describe_reference(
-                    self.core, model_hash, self.devices[number], self.config, self.samples.key
+                    self.core,
+                    model_hash,
+                    self.devices[number],
+                    self.config,
+                    self.samples.key,
+                    self.executor.name,
                 )
                 for number in candidates
             }
@@ -291,6 +300,7 @@ class OpenVINOEvaluator:
                 self.reference,
                 self.config,
                 self.samples.key,
+                self.executor.name,
             )
         return self._problem
 
@@ -303,6 +313,8 @@ class OpenVINOEvaluator:
             objective=config.objective,
             requests=config.requests,
             samples=self.samples,
+            executor=self.executor.name,
+            op_groups=tuple(self.coarse.op_group.tolist()),
         )
         if not config.isolated:
             return LocalBench(self.model, self.core, bench_config)
