@@ -15,6 +15,10 @@ ALL = "all"
 class BenchmarkConfig(MeasureConfig):
     """Options of `device-placement benchmark`."""
 
+    executor: str = "auto"
+    """auto (dataflow if devices can run side by side), hetero (OpenVINO's HETERO, which runs the
+    subgraphs of a request in turn) or dataflow (regions run side by side, each when its inputs
+    exist)."""
     suite: str = "quick"
     """Suites, comma-separated: paper, hard, local, local_accuracy, workloads, scale, quick."""
     placers: str = ALL

@@ -24,6 +24,7 @@ from device_placement.envs.factory import EvaluatorOptions, make_parts
 from device_placement.envs.formulations import check_actions, unplaced
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.features import DEFAULT_BLOCKS
+from device_placement.envs.measuring.openvino_evaluator import executor_of
 from device_placement.envs.measuring.validation import Validation, claim_of, validate_placement
 from device_placement.envs.observation import Observation, observe
 from device_placement.envs.placement import Placement
@@ -288,9 +289,13 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             PlacementError: when no valid placement was evaluated yet, or the devices don't fit.
         """
         if assignment is not None:
-            return Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
+            return Placement.from_groups(
+                self.coarse, self.evaluator.devices, assignment, executor_of(self.evaluator)
+            )
         best_s, assignment = self._incumbent.best(self._episode.graph_id)
-        best = Placement.from_groups(self.coarse, self.evaluator.devices, assignment)
+        best = Placement.from_groups(
+            self.coarse, self.evaluator.devices, assignment, executor_of(self.evaluator)
+        )
         baseline = self.baseline()
         claim = claim_of(self.evaluator, baseline.reference, baseline.reference_s / best_s)
         return replace(best, claim=claim)

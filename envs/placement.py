@@ -23,7 +23,8 @@ from device_placement.envs.executors.dataflow import DataflowModel
 from device_placement.envs.executors.hetero import HeteroModel
 from device_placement.envs.executors.regions import plan_regions
 from device_placement.envs.files import replaced
-from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.coarsening import CoarseGraph, coarsen, make_coarse_graph
+from device_placement.envs.graph.computation_graph import ComputationGraph
 from device_placement.envs.graph.subgraphs import spell_devices
 from device_placement.envs.models.loading import model_hash
 from device_placement.envs.models.normalisation import normalise
@@ -241,6 +242,28 @@ class Placement:
                 f"(num_groups={coarse.num_groups}). Use the coarsening that it was made with."
             )
         return tuple(int(device) for device in groups)
+
+    def coarsen(self, graph: ComputationGraph) -> CoarseGraph:
+        """Return the groups that the placement was made with, of the same model's graph.
+
+        Placements of earlier versions have no groups; then each op is one of its own.
+
+        Raises:
+            PlacementError: when the placement is of another model, or its groups have a cycle
+                between them.
+        """
+        self._check_model(graph.model_hash, graph.name, graph.op_names)
+        if not self.op_groups:
+            return coarsen(graph, "none")
+        group = dict(zip(self.op_names, self.op_groups, strict=True))
+        op_group = np.unique([group[name] for name in graph.op_names], return_inverse=True)[1]
+        producer, consumer = op_group[graph.edge_index]
+        if (producer > consumer).any():
+            raise PlacementError(
+                "The placement's groups are not numbered in the order in which they run; give a "
+                "placement that Placement.save() wrote."
+            )
+        return make_coarse_graph(graph, op_group, "placement")
 
     def with_devices(self, devices: Sequence[Device]) -> Placement:
         """Return the same placement with its devices numbered as in another list.

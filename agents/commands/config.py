@@ -97,6 +97,8 @@ class ValidateConfig(MeasureConfig):
         "measuring": ("inputs",),
     }
 
+    executor: str = "auto"
+    """hetero, dataflow, or auto: the one that the placement was searched with."""
     placement: str
     """File written by a search or by Placement.save()."""
     model: str

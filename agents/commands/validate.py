@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from device_placement.agents.commands.config import ValidateConfig
 from device_placement.envs.devices import make_core
-from device_placement.envs.graph.coarsening import coarsen
+from device_placement.envs.executors import AUTO
 from device_placement.envs.graph.computation_graph import read_graph
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.validation import validate_placement
@@ -27,7 +29,9 @@ def validate_file(config: ValidateConfig) -> int:
     placement = Placement.load(config.placement, config.devices)
     model = load_model(config.model, input_shapes=parse_input_shapes(config.input_shapes))
     core = make_core(placement.devices)
-    coarse = coarsen(read_graph(model, placement.devices, core), "none")
+    coarse = placement.coarsen(read_graph(model, placement.devices, core))
+    if config.executor == AUTO:
+        config = dataclasses.replace(config, executor=placement.executor)
     inputs = config.inputs or None
     evaluator = OpenVINOEvaluator(
         model, coarse, placement.devices, config, core=core, inputs=inputs

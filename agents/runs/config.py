@@ -24,6 +24,10 @@ class SearchConfig(MeasureConfig):
 
     model: str = "resnet50"
     """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    executor: str = "auto"
+    """auto (dataflow if devices can run side by side), hetero (OpenVINO's HETERO, which runs the
+    subgraphs of a request in turn) or dataflow (regions run side by side, each when its inputs
+    exist)."""
     devices: str = "auto"
     """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: every one found. The
     first is the reference."""

@@ -25,7 +25,7 @@ from device_placement.envs.factory import make_evaluator
 from device_placement.envs.failures import describe_failures, list_causes
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.measuring.openvino_evaluator import as_measuring
+from device_placement.envs.measuring.openvino_evaluator import as_measuring, executor_of
 from device_placement.envs.measuring.validation import claim_of
 from device_placement.envs.models.loading import parse_input_shapes
 from device_placement.envs.placement import Placement
@@ -170,6 +170,11 @@ class Run:
                 f"\nStopped early: the last {self.budget.num_since_best} placements brought no new "
                 f"best (--patience {self.budget.patience})"
             )
+        for one in self.models:
+            if one.evaluator.measures:
+                executor = as_measuring(one.evaluator).executor
+                of = f"{one.name}: " if len(self.models) > 1 else ""
+                done += f"\n{of}Executor {executor.name}: {executor.reason}"
         for one in self.models:
             if failed := describe_failures(one.recorder.failures, one.recorder.num_distinct):
                 done += f"\n{one.name}: {failed}" if len(self.models) > 1 else f"\n{failed}"
@@ -331,7 +336,8 @@ class ModelRun:
     def save_placement(self, assignment: tuple[int, ...], speedup: float) -> None:
         """Write a placement as the result, with its speed-up over the reference."""
         coarse, devices = self.evaluator.coarse, self.evaluator.devices
-        placement = Placement.from_groups(coarse, devices, assignment)
+        executor = executor_of(self.evaluator)
+        placement = Placement.from_groups(coarse, devices, assignment, executor)
         if not math.isnan(speedup):
             claim = claim_of(self.evaluator, self.evaluator.reference, speedup)
             placement = dataclasses.replace(placement, claim=claim)

@@ -13,6 +13,7 @@ import openvino as ov
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, PlacementError, unknown
 from device_placement.envs.evaluation import Evaluation, Evaluator, Measurement
+from device_placement.envs.executors import HETERO
 from device_placement.envs.executors.choice import choose_executor
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.bench import Bench, BenchConfig, Entry, Job, LocalBench
@@ -321,6 +322,11 @@ class OpenVINOEvaluator:
         return IsolatedBench(
             self.model, bench_config, config.timeout_s, config.max_evaluations_per_worker
         )
+
+
+def executor_of(evaluator: Evaluator) -> str:
+    """Return the executor that an evaluator measures with; hetero for one that predicts."""
+    return as_measuring(evaluator).executor.name if evaluator.measures else HETERO
 
 
 def as_measuring(evaluator: Evaluator) -> OpenVINOEvaluator:

@@ -27,8 +27,9 @@ ROOT = Path(__file__).parents[2]
 # A folder, or a file that lies beside the folders, imports only from those before it.
 ORDER = {
     "envs": (
-        *("arrays", "errors", "files", "jit", "rewards", "affinities", "devices", "untrusted"),
-        *("models", "graph", "costs", "evaluation", "failures", "placement", "observation"),
+        *("arrays", "errors", "files", "jit", "rewards", "affinities", "cores", "devices"),
+        *("untrusted", "models", "graph", "executors", "costs", "evaluation", "failures"),
+        *("placement", "observation"),
         *("measuring", "simulation", "rendering"),
         *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
     ),
@@ -42,7 +43,7 @@ ORDER = {
         "report",
     ),  # and the scripts, each of which may import another
 }
-OPENVINO_DOORS = ("models", "devices", "graph", "measuring", "profiling")
+OPENVINO_DOORS = ("models", "devices", "graph", "executors", "measuring", "profiling")
 PACKAGES = {"envs": 0, "agents": 1, "benchmarks": 2}
 
 
