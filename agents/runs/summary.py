@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,9 @@ from device_placement.envs.evaluation import (
     Evaluator,
     single_assignments,
 )
+from device_placement.envs.executors import DATAFLOW
 from device_placement.envs.failures import group_failures, list_causes
+from device_placement.envs.files import replaced
 from device_placement.envs.measuring.compare import (
     compare,
     contenders,
@@ -24,7 +27,7 @@ from device_placement.envs.measuring.compare import (
     slower_than_file,
 )
 from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.measuring.openvino_evaluator import as_measuring
+from device_placement.envs.measuring.openvino_evaluator import as_measuring, executor_of
 
 Row = dict[str, Any]
 
@@ -66,6 +69,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     winner = min(valid, key=lambda name: evaluations[name].time_s)
     reference_s = evaluations[list(singles)[run.evaluator.reference]].time_s
     run.save_placement(tuple(eligible[winner]), reference_s / evaluations[winner].time_s)
+    timeline = _save_timeline(run, eligible[winner], winner)
     run.write_json(
         "result.json",
         {
@@ -78,6 +82,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
                 "requests": run.recorder.num_requests,
                 "budget": run.recorder.budget,
             },
+            "timeline": timeline,
             "failures": [cause.to_json() for cause in run.recorder.failures],
             "settings": dataclasses.asdict(run.config),
             "machine": describe_machine(),
@@ -86,6 +91,26 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     names = [file_name(device) for device in run.evaluator.devices]
     table = format_table(without_slower(rows, names), winner, measured)
     return "\n".join([table, *(f"\nWarning: {one}" for one in warnings)])
+
+
+def _save_timeline(run: ModelRun, assignment: Sequence[int], name: str) -> list[Row]:
+    """Return when each region of a placement ran, and draw it where matplotlib is installed.
+
+    There is none for the executor ``hetero``, and for a simulated placement.
+    """
+    if executor_of(run.evaluator) != DATAFLOW or not run.evaluator.measures:
+        return []
+    measuring = as_measuring(run.evaluator)
+    runs = measuring.timeline(assignment)
+    if importlib.util.find_spec("matplotlib"):
+        from device_placement.envs.rendering.timeline import draw_timeline, region_events
+
+        devices = [device.name for device in measuring.devices]
+        title = f"{run.name}, {name}: {len(runs)} regions, measured"
+        with replaced(run.folder / "timeline.png") as draft:
+            picture = draw_timeline(region_events(runs, devices), devices, title)
+            picture.savefig(draft, format="png", dpi=90)
+    return [one._asdict() for one in runs]
 
 
 def file_warnings(

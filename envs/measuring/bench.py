@@ -15,7 +15,12 @@ from device_placement.envs.affinities import clear_affinities
 from device_placement.envs.devices import Device
 from device_placement.envs.evaluation import NAN, Measurement
 from device_placement.envs.executors import DATAFLOW, HETERO
-from device_placement.envs.executors.dataflow import DeviceThreads, RegionCache
+from device_placement.envs.executors.dataflow import (
+    DataflowModel,
+    DeviceThreads,
+    RegionCache,
+    RegionRun,
+)
 from device_placement.envs.executors.regions import plan_regions
 from device_placement.envs.measuring.inputs import Samples
 from device_placement.envs.measuring.program import (
@@ -23,6 +28,7 @@ from device_placement.envs.measuring.program import (
     build_dataflow,
     build_program,
     count_subgraphs,
+    prepare,
     take_pairs,
     warm_up,
 )
@@ -87,6 +93,9 @@ class Bench(Protocol):
     def repeat(self, op_devices: bytes) -> tuple[float, float]:
         """Run a placement again and again; return how its outputs differ (error, cosine)."""
 
+    def timeline(self, op_devices: bytes) -> list[RegionRun]:
+        """Run a placement under dataflow, and return when each region ran in a typical run."""
+
     def close(self) -> None:
         """Release all resources."""
 
@@ -97,6 +106,7 @@ SHORTAGE = re.compile(
     "|temporarily unavailable",
     re.IGNORECASE,
 )
+TIMELINE_RUNS = 14  # the first half warms up
 REFERENCE = Timing("plain", warmup=3, min_samples=15, max_samples=60, tolerance=0.01)
 
 
@@ -212,6 +222,24 @@ class LocalBench:
     def repeat(self, op_devices: bytes) -> tuple[float, float]:
         """Run a placement again and again; return how its outputs differ."""
         return self._compile_reference(op_devices).program.self_difference
+
+    def timeline(self, op_devices: bytes) -> list[RegionRun]:
+        """Return when each region ran in the run of the median length of several.
+
+        Raises:
+            RuntimeError: when the placement can't be compiled or run.
+        """
+        self._report("recording the timeline")
+        program = self._build_dataflow(op_devices)
+        assert isinstance(program.compiled, DataflowModel)
+        request = program.compiled.create_infer_request()
+        prepare(request, program.samples[0], stateful=False)
+        runs = []
+        for _ in range(TIMELINE_RUNS):
+            request.infer()
+            runs.append(request.timeline)
+        warm = sorted(runs[TIMELINE_RUNS // 2 :], key=lambda run: max(one.end_s for one in run))
+        return warm[len(warm) // 2]
 
     def close(self) -> None:
         """Release the reference, the compiled regions and the devices' threads."""

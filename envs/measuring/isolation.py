@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 import openvino as ov
 
 from device_placement.envs.evaluation import Measurement
+from device_placement.envs.executors.dataflow import RegionRun
 from device_placement.envs.measuring.bench import BenchConfig, Entry, Job
 from device_placement.envs.measuring.exit_codes import describe_exit
 from device_placement.envs.measuring.worker import MODEL_FILE, PARENT_VARIABLE
@@ -80,6 +81,11 @@ class IsolatedBench:
     def repeat(self, op_devices: bytes) -> tuple[float, float]:
         """Run a placement again and again; return how its outputs differ."""
         result: tuple[float, float] = self._call(self._timeout_s, "repeat", op_devices)
+        return result
+
+    def timeline(self, op_devices: bytes) -> list[RegionRun]:
+        """Return when each region of a placement ran in a typical run."""
+        result: list[RegionRun] = self._call(self._timeout_s, "timeline", op_devices)
         return result
 
     def close(self) -> None:

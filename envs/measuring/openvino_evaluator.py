@@ -13,8 +13,9 @@ import openvino as ov
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, PlacementError, unknown
 from device_placement.envs.evaluation import Evaluation, Evaluator, Measurement
-from device_placement.envs.executors import HETERO
+from device_placement.envs.executors import DATAFLOW, HETERO
 from device_placement.envs.executors.choice import choose_executor
+from device_placement.envs.executors.dataflow import RegionRun
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.bench import Bench, BenchConfig, Entry, Job, LocalBench
 from device_placement.envs.measuring.cache import (
@@ -166,6 +167,23 @@ class OpenVINOEvaluator:
         """
         with machine_lock():
             return insist(lambda: self.bench.compare(entries, rounds, warmup, max_seconds))
+
+    def timeline(self, assignment: Sequence[int]) -> list[RegionRun]:
+        """Run a placement, (num_groups,), and return when each region ran in a typical run.
+
+        Raises:
+            DevicePlacementError: when the executor is ``hetero``, which does not tell.
+            PlacementError: when the placement is none of this problem.
+            WorkerError: when it fails, or the measuring process was lost twice.
+        """
+        if self.executor.name != DATAFLOW:
+            raise DevicePlacementError(
+                "Got executor='hetero', which does not tell when each subgraph ran; use "
+                "executor='dataflow'."
+            )
+        placement = Placement.from_groups(self.coarse, self.devices, assignment)
+        with machine_lock():
+            return insist(lambda: self.bench.timeline(bytes(placement.op_devices)))
 
     def can_measure(self) -> bool:
         """Return whether the reference can be measured now; its time is not kept.

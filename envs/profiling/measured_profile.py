@@ -15,6 +15,7 @@ from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.devices import Device, find_shared_memory, with_memory
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import single_assignments
+from device_placement.envs.executors import HETERO
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.failures import FailureCause, group_failures, list_causes
 from device_placement.envs.graph.coarsening import CoarseGraph
@@ -156,6 +157,11 @@ def profile_with(
         raise DevicePlacementError(
             f"Got the objective {evaluator.config.objective!r}; a profile is measured with "
             "objective='latency'. The schedule 'pipelined' predicts the throughput from it."
+        )
+    if evaluator.executor.name != HETERO:
+        raise DevicePlacementError(
+            f"Got the executor {evaluator.executor.name!r}; a profile is measured with "
+            "executor='hetero'."
         )
     profiled = _profile_ops(evaluator)
     trials = _try_placements(evaluator, placements, seed, progress)

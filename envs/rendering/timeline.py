@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from device_placement.envs.executors.dataflow import RegionRun
 from device_placement.envs.rendering.style import (
     UNPLACED_COLOUR,
     device_colours,
@@ -18,13 +19,27 @@ WIDTH, LANE, MARGIN = 12.0, 0.42, 1.35  # inches: of the picture, of a lane, of 
 UNITS = ((1.0, "s"), (1e-3, "ms"), (0.0, "µs"))  # smallest number of seconds for each unit
 
 
+def region_events(runs: Sequence[RegionRun], devices: Sequence[str]) -> list[Event]:
+    """Return the events of a measured run under ``dataflow``, one per region.
+
+    Args:
+        runs: from `OpenVINOEvaluator.timeline` or `DataflowRequest.timeline`.
+        devices: (num_devices,) names.
+    """
+    number = {name: index for index, name in enumerate(devices)}
+    return [
+        Event(number[one.device], number[one.device], one.start_s, one.end_s, one.region)
+        for one in runs
+    ]
+
+
 def draw_timeline(events: Sequence[Event], devices: Sequence[str], title: str) -> Any:
     """Draw a lane for each device and for each link that is used, and return the figure.
 
     A group has the colour of its device, a move that of its source.
 
     Args:
-        events: from `timeline`.
+        events: from `timeline` or `region_events`.
         devices: (num_devices,) names.
         title: what is shown.
 
