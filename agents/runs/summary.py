@@ -28,6 +28,7 @@ from device_placement.envs.measuring.compare import (
 )
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import as_measuring, executor_of
+from device_placement.envs.rendering.text import count
 
 Row = dict[str, Any]
 
@@ -106,7 +107,7 @@ def _save_timeline(run: ModelRun, assignment: Sequence[int], name: str) -> list[
         from device_placement.envs.rendering.timeline import draw_timeline, region_events
 
         devices = [device.name for device in measuring.devices]
-        title = f"{run.name}, {name}: {len(runs)} regions, measured"
+        title = f"{run.name}, {name}: {count(len(runs), 'region')}, measured"
         with replaced(run.folder / "timeline.png") as draft:
             picture = draw_timeline(region_events(runs, devices), devices, title)
             picture.savefig(draft, format="png", dpi=90)

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 CONFIG = {"PERFORMANCE_HINT": "LATENCY"}  # a device runs one region at a time
 CALIBRATIONS = 3  # first inferences; their times decide which regions are urgent
-MAX_REGIONS = 256  # that a cache keeps; each has about two threads on a CPU
+MAX_REGIONS = 128  # that a cache keeps; on a CPU each has about two threads
 MAX_BYTES = 2**31  # of the constants of the regions that a cache keeps
 NO_RUN = (0.0, 0.0, 0.0)  # of a region that did not run
 
