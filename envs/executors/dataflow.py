@@ -10,8 +10,10 @@ The file needs only ``openvino`` and ``numpy``, so that a product may bring it a
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
+import logging
 import math
 import os
 import queue
@@ -33,9 +35,11 @@ CONFIG = {"PERFORMANCE_HINT": "LATENCY"}  # a device runs one region at a time
 CALIBRATIONS = 3  # first inferences; their times decide which regions are urgent
 MAX_REGIONS = 128  # that a cache keeps; on a CPU each has about two threads
 MAX_BYTES = 2**31  # of the constants of the regions that a cache keeps
+NO_RUN = (0.0, 0.0, 0.0)  # of a region that did not run
 
 Port = tuple[str, int]  # friendly name of an op, number of its output
 Inputs = Mapping[Any, Any] | Sequence[Any]
+_log = logging.getLogger("device_placement")
 
 
 class DataflowError(RuntimeError):
@@ -184,7 +188,9 @@ class RegionCache:
             return self._kept[region][0]
 
     def add(self, region: Region, compiled: ov.CompiledModel, num_bytes: int) -> None:
-        """Keep a compiled region whose constants have that many bytes."""
+        """Keep a compiled region whose constants have that many bytes, if there is room for it."""
+        if num_bytes > self._max_bytes:
+            return  # all others would be dropped for it
         with self._lock:
             _, known = self._kept.pop(region, (None, 0))
             self._kept[region] = compiled, num_bytes
@@ -213,23 +219,34 @@ class DeviceThreads:
         self._threads: dict[str, _DeviceThread] = {}
         self._count = itertools.count()
         self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._closed = False
 
     def __getitem__(self, device: str) -> _DeviceThread:
         """Return a device's thread.
 
         Raises:
-            DataflowError: in a fork of the process that started it, where no thread is left.
+            DataflowError: as `check`, or when the thread can't be bound to its cores.
         """
+        self.check()
         with self._lock:
             if device not in self._threads:
                 self._threads[device] = _DeviceThread(device, self._cores.get(device, ()))
-        thread = self._threads[device]
-        if not thread.alive:
+            return self._threads[device]
+
+    def check(self) -> None:
+        """Check that the threads live.
+
+        Raises:
+            DataflowError: after `close`, and in a fork of the process that started them.
+        """
+        if self._closed:
+            raise DataflowError("The threads of the devices were closed; compile the model again.")
+        if self._process != os.getpid():
             raise DataflowError(
-                f"The thread of {device} has ended: it was closed, or belongs to the process that "
-                "this one was forked from. Compile the model again."
+                "This process was forked from the one that compiled the model, and has no threads "
+                "of the devices. Compile the model again."
             )
-        return thread
 
     def next_number(self) -> int:
         """Return the number of the next inference; smaller ones go first."""
@@ -240,8 +257,9 @@ class DeviceThreads:
         return len(self._cores.get(device, ())) == 1
 
     def close(self) -> None:
-        """End all threads, after what they have begun."""
-        for thread in self._threads.values():
+        """End all threads, after what they have begun; inferences in flight fail."""
+        self._closed = True
+        for thread in list(self._threads.values()):
             thread.close()
 
     def __enter__(self) -> Self:
@@ -255,34 +273,42 @@ class _DeviceThread:
     """Thread that runs the most urgent of its tasks."""
 
     def __init__(self, name: str, cores: Sequence[int]) -> None:
+        self._name = name
         self._heap: list[tuple[int, float, int, Callable[[], None]]] = []
         self._lock = threading.Lock()
-        self._tokens: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one per task; False: end
+        self._tokens: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: look for tasks
         self._unique = itertools.count()
+        self._closed = False
         self._thread = threading.Thread(
             target=_serve,
-            args=(self._heap, self._lock, self._tokens, cores),
+            args=(self._heap, self._lock, self._tokens),
             name=f"device {name}",
             daemon=True,
         )
         self._thread.start()
         self._end = weakref.finalize(self, self._tokens.put, False)
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive() and self._end.alive
+        if cores:
+            self._bind(cores)
 
     def push(self, number: int, urgency: float, task: Callable[[], None]) -> None:
-        """Run a task: before those of later inferences, and before less urgent ones of its own."""
+        """Run a task: before those of later inferences, and before less urgent ones of its own.
+
+        Raises:
+            DataflowError: when the thread was closed.
+        """
         with self._lock:
+            if self._closed:
+                raise DataflowError(f"the thread of {self._name} was closed")
             heapq.heappush(self._heap, (number, -urgency, next(self._unique), task))
-        self._tokens.put(True)
+            self._tokens.put(True)
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
         """Run a function before all tasks that wait, and return its future."""
         future: Future[Any] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(function())
             except BaseException as error:
@@ -293,25 +319,45 @@ class _DeviceThread:
 
     def close(self) -> None:
         """End the thread after the tasks that wait."""
+        with self._lock:
+            self._closed = True
         self._end()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def _bind(self, cores: Sequence[int]) -> None:
+        listed = ", ".join(map(str, cores))
+        try:
+            bound = self.submit(lambda: bind_thread(cores)).result()
+        except OSError as error:
+            raise DataflowError(
+                f"Can't bind the thread of {self._name} to the cores {listed}: {error}. Give cores "
+                "that this process may use."
+            ) from error
+        if not bound:
+            _log.warning(
+                "This system can't bind threads to cores; %s runs on others than %s, too.",
+                self._name,
+                listed,
+            )
 
 
 def _serve(
     heap: list[tuple[int, float, int, Callable[[], None]]],
     lock: threading.Lock,
     tokens: queue.SimpleQueue[bool],
-    cores: Sequence[int],
 ) -> None:
     """Run tasks, which raise nothing, until the token to end comes."""
-    if cores:
-        bind_thread(cores)
-    while tokens.get():
-        with lock:
-            task = heapq.heappop(heap)[-1]
-        task()
-        del task  # it would keep an inference alive until the next one
+    more = True
+    while more:
+        more = tokens.get()
+        while True:  # all that wait: a push that was interrupted may have left no token
+            with lock:
+                if not heap:
+                    break
+                task = heapq.heappop(heap)[-1]
+            task()
+            del task  # it would keep an inference alive until the next one
 
 
 def bind_thread(cores: Iterable[int]) -> bool:
@@ -395,9 +441,7 @@ class DataflowModel:
         self._calibrations = 0
         self.urgency = self._remaining([len(one.op_names) for one in self.regions])
         self._lock = threading.Lock()
-        self._requests = max(requests, 1)
-        self._idle: queue.SimpleQueue[DataflowRequest] = queue.SimpleQueue()
-        self._num_made = 0
+        self._pool = RequestPool(requests)
 
     @property
     def num_regions(self) -> int:
@@ -428,15 +472,18 @@ class DataflowModel:
 
         Raises:
             ValueError: as `infer`.
+            DataflowError: when the model was closed, or in a fork of the process.
         """
-        request = self._take_request()
+        self.threads.check()  # without them, no request would ever be free again
+        request = self._pool.take(self.create_infer_request)
         try:
             request.set_inputs(inputs)
             request.start_async()
         except BaseException:
-            self._idle.put(request)
+            # An interrupt may have left a running request some of whose regions never start.
+            self._pool.give_back(None if request.is_running else request)
             raise
-        return Inference(request, self._idle)
+        return Inference(request, self._pool)
 
     def close(self) -> None:
         """End the threads of the devices, if they are the model's own."""
@@ -474,7 +521,7 @@ class DataflowModel:
         self, config: Mapping[str, Any], cache: RegionCache | None
     ) -> list[ov.CompiledModel]:
         """Compile the regions, each in its device's thread, so devices compile side by side."""
-        found = [cache.get(one) if cache else None for one in self.regions]
+        found = [None if cache is None else cache.get(one) for one in self.regions]
         futures = {
             number: self.threads[region.device].submit(
                 _compiler(self.core, self.cut.pieces[number].model, region.device, config)
@@ -482,7 +529,12 @@ class DataflowModel:
             for number, region in enumerate(self.regions)
             if found[number] is None
         }
-        concluded = [future.exception() for future in futures.values()]  # waits for all
+        try:
+            concluded = [future.exception() for future in futures.values()]  # waits for all
+        except BaseException:
+            for future in futures.values():
+                future.cancel()
+            raise
         for error in filter(None, concluded):
             raise error
         for number, future in futures.items():
@@ -491,14 +543,6 @@ class DataflowModel:
                 size = _constant_bytes(self.cut.pieces[number].model)
                 cache.add(self.regions[number], found[number], size)
         return found
-
-    def _take_request(self) -> DataflowRequest:
-        with contextlib.suppress(queue.Empty):
-            return self._idle.get_nowait()
-        with self._lock:
-            more = self._num_made < self._requests
-            self._num_made += more
-        return self.create_infer_request() if more else self._idle.get()
 
 
 def _compiler(
@@ -520,42 +564,56 @@ class DataflowRequest:
     def __init__(self, model: DataflowModel) -> None:
         self._model = model
         self._lock = threading.Lock()
-        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()  # of one inference
         self._active = False
-        self._error: BaseException | None = None
+        self._error: DataflowError | None = None  # no further region begins
         self._outstanding = 0  # regions that were started and have not ended
         self._waiting: list[int] = []  # for how many regions each one waits
         self._runs: list[tuple[float, float, float]] = []
         self._start_s = 0.0
         self._number = 0
+        self._threads: dict[str, _DeviceThread] = {}
         self._first = [n for n, sources in enumerate(model.sources) if not sources]
+        self._one_core = [model.threads.has_one_core(one.device) for one in model.regions]
         self._used = [0.0, 0.0]  # wall and CPU time of the regions on devices of one core
         self._requests = self._create_requests()
         self._tensors = self._make_tensors()
-        self._tasks = [self._task(number) for number in range(model.num_regions)]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an inference was begun and not waited for."""
+        return self._active
 
     def set_inputs(self, inputs: Inputs) -> None:
-        """Copy arrays into the input tensors; see `DataflowModel.infer`."""
-        for index, value in enumerate(_ordered(self._model.inputs, inputs)):
-            port, own = self._model.inputs[index], self._tensors[self._model.cut.inputs[index]]
-            array = np.asarray(value)
-            if tuple(array.shape) != tuple(port.get_shape()):
-                raise ValueError(
-                    f"Got an array of shape {array.shape} for the input {_title(port)}; it has the "
-                    f"shape {tuple(port.get_shape())}."
-                )
-            if port.get_element_type() == ov.Type.string:
+        """Copy arrays into the input tensors; see `DataflowModel.infer`.
+
+        Raises:
+            ValueError: when an input is missing or unknown, or has another shape or type.
+            DataflowError: when an inference is running.
+        """
+        self._check_idle()
+        for index, array in enumerate(read_inputs(self._model.inputs, inputs)):
+            if self._model.inputs[index].get_element_type() == ov.Type.string:
                 self.set_input_tensor(index, ov.Tensor(array))
-            elif array.dtype != own.data.dtype:
-                raise ValueError(
-                    f"Got an array of {array.dtype} for the input {_title(port)}; give "
-                    f"{own.data.dtype}."
-                )
             else:
-                own.data[...] = array
+                self._tensors[self._model.cut.inputs[index]].data[...] = array
 
     def set_input_tensor(self, index: int, tensor: ov.Tensor) -> None:
-        """Let the model's input with this number use a tensor, which is not copied."""
+        """Let the model's input with this number use a tensor, which is not copied.
+
+        Raises:
+            ValueError: when it has another shape or type.
+            DataflowError: when an inference is running.
+        """
+        self._check_idle()
+        port = self._model.inputs[index]
+        wanted = port.get_element_type(), tuple(port.get_shape())
+        given = tensor.get_element_type(), tuple(tensor.get_shape())
+        if given != wanted:
+            raise ValueError(
+                f"Got a tensor of {given[0]} and shape {given[1]} for the input {_title(port)}; "
+                f"give {wanted[0]} and {wanted[1]}."
+            )
         self._set_tensor(self._model.cut.inputs[index], tensor)
 
     @property
@@ -579,20 +637,18 @@ class DataflowRequest:
             DataflowError: when one is running, or the threads of the devices have ended.
         """
         model = self._model
-        if self._active:
-            raise DataflowError("The request is running; wait for it before the next inference.")
-        threads = [model.threads[one.device] for one in model.regions]  # checks that they live
+        self._check_idle()
+        self._threads = {one.device: model.threads[one.device] for one in model.regions}
         self._error = None
+        self._done = queue.SimpleQueue()
         self._waiting = [len(sources) for sources in model.sources]
         self._outstanding = len(self._first)
         self._number = model.threads.next_number()
-        self._runs = [(0.0, 0.0, 0.0)] * model.num_regions
+        self._runs = [NO_RUN] * model.num_regions
         self._active = True
         self._start_s = time.perf_counter()
-        if not self._first:
-            self._done.put(None)
         for number in self._first:
-            threads[number].push(self._number, model.urgency[number], self._tasks[number])
+            self._push(number)
 
     def wait(self) -> None:
         """Wait until the inference has ended.
@@ -606,17 +662,30 @@ class DataflowRequest:
         if not self._active:
             return
         try:
-            self._done.get()
-        except BaseException as error:
-            self._error = error
-            self._done.get()
+            self._await_end()
+        except BaseException:
+            self._error = DataflowError("The inference was interrupted.")
+            self._await_end()
+            self._active, self._error = False, None
             raise
+        self._active = False
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
         finally:
-            self._active = False
-        if self._error is not None:
-            raise self._error
+            del error  # it refers to this frame
         if not self._model.is_calibrated:
             self._model.learn([end - start for start, end, _ in self._runs])
+
+    def _await_end(self) -> None:
+        """Wait until no region runs; as often as wanted, as an interrupt may come at any time."""
+        if self._outstanding:
+            self._done.get()
+
+    def _check_idle(self) -> None:
+        if self._active:
+            raise DataflowError("The request is running; wait for it before the next inference.")
 
     @property
     def timeline(self) -> list[RegionRun]:
@@ -626,6 +695,7 @@ class DataflowRequest:
             for number, (region, (start, end, cpu)) in enumerate(
                 zip(self._model.regions, self._runs, strict=True)
             )
+            if end
         ]
         return sorted(runs, key=lambda run: run.start_s)
 
@@ -638,63 +708,53 @@ class DataflowRequest:
         self._used = [0.0, 0.0]
         return cpu_s / wall_s if wall_s > 0 else 1.0
 
-    def _task(self, number: int) -> Callable[[], None]:
-        """Return the task that runs a region, and then pushes those that it makes ready."""
-        model, run = self._model, self._requests[number].infer
-        region = model.regions[number]
-        one_core = model.threads.has_one_core(region.device)
-        readers = model.readers[number]
-        # A task that refers to its request would keep it alive in a cycle.
-        this = weakref.proxy(self)
+    def _push(self, number: int) -> None:
+        """Let the thread of a region's device run it."""
+        device, urgency = self._model.regions[number].device, self._model.urgency[number]
+        # The task keeps the request alive until it has run, even if nobody waits for it.
+        task = functools.partial(self._run, number)
+        try:
+            self._threads[device].push(self._number, urgency, task)
+        except DataflowError as error:
+            self._conclude(number, NO_RUN, error)
 
-        def task() -> None:
-            error: BaseException | None = None
-            start, cpu = time.perf_counter(), time.thread_time()
-            if this._error is None:
-                try:
-                    run(share_outputs=True)
-                except Exception as caught:
-                    error = caught
-            cpu, end = time.thread_time() - cpu, time.perf_counter()
-            this._conclude(number, readers, (start, end, cpu), one_core, error)
-
-        return task
+    def _run(self, number: int) -> None:
+        """Run a region, and then push those that it makes ready."""
+        error: Exception | None = None
+        start, cpu = time.perf_counter(), time.thread_time()
+        if self._error is None:
+            try:
+                self._requests[number].infer(share_outputs=True)
+            except Exception as caught:
+                error = caught
+        cpu, end = time.thread_time() - cpu, time.perf_counter()
+        self._conclude(number, (start, end, cpu), error)
+        error = None  # it refers to this frame
 
     def _conclude(
-        self,
-        number: int,
-        readers: Sequence[int],
-        run: tuple[float, float, float],
-        one_core: bool,
-        error: BaseException | None,
+        self, number: int, run: tuple[float, float, float], error: Exception | None
     ) -> None:
         """Note that a region has ended, and start those that waited for nothing else."""
-        model, ready = self._model, []
+        model, ready, done = self._model, [], None
         with self._lock:
             self._runs[number] = run
-            if one_core:
+            if self._one_core[number]:
                 self._used[0] += run[1] - run[0]
                 self._used[1] += run[2]
             if error is not None and self._error is None:
-                region = model.regions[number]
-                failed = DataflowError(
-                    f"The region of {region.op_names[0]!r} and {len(region.op_names) - 1} further "
-                    f"ops failed on {region.device}: {error}"
-                )
-                failed.__cause__ = error
-                self._error = failed
+                self._error = _failure(model.regions[number], error)
             if self._error is None:
-                for reader in readers:
+                for reader in model.readers[number]:
                     self._waiting[reader] -= 1
                     if not self._waiting[reader]:
                         ready.append(reader)
             self._outstanding += len(ready) - 1
-            ended = not self._outstanding
+            if not self._outstanding:
+                done = self._done  # from now on, another inference may begin
         for reader in ready:
-            thread = model.threads[model.regions[reader].device]
-            thread.push(self._number, model.urgency[reader], self._tasks[reader])
-        if ended:
-            self._done.put(None)
+            self._push(reader)
+        if done is not None:
+            done.put(None)
 
     def _create_requests(self) -> list[ov.InferRequest]:
         model = self._model
@@ -737,27 +797,79 @@ class DataflowRequest:
                 request.set_output_tensor(piece.outputs.index(port), tensor)
 
 
-class Inference:
-    """Inference in flight; wait for each, as its request is not free until then."""
+def _failure(region: Region, error: Exception) -> DataflowError:
+    others = len(region.op_names) - 1
+    failed = DataflowError(
+        f"The region of {region.op_names[0]!r} and {others} further ops failed on "
+        f"{region.device}: {error}"
+    )
+    failed.__cause__ = error
+    return failed
 
-    def __init__(self, request: DataflowRequest, idle: queue.SimpleQueue[DataflowRequest]) -> None:
-        self._request: DataflowRequest | None = request
-        self._idle = idle
+
+class RequestPool:
+    """Requests of a compiled model, each lent to one caller at a time.
+
+    Args:
+        size: most requests; they are made when all others are in use.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._idle: list[Any] = []
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()  # one per request to be had
+        for _ in range(max(size, 1)):
+            self._places.put(None)
+
+    def take(self, create: Callable[[], Any]) -> Any:
+        """Return an idle request, or create one; wait while all are in use."""
+        self._places.get()
+        request = None
+        try:
+            with contextlib.suppress(IndexError):
+                request = self._idle.pop()
+            if request is None:
+                return create()
+            with contextlib.suppress(RuntimeError):  # of an inference that nobody waited for
+                request.wait()
+        except BaseException:
+            self.give_back(request)
+            raise
+        return request
+
+    def give_back(self, request: Any | None) -> None:
+        """Take a request back; None if it is lost, and another one is to be created."""
+        if request is not None:
+            self._idle.append(request)
+        self._places.put(None)
+
+
+class Inference:
+    """Inference in flight; wait for it to get the outputs."""
+
+    def __init__(self, request: Any, pool: RequestPool) -> None:
+        self._request = request
+        self._pool = pool
 
     def wait(self) -> list[NDArray[Any]]:
         """Wait until it has ended, and return copies of the model's outputs, in their order.
 
         Raises:
-            DataflowError: when a region failed, or it was waited for before.
+            RuntimeError: when it failed, or was waited for before; a `DataflowError` if it is one
+                of a `DataflowModel`.
         """
         request, self._request = self._request, None
         if request is None:
             raise DataflowError("The inference was waited for before; start another one.")
         try:
             request.wait()
-            return [_array(tensor) for tensor in request.output_tensors]
+            return [read_tensor(tensor) for tensor in request.output_tensors]
         finally:
-            self._idle.put(request)
+            self._pool.give_back(request)
+
+    def __del__(self) -> None:
+        """Give the request back if nobody waited; the next one to take it does."""
+        if self._request is not None:
+            self._pool.give_back(self._request)
 
 
 def make_tensor(
@@ -775,10 +887,41 @@ def make_tensor(
     return ov.Tensor(element_type, shape)
 
 
-def _array(tensor: ov.Tensor) -> NDArray[Any]:
-    if tensor.get_element_type() == ov.Type.string:
+def read_tensor(tensor: ov.Tensor) -> NDArray[Any]:
+    """Return a copy of what a tensor holds; bf16, which NumPy lacks, as f32."""
+    kind = tensor.get_element_type()
+    if kind == ov.Type.string:
         return np.array(tensor.str_data)
+    if kind == ov.Type.bf16:
+        return np.asarray((tensor.data.view(np.uint16).astype(np.uint32) << 16).view(np.float32))
     return np.array(tensor.data)
+
+
+def read_inputs(ports: Sequence[Any], inputs: Inputs) -> list[NDArray[Any]]:
+    """Return an array per input, in the order of the model's.
+
+    Args:
+        ports: (num_inputs,) the model's inputs, of static shapes.
+        inputs: arrays in this order, or by number or name.
+
+    Raises:
+        ValueError: when one is missing or unknown, or has another shape or type.
+    """
+    arrays = [np.asarray(value) for value in _ordered(ports, inputs)]
+    for port, array in zip(ports, arrays, strict=True):
+        shape, kind = tuple(port.get_shape()), port.get_element_type()
+        if array.shape != shape:
+            raise ValueError(
+                f"Got an array of shape {array.shape} for the input {_title(port)}; it has the "
+                f"shape {shape}."
+            )
+        text = kind == ov.Type.string
+        if array.dtype.kind not in "US" if text else array.dtype != kind.to_dtype():
+            wanted = "texts" if text else kind.to_dtype()
+            raise ValueError(
+                f"Got an array of {array.dtype} for the input {_title(port)}; give {wanted}."
+            )
+    return arrays
 
 
 def _title(port: Any) -> str:
@@ -793,11 +936,13 @@ def _ordered(ports: Sequence[Any], inputs: Inputs) -> list[Any]:
         if len(given) != len(ports):
             raise ValueError(f"Got {len(given)} inputs; the model has {len(ports)}: {known}.")
         return given
-    found = {}
+    found: dict[int, Any] = {}
     for key, value in inputs.items():
         index = next((n for n, port in enumerate(ports) if _means(key, n, port)), None)
         if index is None:
             raise ValueError(f"Unknown input {key!r}; the model has: {known}.")
+        if index in found:
+            raise ValueError(f"Got the input {_title(ports[index])} twice; give it once.")
         found[index] = value
     missing = [_title(port) for n, port in enumerate(ports) if n not in found]
     if missing:
@@ -808,6 +953,6 @@ def _ordered(ports: Sequence[Any], inputs: Inputs) -> list[Any]:
 def _means(key: Any, index: int, port: Any) -> bool:
     if isinstance(key, str):
         return key in port.get_names() or key == port.get_node().get_friendly_name()
-    if isinstance(key, int):
-        return key == index
+    if isinstance(key, (int, np.integer)):
+        return bool(key == index)
     return bool(port == key)

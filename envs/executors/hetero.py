@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import queue
 from typing import Any, Self
 
-import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from device_placement.envs.executors.dataflow import CONFIG, Inputs
+from device_placement.envs.executors.dataflow import (
+    CONFIG,
+    Inference,
+    Inputs,
+    RequestPool,
+    read_inputs,
+)
 
 
 class HeteroModel:
@@ -31,9 +35,7 @@ class HeteroModel:
     def __init__(self, core: ov.Core, model: ov.Model, device_name: str, requests: int = 1) -> None:
         hint = CONFIG if requests == 1 else {"PERFORMANCE_HINT": "THROUGHPUT"}
         self.compiled = core.compile_model(model, device_name, hint)
-        self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
-        for _ in range(max(requests, 1)):
-            self._idle.put(self.compiled.create_infer_request())
+        self._pool = RequestPool(requests)
 
     def infer(self, inputs: Inputs) -> list[NDArray[Any]]:
         """Run the model once, and return copies of its outputs, in their order.
@@ -42,19 +44,28 @@ class HeteroModel:
             inputs: arrays, in the order of the model's inputs, or by number or name.
 
         Raises:
-            RuntimeError: when an input does not fit, or the inference failed.
+            ValueError: when an input is missing or unknown, or has another shape or type.
+            RuntimeError: when the inference failed.
         """
         return self.start_async(inputs).wait()
 
-    def start_async(self, inputs: Inputs) -> HeteroInference:
-        """Begin an inference; wait first while as many as `requests` are in flight."""
-        request = self._idle.get()
+    def start_async(self, inputs: Inputs) -> Inference:
+        """Begin an inference; wait first while as many as `requests` are in flight.
+
+        Args:
+            inputs: as for `infer`; they are copied.
+
+        Raises:
+            ValueError: as `infer`.
+        """
+        arrays = dict(enumerate(read_inputs(self.compiled.inputs, inputs)))
+        request = self._pool.take(self.compiled.create_infer_request)
         try:
-            request.start_async(inputs, share_inputs=False)
+            request.start_async(arrays, share_inputs=False)
         except BaseException:
-            self._idle.put(request)
+            self._pool.give_back(request)
             raise
-        return HeteroInference(request, self._idle)
+        return Inference(request, self._pool)
 
     def close(self) -> None:
         """Do nothing: OpenVINO releases what it holds with the last reference."""
@@ -64,22 +75,3 @@ class HeteroModel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class HeteroInference:
-    """Inference in flight; wait for each, as its request is not free until then."""
-
-    def __init__(self, request: ov.InferRequest, idle: queue.SimpleQueue[ov.InferRequest]) -> None:
-        self._request, self._idle = request, idle
-
-    def wait(self) -> list[NDArray[Any]]:
-        """Wait until it has ended, and return copies of the model's outputs, in their order.
-
-        Raises:
-            RuntimeError: when it failed.
-        """
-        try:
-            self._request.wait()
-            return [np.array(self._request.results[port]) for port in self._request.model_outputs]
-        finally:
-            self._idle.put(self._request)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, TypeVar
 
+import numpy as np
 import openvino as ov
 
 from device_placement.envs.cores import cpu_affinity
@@ -132,9 +134,25 @@ def describe_problem(
     config: MeasureConfig,
     inputs: str = "",
     executor: str = HETERO,
+    op_groups: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Return what the time of a placement depends on, except for the placement."""
-    return describe_reference(core, model_hash, devices[reference], config, inputs, executor) | {
+    """Return what the time of a placement depends on, except for the placement.
+
+    Args:
+        core: has the devices.
+        model_hash: of the model.
+        devices: (num_devices,) of the problem.
+        reference: number of the reference's device.
+        config: how to measure.
+        inputs: as for `describe_reference`.
+        executor: as for `describe_reference`.
+        op_groups: (num_ops,) for dataflow, whose regions consist of whole groups.
+    """
+    single = describe_reference(core, model_hash, devices[reference], config, inputs, executor)
+    if executor != HETERO:
+        groups = np.asarray(op_groups, np.int64).tobytes()
+        single["groups"] = hashlib.sha256(groups).hexdigest()[:16]
+    return single | {
         "devices": [_describe_device(core, device) for device in devices],
         "timing": dataclasses.asdict(config.protocol),
     }

@@ -320,6 +320,7 @@ class OpenVINOEvaluator:
                 self.config,
                 self.samples.key,
                 self.executor.name,
+                self.coarse.op_group.tolist(),
             )
         return self._problem
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from device_placement.envs.executors.dataflow import (
     DeviceThreads,
     Region,
     RegionCache,
+    read_tensor,
 )
 from device_placement.envs.measuring.config import HINTS
 from device_placement.envs.measuring.inputs import Samples, invented_inputs
@@ -68,7 +68,7 @@ class Program:
         for sample in self.samples:
             prepare(self._request, sample, self.stateful)
             self._request.infer()
-            outputs += [_values(tensor) for tensor in self._request.output_tensors]
+            outputs += [read_tensor(tensor) for tensor in self._request.output_tensors]
         return outputs
 
     @functools.cached_property
@@ -248,16 +248,6 @@ def _time_both(
         reference_s = reference.sample(runs[1])
         return candidate.sample(runs[0]), reference_s
     return candidate.sample(runs[0]), reference.sample(runs[1])
-
-
-def _values(tensor: ov.Tensor) -> NDArray[Any]:
-    """Return a copy of what a tensor holds; bf16, which NumPy lacks, as f32."""
-    kind = tensor.get_element_type()
-    if kind == ov.Type.string:
-        return np.array(tensor.str_data)
-    if kind == ov.Type.bf16:
-        return np.asarray((tensor.data.view(np.uint16).astype(np.uint32) << 16).view(np.float32))
-    return np.array(tensor.data)
 
 
 def count_subgraphs(compiled: ov.CompiledModel | DataflowModel) -> int:
