@@ -11,6 +11,7 @@ Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
+UInt32 = NDArray[np.uint32]
 
 Assignment = Int64  # (num_groups,) the device number of each group; UNPLACED for none
 Assignments = Int64  # (batch, num_groups) the same for many placements

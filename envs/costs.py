@@ -5,22 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_placement.envs.arrays import Bool, Float64, Int32
+from device_placement.envs.arrays import Bool, Float64, Int32, UInt8, UInt32
 from device_placement.envs.devices import Device, SharedMemory
 from device_placement.envs.errors import DeviceError
 from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.computation_graph import NO_WORK
 
 MAX_DEVICES = 16  # sets of devices are bit masks of 16 bits
 FREE = -1  # the colour of a group that may be placed on any device
 
 
+def _no() -> Bool:
+    return np.zeros(0, dtype=np.bool_)
+
+
+FROM_INPUT, TO_OUTPUT = 1, 2  # bits: of a tensor that a Parameter makes; by Results alone
+
+
+@dataclass(frozen=True)
+class RegionalCosts:
+    """Costs of regions, and reads of tensors, as the kernels take them.
+
+    Reads are those of `Costs`, tensor by tensor. Edges are the reads that are neither from an
+    input of the model nor to an output; they are ordered by the groups that read. Indices are
+    unsigned, as compiled code checks whether signed ones are negative.
+    """
+
+    read_start: UInt32  # (num_groups + 1,) where the reads of each group's tensors begin
+    read_tensor: UInt32  # (num_readers,)
+    reader: UInt32  # (num_readers,) group
+    read_kind: UInt8  # (num_readers,) sum of `FROM_INPUT` and `TO_OUTPUT`
+    edge_start: UInt32  # (num_groups + 1,) where the edges into each group begin
+    edge_tensor: UInt32  # (num_edges,)
+    edge_producer: UInt32  # (num_edges,) group
+    edge_reader: UInt32  # (num_edges,) group
+    is_idle: Bool  # (num_groups,) whether no op of it computes
+    region_s: Float64  # (num_devices,) per region
+    crossing_s: Float64  # (num_devices,) per tensor that leaves a region of the device
+
+
 @dataclass(frozen=True)
 class Costs:
-    """Costs of one coarse graph on some devices, as the four schedules need them.
+    """Costs of one coarse graph on some devices, as the schedules need them.
 
     Tensors are those that leave their group, ordered by the group that produces them.
     """
@@ -40,6 +71,38 @@ class Costs:
     # (num_pools, num_devices) whether the devices share a pool of memory; no pools by default
     pool_devices: Bool = field(default_factory=lambda: np.zeros((0, 0), dtype=np.bool_))
     pool_bytes: Float64 = field(default_factory=lambda: np.zeros(0))  # (num_pools,)
+    # What `dataflow` charges in addition; in each of the next five, an empty array means 0 or no.
+    region_s: Float64 = field(default_factory=lambda: np.zeros(0))  # (num_devices,) per region
+    # (num_devices,) per tensor that leaves a region of the device for others
+    crossing_s: Float64 = field(default_factory=lambda: np.zeros(0))
+    # The model's inputs and outputs, which belong to no region.
+    is_input: Bool = field(default_factory=_no)  # (num_tensors,) whether a Parameter makes it
+    is_output: Bool = field(default_factory=_no)  # (num_readers,) whether only Results read there
+    is_idle: Bool = field(default_factory=_no)  # (num_groups,) whether no op of it computes
+
+    @cached_property
+    def regional(self) -> RegionalCosts:
+        """What `dataflow` needs in addition."""
+        tensor = np.repeat(np.arange(self.num_tensors), np.diff(self.reader_start))
+        kind = np.zeros(tensor.size, dtype=np.uint8)
+        kind[_filled(self.is_input, self.num_tensors)[tensor]] |= FROM_INPUT
+        kind[_filled(self.is_output, tensor.size)] |= TO_OUTPUT
+        edges = np.flatnonzero(kind == 0)
+        edges = edges[np.argsort(self.reader[edges], kind="stable")]
+        groups, producer = np.arange(self.num_groups + 1), self.tensor_group[tensor]
+        return RegionalCosts(
+            read_start=np.searchsorted(producer, groups).astype(np.uint32),
+            read_tensor=tensor.astype(np.uint32),
+            reader=self.reader.astype(np.uint32),
+            read_kind=kind,
+            edge_start=np.searchsorted(self.reader[edges], groups).astype(np.uint32),
+            edge_tensor=tensor[edges].astype(np.uint32),
+            edge_producer=producer[edges].astype(np.uint32),
+            edge_reader=self.reader[edges].astype(np.uint32),
+            is_idle=_filled(self.is_idle, self.num_groups),
+            region_s=_filled(self.region_s, self.num_devices),
+            crossing_s=_filled(self.crossing_s, self.num_devices),
+        )
 
     @cached_property
     def inputs(self) -> tuple[Int32, Int32]:
@@ -52,7 +115,8 @@ class Costs:
     def with_times(self, compute_s: Float64, latency_s: Float64, s_per_byte: Float64) -> Costs:
         """Return a copy with other times, for the same groups, tensors and devices."""
         copy = replace(self, compute_s=compute_s, latency_s=latency_s, s_per_byte=s_per_byte)
-        copy.__dict__["inputs"] = self.inputs  # not to be computed again
+        for name in ("inputs", "regional"):
+            copy.__dict__[name] = getattr(self, name)  # not to be computed again
         return copy
 
     @property
@@ -122,7 +186,7 @@ def free_costs(
     group_bytes = np.zeros(coarse.num_groups)
     np.add.at(group_bytes, coarse.op_group, coarse.graph.weight_bytes)
     limits = [device.memory_bytes for device in devices]
-    tensor_group, tensor_bytes, reader_start, reader = _tensors(coarse)
+    tensor_group, tensor_bytes, reader_start, reader, is_input, is_output = _tensors(coarse)
     return Costs(
         compute_s=np.where(coarse.supported, 0.0, np.inf),
         tensor_group=tensor_group,
@@ -143,6 +207,9 @@ def free_costs(
             dtype=np.bool_,
         ).reshape(-1, num_devices),
         pool_bytes=np.array([float(pool.memory_bytes) for pool in shared_memory]),
+        is_input=is_input,
+        is_output=is_output,
+        is_idle=np.bincount(coarse.op_group, ~_idle_ops(coarse), coarse.num_groups) == 0,
     )
 
 
@@ -155,24 +222,48 @@ def without_times(costs: Costs) -> Costs:
         s_per_byte=np.zeros_like(costs.s_per_byte),
         subgraph_s=np.zeros_like(costs.subgraph_s),
         pays=np.ones_like(costs.pays),
+        region_s=np.zeros_like(costs.region_s),
+        crossing_s=np.zeros_like(costs.crossing_s),
     )
 
 
-def _tensors(coarse: CoarseGraph) -> tuple[Int32, Float64, Int32, Int32]:
-    """Return producer and size of each tensor that leaves its group; its readers, row by row."""
+def _filled(values: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return the values, or as many zeros if there are none."""
+    return values if values.size else np.zeros(size, dtype=values.dtype)
+
+
+def _idle_ops(coarse: CoarseGraph) -> Bool:
+    """Return whether each op computes nothing in an inference, (num_ops,)."""
+    return np.asarray(coarse.graph.is_constant | np.isin(coarse.graph.op_types, NO_WORK))
+
+
+def _tensors(coarse: CoarseGraph) -> tuple[Int32, Float64, Int32, Int32, Bool, Bool]:
+    """Return the tensors that leave their group, and their readers, row by row.
+
+    Returns:
+        Producer and size of each tensor; where its readers begin; the readers; whether the tensor
+        is an input of the model, (num_tensors,); whether only outputs read it, (num_readers,).
+    """
     graph = coarse.graph
     producer, consumer = coarse.op_group[graph.edge_index]
     leaves = (producer != consumer) & ~graph.is_constant[graph.edge_index[0]]
     columns = producer, graph.edge_index[0], graph.edge_port, consumer
-    keys, first = np.unique(
-        np.stack([column[leaves] for column in columns]), axis=1, return_index=True
+    keys, first, place = np.unique(
+        np.stack([column[leaves] for column in columns]),
+        axis=1,
+        return_index=True,
+        return_inverse=True,
     )
     begins = np.ones(keys.shape[1], dtype=np.bool_)
     begins[1:] = (keys[:3, 1:] != keys[:3, :-1]).any(axis=0)
     starts = np.flatnonzero(begins)
+    idle = _idle_ops(coarse)
+    computes = np.bincount(place.ravel(), ~idle[graph.edge_index[1, leaves]], keys.shape[1])
     return (
         keys[0, starts].astype(np.int32),
         graph.edge_bytes[leaves][first[starts]],
         np.append(starts, keys.shape[1]).astype(np.int32),
         keys[3].astype(np.int32),
+        idle[keys[1, starts]],
+        computes == 0,
     )

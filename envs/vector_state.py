@@ -13,7 +13,7 @@ from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.episode import read_baseline
 from device_placement.envs.evaluation import NAN, Evaluator, single_assignments
 from device_placement.envs.observation import NUM_DEVICE_FEATURES, UNPLACED, Layout, Observation
-from device_placement.envs.simulation.schedule import count_subgraphs_by_device
+from device_placement.envs.simulation.schedule import count_parts
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
 Infos = dict[str, Any]
@@ -64,7 +64,7 @@ def evaluate_placements(evaluator: SimulatedEvaluator, placements: NDArray[np.in
     times = evaluator.evaluate_many(devices.T)
     wrong = np.flatnonzero(np.isinf(times))
     times[wrong] = NAN
-    subgraphs = count_subgraphs_by_device(evaluator.costs, devices).sum(axis=0, dtype=np.int64)
+    subgraphs = count_parts(evaluator.costs, devices, evaluator.schedule)
     subgraphs[wrong] = 0
     error = np.full(len(times), "", dtype=np.object_)
     for row in wrong:

@@ -18,10 +18,8 @@ from device_placement.envs.arrays import Bool, Int64
 from device_placement.envs.errors import PlacementError
 from device_placement.envs.executors.dataflow import Region
 from device_placement.envs.graph.components import components
-from device_placement.envs.graph.computation_graph import constant_ops, read_edges
+from device_placement.envs.graph.computation_graph import NO_WORK, constant_ops, read_edges
 from device_placement.envs.graph.partition import topological_order
-
-NO_WORK = ("Parameter", "Result")  # their tensors are there at the beginning, or leave at the end
 
 
 def find_regions(producer: Int64, consumer: Int64, tensor: Int64, device: Int64) -> Int64:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 IN_F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+NO_WORK = ("Parameter", "Result")  # their tensors are there at the beginning, or leave at the end
 
 
 @dataclass(frozen=True)

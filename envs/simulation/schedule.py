@@ -1,4 +1,4 @@
-"""Schedules: four ways to compute times from costs, for many placements at once.
+"""Schedules: five ways to compute times from costs, for many placements at once.
 
 Notation: group g runs on device p(g) in c(g, p(g)) seconds; w(t, a, b) = latency(a, b) +
 bytes(t) / bandwidth(a, b) moves tensor t from device a to b; R(t) are the devices, other than
@@ -13,16 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from device_placement.envs.arrays import Float64, Int32, PlacementColumns, UInt8
+from device_placement.envs.arrays import Float64, Int32, Int64, PlacementColumns, UInt8, UInt32
 from device_placement.envs.costs import FREE, Costs
 from device_placement.envs.errors import PlacementError, choose
 from device_placement.envs.simulation.kernels import (
     any_differs,
     concurrent_times,
     count_pieces,
+    dataflow_times,
     max_load_times,
     memory_used,
     pipelined_times,
+    region_roots,
     sequential_times,
 )
 
@@ -145,6 +147,75 @@ def concurrent(costs: Costs, devices: PlacementColumns) -> Float64:
     )
 
 
+def dataflow(costs: Costs, devices: PlacementColumns) -> Float64:
+    """Return when the last region ends, run as the executor `dataflow` runs them.
+
+    Regions are the largest pieces that delay nothing (`executors.regions`). A region r on device d
+    takes, in one piece,
+
+        seconds(r) = sum of c(g, d) over its groups + region_s(d) + crossing_s(d) tensors(r)
+
+    where tensors(r) is the number of its tensors that other regions read. Whenever a device is
+    free, it starts, of its regions whose inputs have arrived, the one with the longest remaining
+    path::
+
+        rank(r)    = seconds(r) + max of rank over the regions that read from r
+        there(t,b) = max(end(t), end of the move before on (p(t), b)) + w(t, p(t), b)
+
+    Tensors join the queue of their link when their region ends. Inputs of the model are there
+    from the beginning, on the device of their Parameter. Parameters, Results and constants are in
+    no region; moving inputs and outputs takes time, but separates no groups.
+    """
+    regional = costs.regional
+    times = np.empty(devices.shape[1])
+    for first in range(0, times.size, BLOCK):
+        block = np.ascontiguousarray(devices[:, first : first + BLOCK])
+        times[first : first + BLOCK] = dataflow_times(
+            block,
+            find_roots(costs, block),
+            costs.compute_s,
+            costs.tensor_group,
+            costs.tensor_bytes,
+            regional.read_start,
+            regional.read_tensor,
+            regional.reader,
+            regional.read_kind,
+            regional.edge_start,
+            regional.edge_producer,
+            regional.edge_reader,
+            regional.is_idle,
+            costs.latency_s,
+            costs.s_per_byte,
+            regional.region_s,
+            regional.crossing_s,
+        )
+    return times
+
+
+def find_roots(costs: Costs, devices: PlacementColumns) -> UInt32:
+    """Return the smallest group of each group's region, (batch, num_groups).
+
+    A group without ops that compute is in no region, and gets its own number.
+    """
+    regional = costs.regional
+    return region_roots(
+        devices,
+        costs.num_tensors,
+        regional.edge_tensor,
+        regional.edge_producer,
+        regional.edge_reader,
+    )
+
+
+def count_parts(costs: Costs, devices: PlacementColumns, schedule: str) -> Int64:
+    """Return how many parts run separately, (batch,): regions under `dataflow`, else subgraphs."""
+    if schedule != dataflow.__name__:
+        return np.asarray(count_subgraphs_by_device(costs, devices).sum(axis=0, dtype=np.int64))
+    roots = find_roots(costs, devices)
+    is_root = (roots == np.arange(costs.num_groups)) & ~costs.regional.is_idle
+    return np.asarray(is_root.sum(axis=1, dtype=np.int64))
+
+
 def pipelined(costs: Costs, devices: PlacementColumns) -> Float64:
     """Return the largest load of a device or a directed link, with many requests in flight.
 
@@ -177,7 +248,7 @@ def max_load(costs: Costs, devices: PlacementColumns) -> Float64:
 
 SCHEDULES: dict[str, Schedule] = {
     function.__name__: Schedule((function.__doc__ or "").splitlines()[0], function)
-    for function in (sequential, concurrent, pipelined, max_load)
+    for function in (sequential, concurrent, dataflow, pipelined, max_load)
 }
 """Name -> schedule."""
 

@@ -19,7 +19,7 @@ from device_placement.envs.simulation.roofline import derive_profile
 from device_placement.envs.simulation.schedule import (
     SCHEDULES,
     broken_rules,
-    count_subgraphs_by_device,
+    count_parts,
     schedule_times,
 )
 
@@ -82,7 +82,7 @@ class SimulatedEvaluator(BaseEvaluator):
             time_s=time_s,
             samples_s=(time_s,),
             interval_s=(time_s, time_s),
-            num_subgraphs=int(count_subgraphs_by_device(self.costs, column).sum()),
+            num_subgraphs=int(count_parts(self.costs, column, self.schedule)[0]),
         )
 
     def evaluate_many(self, placements: NDArray[np.integer]) -> Float64:

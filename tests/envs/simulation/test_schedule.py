@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costs import make_costs, random_costs
+from dataflow_plainly import dataflow_plainly
 from device_placement.envs import DevicePlacementError, PlacementError
 from device_placement.envs.costs import Costs
 from device_placement.envs.simulation.schedule import (
@@ -172,6 +173,7 @@ def plainly(costs: Costs, p: list[int], schedule: str) -> float:
     return {
         "sequential": sum(load) + sum(link.values()),
         "concurrent": max(end.values()),
+        "dataflow": dataflow_plainly(costs, p),
         "pipelined": max(*load, *link.values()),
         "max_load": max(a + b for a, b in zip(load, talk, strict=True)),
     }[schedule]
