@@ -47,6 +47,7 @@ class RegionalCosts:
     is_idle: Bool  # (num_groups,) whether no op of it computes
     region_s: Float64  # (num_devices,) per region
     crossing_s: Float64  # (num_devices,) per tensor that leaves a region of the device
+    split_factor: Float64  # (num_devices,) of times of groups if several devices are used
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,13 @@ class Costs:
     # (num_pools, num_devices) whether the devices share a pool of memory; no pools by default
     pool_devices: Bool = field(default_factory=lambda: np.zeros((0, 0), dtype=np.bool_))
     pool_bytes: Float64 = field(default_factory=lambda: np.zeros(0))  # (num_pools,)
-    # What `dataflow` charges in addition; in each of the next five, an empty array means 0 or no.
+    # What `dataflow` charges in addition; an empty array means 0 or no.
     region_s: Float64 = field(default_factory=lambda: np.zeros(0))  # (num_devices,) per region
     # (num_devices,) per tensor that leaves a region of the device for others
     crossing_s: Float64 = field(default_factory=lambda: np.zeros(0))
+    # (num_devices,) at least 1: multiplies the time of groups while other devices are used, too;
+    # an empty array means 1
+    split_factor: Float64 = field(default_factory=lambda: np.ones(0))
     # The model's inputs and outputs, which belong to no region.
     is_input: Bool = field(default_factory=_no)  # (num_tensors,) whether a Parameter makes it
     is_output: Bool = field(default_factory=_no)  # (num_readers,) whether only Results read there
@@ -102,6 +106,7 @@ class Costs:
             is_idle=_filled(self.is_idle, self.num_groups),
             region_s=_filled(self.region_s, self.num_devices),
             crossing_s=_filled(self.crossing_s, self.num_devices),
+            split_factor=_filled(self.split_factor, self.num_devices, 1),
         )
 
     @cached_property
@@ -224,12 +229,13 @@ def without_times(costs: Costs) -> Costs:
         pays=np.ones_like(costs.pays),
         region_s=np.zeros_like(costs.region_s),
         crossing_s=np.zeros_like(costs.crossing_s),
+        split_factor=np.ones_like(costs.split_factor),
     )
 
 
-def _filled(values: NDArray[Any], size: int) -> NDArray[Any]:
-    """Return the values, or as many zeros if there are none."""
-    return values if values.size else np.zeros(size, dtype=values.dtype)
+def _filled(values: NDArray[Any], size: int, default: int = 0) -> NDArray[Any]:
+    """Return the values, or as many defaults if there are none."""
+    return values if values.size else np.full(size, default, dtype=values.dtype)
 
 
 def _idle_ops(coarse: CoarseGraph) -> Bool:

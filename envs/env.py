@@ -126,11 +126,11 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             ``input_shapes`` (static shapes for models with dynamic ones, as in `load_model`).
             For the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``, ``laptop`` or
             ``server``) or ``profile`` (a `HardwareProfile` or its file), and ``schedule``
-            (``sequential``, ``concurrent``, ``pipelined`` or ``max_load``). For OpenVINO ``inputs``
-            (an array for each input by name, a list of such samples, or an ``.npz`` file of
-            either; invented by default), and ``measuring``, a `MeasureConfig`, or its fields as
-            keywords: ``objective`` (``latency`` or ``throughput``), ``timing``, ``tolerance``,
-            ``isolation``, ``timeout_s``, ``store``, ``reference``, ``verify``,
+            (``sequential``, ``concurrent``, ``dataflow``, ``pipelined`` or ``max_load``). For
+            OpenVINO ``inputs`` (an array for each input by name, a list of such samples, or an
+            ``.npz`` file of either; invented by default), and ``measuring``, a `MeasureConfig`,
+            or its fields as keywords: ``objective`` (``latency`` or ``throughput``), ``timing``,
+            ``tolerance``, ``isolation``, ``timeout_s``, ``store``, ``reference``, ``verify``,
             ``max_output_error`` and others.
 
     ## Registered Configurations

@@ -43,7 +43,7 @@ class SearchConfig(MeasureConfig):
     """Simulate the machine described in a file by `device-placement profile`, in place of
     --hardware."""
     schedule: str = "sequential"
-    """Simulated execution: sequential, concurrent, pipelined or max_load."""
+    """Simulated execution: sequential, concurrent, dataflow, pipelined or max_load."""
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
     inputs: str = ""

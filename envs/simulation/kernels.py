@@ -249,6 +249,7 @@ def dataflow_times(
     s_per_byte: Float64,
     region_s: Float64,
     crossing_s: Float64,
+    split_factor: Float64,
 ) -> Float64:
     """Return (batch,) seconds.
 
@@ -285,7 +286,7 @@ def dataflow_times(
         link_free[:] = 0.0
         soonest[:] = np.inf
         length[:] = 0
-        finish, slowest, top = 0.0, 0.0, 0
+        finish, slowest, top, is_split = 0.0, 0.0, 0, False
         for group in range(groups):
             device[group] = placements[group, b]
             newest[group] = groups
@@ -294,6 +295,7 @@ def dataflow_times(
         for group in range(groups):
             own = device[group]
             slowest = max(slowest, compute_s[group, own])
+            is_split |= own != device[0]
             if is_idle[group]:
                 free[own] += compute_s[group, own]
             else:
@@ -305,6 +307,8 @@ def dataflow_times(
             following[group] = newest[root[group]]
             newest[root[group]] = group
             if root[group] == group and not is_idle[group]:
+                if is_split:
+                    seconds[group] *= split_factor[device[group]]
                 seconds[group] += region_s[device[group]]
         for edge in range(edge_producer.size):
             one, other = root[edge_producer[edge]], root[edge_reader[edge]]

@@ -25,6 +25,7 @@ FORMAT = "device-placement hardware profile"
 VERSION = 1
 # Sums of such times, and the time that such a tensor takes on such a link, are finite.
 LARGEST_S, LARGEST_BYTES, LEAST_BYTES_PER_S = 1e300, 1e30, 1e-30
+REGIONAL = {"region_s": 0.0, "crossing_s": 0.0, "split_factor": 1.0}  # field -> least, default
 KINDS = ("measured", "derived", "given")  # the origin of the numbers
 
 
@@ -48,8 +49,16 @@ class HardwareProfile:
     pays_transfers: tuple[bool, ...]  # (num_devices,) whether `max_load` charges it for transfers
     provenance: Mapping[str, Any] = field(default_factory=lambda: {"kind": "given"})
     shared_memory: tuple[SharedMemory, ...] = ()  # limits on what devices hold together
+    # What the schedule `dataflow` charges in addition, each (num_devices,); by default nothing:
+    region_s: Float64 = field(default_factory=lambda: np.zeros(0))  # per region
+    crossing_s: Float64 = field(default_factory=lambda: np.zeros(0))  # per tensor that leaves one
+    # at least 1: multiplies op times while other devices are used, too
+    split_factor: Float64 = field(default_factory=lambda: np.ones(0))
 
     def __post_init__(self) -> None:
+        for name, default in REGIONAL.items():
+            if not np.size(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(self.devices), default))
         ops, devices = len(self.op_names), len(self.devices)
         for name, shape in (
             ("op_s", (ops, devices)),
@@ -57,6 +66,7 @@ class HardwareProfile:
             ("bytes_per_s", (devices, devices)),
             ("subgraph_s", (devices,)),
             ("pays_transfers", (devices,)),
+            *((name, (devices,)) for name in REGIONAL),
         ):
             if np.shape(getattr(self, name)) != shape:
                 raise DevicePlacementError(
@@ -72,6 +82,10 @@ class HardwareProfile:
             or not _are_moderate(self.latency_s).all()
             or not (self.bytes_per_s >= LEAST_BYTES_PER_S).all()
             or not _are_moderate(self.subgraph_s).all()
+            or not all(
+                (_are_moderate(getattr(self, name)) & (getattr(self, name) >= least)).all()
+                for name, least in REGIONAL.items()
+            )
             or self.latency_s[diagonal, diagonal].any()
             or np.isfinite(self.bytes_per_s[diagonal, diagonal]).any()
         )
@@ -79,7 +93,8 @@ class HardwareProfile:
             raise DevicePlacementError(
                 f"Got the profile {self.name!r}, whose numbers can't be costs; give at least one "
                 "device, every device and op once; times and latencies from 0 to 1e300, bandwidths "
-                "of 1e-30 or more; a device sends to itself without latency and without a limit."
+                "of 1e-30 or more, split factors of 1 or more; a device sends to itself without "
+                "latency and without a limit."
             )
         self._check_shared_memory()
         if self.provenance.get("kind") not in KINDS:
@@ -127,6 +142,7 @@ class HardwareProfile:
             pays_transfers=tuple(self.pays_transfers[number] for number in chosen),
             provenance=self.provenance,
             shared_memory=select_pools(self.shared_memory, {name: name for name in names}),
+            **{name: getattr(self, name)[chosen] for name in REGIONAL},
         )
 
     def op_times(self, graph: ComputationGraph) -> Float64:
@@ -168,6 +184,9 @@ class HardwareProfile:
         }
         if self.shared_memory:
             content["shared_memory"] = [asdict(pool) for pool in self.shared_memory]
+        for name, default in REGIONAL.items():
+            if (getattr(self, name) != default).any():
+                content[name] = getattr(self, name).tolist()
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
         with replaced(path) as draft:
             draft.write_text(text, encoding="utf-8")
@@ -196,6 +215,7 @@ class HardwareProfile:
             s_per_byte=1.0 / self.bytes_per_s,
             subgraph_s=self.subgraph_s,
             pays=np.array(self.pays_transfers, dtype=np.bool_),
+            **{name: getattr(self, name) for name in REGIONAL},
         )
 
     @classmethod
@@ -242,6 +262,7 @@ class HardwareProfile:
                 SharedMemory(tuple(map(str, one["devices"])), int(one["memory_bytes"]))
                 for one in content.get("shared_memory", ())
             ),
+            **{name: np.array(content.get(name, []), dtype=np.float64) for name in REGIONAL},
         )
 
 

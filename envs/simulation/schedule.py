@@ -148,14 +148,15 @@ def concurrent(costs: Costs, devices: PlacementColumns) -> Float64:
 
 
 def dataflow(costs: Costs, devices: PlacementColumns) -> Float64:
-    """Return when the last region ends, run as the executor `dataflow` runs them.
+    """Return when the last region ends, when all run as the executor `dataflow` runs them.
 
     Regions are the largest pieces that delay nothing (`executors.regions`). A region r on device d
     takes, in one piece,
 
-        seconds(r) = sum of c(g, d) over its groups + region_s(d) + crossing_s(d) tensors(r)
+        seconds(r) = split(d) work(r) + region_s(d) + crossing_s(d) tensors(r)
 
-    where tensors(r) is the number of its tensors that other regions read. Whenever a device is
+    where work(r) is the sum of c(g, d) over its groups, tensors(r) is the number of its tensors that other regions read, and split(d) is
+    `split_factor` if the placement uses several devices, else 1. Whenever a device is
     free, it starts, of its regions whose inputs have arrived, the one with the longest remaining
     path::
 
@@ -188,6 +189,7 @@ def dataflow(costs: Costs, devices: PlacementColumns) -> Float64:
             costs.s_per_byte,
             regional.region_s,
             regional.crossing_s,
+            regional.split_factor,
         )
     return times
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,3 +59,31 @@ def random_costs(
     }
     compute = generator.integers(1, 16, (groups, devices)).tolist()
     return make_costs(compute, tensors, **links | changes)
+
+
+def costs_with_ends(generator: np.random.Generator, groups: int, devices: int) -> Costs:
+    """Random costs of regions, too, whose first groups are Parameters and whose last are Results.
+
+    Some of these compute, too, as a group may hold ops of both kinds.
+    """
+    costs = random_costs(
+        generator,
+        groups,
+        devices,
+        region_s=generator.integers(0, 5, devices).astype(float),
+        crossing_s=generator.integers(0, 3, devices).astype(float),
+        split_factor=generator.integers(1, 3, devices).astype(float),
+    )
+    numbers = np.arange(groups)
+    first, last = numbers < groups // 4, numbers >= groups - groups // 5
+    is_idle = (first & ~np.isin(numbers, costs.reader)) | (
+        last & ~np.isin(numbers, costs.tensor_group)
+    )
+    is_free = is_idle & bool(generator.integers(2))
+    return replace(
+        costs,
+        compute_s=np.where(is_free[:, None], 0.0, costs.compute_s),
+        is_input=first[costs.tensor_group],
+        is_output=last[costs.reader],
+        is_idle=is_idle,
+    )

@@ -51,6 +51,8 @@ def dataflow_plainly(costs: Costs, p: Sequence[int]) -> float:
     for one, groups in members.items():
         leaving = {tensor for tensor, producer, _ in between if region[producer] == one}
         seconds[one] = float(sum(costs.compute_s[group, p[group]] for group in groups))
+        if costs.split_factor.size and len(set(p)) > 1:
+            seconds[one] *= float(costs.split_factor[home[one]])
         if costs.region_s.size:
             seconds[one] += float(costs.region_s[home[one]])
         if costs.crossing_s.size:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphs  # noqa: F401  # no deadlines
-from costs import make_costs, random_costs
+from costs import costs_with_ends, make_costs, random_costs
 from dataflow_plainly import dataflow_plainly, regions_plainly
 from device_placement.envs import coarsen, load_model, make_evaluator, read_graph
 from device_placement.envs.costs import Costs, without_times
@@ -110,7 +110,7 @@ def test_inputs_and_outputs_move_but_separate_nothing() -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 24), st.integers(1, 5))
 def test_many_at_once_are_each_as_the_events_say(seed: int, groups: int, devices: int) -> None:
     generator = np.random.default_rng(seed)
-    costs = with_ends(generator, groups, devices)
+    costs = costs_with_ends(generator, groups, devices)
     placements = generator.integers(0, devices, (70, groups))
     times = schedule_times(costs, placements, "dataflow")
     for row in (0, 1, 63, 64, 69):
@@ -118,39 +118,10 @@ def test_many_at_once_are_each_as_the_events_say(seed: int, groups: int, devices
         assert times[row] == time_of(costs, placements[row].tolist())
 
 
-def with_ends(generator: np.random.Generator, groups: int, devices: int) -> Costs:
-    """Random costs whose first groups are Parameters, and whose last ones are Results."""
-    extra = {
-        "region_s": generator.integers(0, 5, devices).astype(float),
-        "crossing_s": generator.integers(0, 3, devices).astype(float),
-    }
-    costs = random_costs(generator, groups, devices, **extra)
-    is_input = costs.tensor_group < groups // 4
-    is_output = costs.reader >= groups - groups // 5
-    numbers = np.arange(groups)
-    fed = np.isin(numbers, costs.reader)
-    inner = np.isin(numbers, costs.tensor_group)
-    is_idle = ((numbers < groups // 4) & ~fed) | ((numbers >= groups - groups // 5) & ~inner)
-    compute = np.where(is_idle[:, None], costs.compute_s * generator.integers(2), costs.compute_s)
-    return random_like(costs, compute, is_input, is_output, is_idle)
-
-
-def random_like(
-    costs: Costs,
-    compute_s: np.ndarray,
-    is_input: np.ndarray,
-    is_output: np.ndarray,
-    is_idle: np.ndarray,
-) -> Costs:
-    fields = {name: getattr(costs, name) for name in costs.__dataclass_fields__}
-    ends = {"is_input": is_input, "is_output": is_output, "is_idle": is_idle}
-    return Costs(**fields | ends | {"compute_s": compute_s})
-
-
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_a_single_takes_its_compute_and_its_regions(seed: int, devices: int) -> None:
     generator = np.random.default_rng(seed)
-    costs = with_ends(generator, 12, devices)
+    costs = costs_with_ends(generator, 12, devices)
     for device in range(devices):
         placement = [device] * 12
         column = np.array([placement], np.uint8).T

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costs import make_costs, random_costs
+from costs import costs_with_ends, make_costs, random_costs
 from device_placement.envs import DevicePlacementError, PlacementError
 from device_placement.envs.rendering.style import PALETTE, device_colours
 from device_placement.envs.rendering.timeline import draw_timeline
@@ -46,6 +46,21 @@ def test_it_ends_when_the_schedule_says(seed: int, groups: int, devices: int) ->
         assert sorted(one.group for one in events if not one.moves and one.group >= 0) == [
             *range(groups)
         ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 4))
+def test_regions_end_when_the_schedule_says(seed: int, groups: int, devices: int) -> None:
+    generator = np.random.default_rng(seed)
+    costs = costs_with_ends(generator, groups, devices)
+    placement = generator.integers(devices, size=groups)
+    events = timeline(costs, placement, "dataflow")
+    (expected_s,) = schedule_times(costs, placement[None], "dataflow")
+    assert max(one.end_s for one in events) == pytest.approx(expected_s)
+    computed = sorted(one.group for one in events if not one.moves and one.group >= 0)
+    assert computed == [*range(groups)]
+    for lane in {(one.source, one.target) for one in events}:
+        assert not overlaps([one for one in events if (one.source, one.target) == lane])
 
 
 def test_subgraphs_are_events_of_their_own() -> None:
