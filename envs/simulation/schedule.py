@@ -155,10 +155,10 @@ def dataflow(costs: Costs, devices: PlacementColumns) -> Float64:
 
         seconds(r) = split(d) work(r) + region_s(d) + crossing_s(d) tensors(r)
 
-    where work(r) is the sum of c(g, d) over its groups, tensors(r) is the number of its tensors that other regions read, and split(d) is
-    `split_factor` if the placement uses several devices, else 1. Whenever a device is
-    free, it starts, of its regions whose inputs have arrived, the one with the longest remaining
-    path::
+    where work(r) is the sum of c(g, d) over its groups, tensors(r) the number of its tensors that
+    other regions read, and split(d) is `split_factor` if the placement uses several devices,
+    else 1. Whenever a device is free, it starts, of its regions whose inputs have arrived, the one
+    with the longest remaining path::
 
         rank(r)    = seconds(r) + max of rank over the regions that read from r
         there(t,b) = max(end(t), end of the move before on (p(t), b)) + w(t, p(t), b)

@@ -34,9 +34,9 @@ class Event:
 def timeline(costs: Costs, assignment: Sequence[int], schedule: str) -> list[Event]:
     """Return the events of a placement; the last one ends at the time that the schedule computes.
 
-    Under ``sequential``, ``concurrent`` and ``dataflow`` these are the events of one request; what a
-    region costs in addition to its groups follows them, and has no group. Under
-    ``pipelined`` and ``max_load`` they are the work of each device and link for every request, one
+    Under ``sequential``, ``concurrent`` and ``dataflow`` these are the events of one request; what
+    a region costs in addition to its groups follows them, and has no group. Under ``pipelined``
+    and ``max_load`` they are the work of each device and link for every request, one
     after the other; under ``max_load``, the time that a device pays for moves has no group.
 
     Args:

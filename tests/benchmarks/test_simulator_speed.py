@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from device_placement.benchmarks import simulator_speed
 from device_placement.benchmarks.simulator_speed import (
     Effort,
     SpeedTarget,
@@ -52,6 +53,14 @@ def test_growth_is_timed_for_each_size() -> None:
     times = growth("sequential", 0, LITTLE)
     assert len(times) == 2
     assert min(times) >= 0
+
+
+def test_a_schedule_that_grows_faster_is_timed_up_to_its_largest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(simulator_speed.LARGEST, "dataflow", 20)
+    assert len(growth("dataflow", 0, LITTLE)) == 1
+    assert len(growth("concurrent", 0, LITTLE)) == 2
 
 
 def test_what_takes_long_is_timed_less_often() -> None:

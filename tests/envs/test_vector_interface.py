@@ -18,7 +18,7 @@ from scripted import diamond_evaluator
 @pytest.mark.parametrize("suffix", ["", "Construct"])
 def test_the_registered_ids_make_native_copies(suffix: str) -> None:
     name = f"device_placement.envs:SimulatedDevicePlacement{suffix}-v0"
-    settings = {"model": ["diamond"], "devices": "CPU,NPU", "schedule": "concurrent", "horizon": 3}
+    settings = {"model": ["diamond"], "devices": "CPU,NPU", "schedule": "dataflow", "horizon": 3}
     ours = gym.make_vec(name, COPIES, "vector_entry_point", **settings)
     theirs = gym.make_vec(name, COPIES, "sync", **settings)
     assert isinstance(ours, DevicePlacementVectorEnv)

@@ -35,7 +35,7 @@ def schedule_of(evaluator: Evaluator, *allowed: str) -> str:
     if schedule in SCHEDULES and schedule not in names:
         raise DevicePlacementError(
             f"Got the schedule {schedule}; this placer solves {' and '.join(names)}. Use cp_sat, "
-            f"which solves every schedule, or schedule={names[0]!r}."
+            f"which takes every schedule, or schedule={names[0]!r}."
         )
     choose("schedule", schedule, dict.fromkeys(names))
     return schedule
@@ -83,6 +83,12 @@ def alike_devices(costs: Costs) -> list[list[int]]:
     return kinds
 
 
+def _extra(costs: Costs) -> tuple[Float64, ...]:
+    """Return what regions cost on each device."""
+    regional = costs.regional
+    return regional.region_s, regional.crossing_s, regional.split_factor
+
+
 def _alike(costs: Costs, one: int, other: int) -> bool:
     order = np.arange(costs.num_devices)
     order[[one, other]] = other, one
@@ -90,7 +96,7 @@ def _alike(costs: Costs, one: int, other: int) -> bool:
     swapped = costs.pool_devices[:, order] if pools else costs.pool_devices
     if pools != sorted(zip(swapped.tolist(), costs.pool_bytes.tolist(), strict=True)):
         return False
-    rows = (costs.compute_s.T, costs.memory_bytes, costs.pays, costs.subgraph_s)
+    rows = (costs.compute_s.T, costs.memory_bytes, costs.pays, costs.subgraph_s, *_extra(costs))
     links = (costs.latency_s, costs.s_per_byte)
     return all(np.array_equal(row[one], row[other]) for row in rows) and all(
         np.array_equal(link, link[np.ix_(order, order)]) for link in links

@@ -17,6 +17,7 @@ from device_placement.agents.placers.exact.cp_bounds import packing_bound
 from device_placement.agents.placers.exact.cp_program import ConstraintProgram, Linear, solve
 from device_placement.agents.placers.exact.cp_schedules import (
     concurrent_objective,
+    dataflow_objective,
     max_load_objective,
     pipelined_objective,
     sequential_objective,
@@ -35,15 +36,20 @@ START, BOUNDS = 0.1, 0.15  # shares of the time limit for the warm start and for
 OBJECTIVES: Mapping[str, Callable[[ConstraintProgram, float], Linear]] = {
     "sequential": lambda program, _: sequential_objective(program),
     "concurrent": concurrent_objective,
+    "dataflow": lambda program, _: dataflow_objective(program),
     "pipelined": lambda program, _: pipelined_objective(program),
     "max_load": lambda program, _: max_load_objective(program),
 }
-"""Schedule -> its time as an expression of a program; some take seconds to bound."""
+"""Schedule -> its time as an expression of a program, or a bound of it under `dataflow`; some take
+seconds to bound."""
 
 
 @dataclass(frozen=True)
 class CpSat:
-    """Exact for any devices, memory limits, colours and schedule, given time (OR-tools CP-SAT).
+    """Exact for any devices, memory limits and colours, given time (OR-tools CP-SAT).
+
+    It solves every schedule but `dataflow`. Under that, the program holds a lower bound of the time
+    only (`dataflow_objective`), so an optimum is proven only where the bound meets the time.
 
     It starts from the best result of descents from the singles, a minimum cut and contiguous
     splits, all computed from the costs: it evaluates only the singles and two more placements.
@@ -115,10 +121,14 @@ class CpSat:
 
 
 def _longest(costs: Costs) -> float:
-    """Return an upper bound in seconds: every group, move and subgraph at its slowest."""
+    """Return an upper bound in seconds: every group, move, subgraph and region at its slowest."""
     compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0).max(axis=1).sum()
     moves_s = sum(costs.transfer_s(tensor).max(axis=0).sum() for tensor in range(costs.num_tensors))
-    return float(compute_s + moves_s + costs.num_groups * costs.subgraph_s.max()) * (1 + 1e-9)
+    regional = costs.regional
+    parts_s = costs.num_groups * max(costs.subgraph_s.max(), regional.region_s.max())
+    parts_s += costs.num_tensors * regional.crossing_s.max()
+    longest_s = compute_s * regional.split_factor.max() + moves_s + parts_s
+    return float(longest_s) * (1 + 1e-9)
 
 
 def warm_start(

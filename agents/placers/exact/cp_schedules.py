@@ -1,4 +1,4 @@
-"""Objectives of the constraint program: sequential, pipelined, maximum load, concurrent."""
+"""Objectives of the constraint program, one per schedule; under `dataflow`, a lower bound."""
 
 from __future__ import annotations
 
@@ -31,12 +31,7 @@ def pipelined_objective(program: ConstraintProgram) -> Linear:
     largest = program.new_time()
     for device in program.devices:
         program.model.add(largest >= program.load(device))
-    links: dict[tuple[int, ...], list[Linear]] = {}
-    for tensor in program.tensors:
-        for one in program.crossings(tensor, by_link=True):
-            links.setdefault((*one.sources, one.target), []).append(one.cost * one.moves)
-    for link in links.values():
-        program.model.add(largest >= sum(link))
+    _add_link_loads(program, largest)
     return largest
 
 
@@ -162,6 +157,46 @@ def concurrent_objective(program: ConstraintProgram, seconds: float) -> Linear:
     for region in find_regions(program.costs, seconds):
         _add_region(program, region, end, own)
     return last
+
+
+def dataflow_objective(program: ConstraintProgram) -> Linear:
+    """Return a lower bound of the time under `dataflow`: of every path, device and link.
+
+    A group ends no sooner than those that it reads from, plus the move and its own time; a device
+    takes at least the time of its groups, and a link that of its moves. The order in which
+    devices take regions, what regions cost, and the factor of split models, which is at least 1,
+    are left out: with them, no placement would be faster.
+    """
+    last = program.new_time()
+    groups = range(program.costs.num_groups)
+    end = [program.new_time() for _ in groups]
+    own = [_own(program, group) for group in groups]
+    for group in groups:
+        program.model.add(end[group] >= own[group])
+        program.model.add(last >= end[group])
+    for device in program.devices:
+        program.model.add(last >= program.load(device))
+    regional = program.costs.regional
+    edges = zip(regional.edge_tensor, regional.edge_producer, regional.edge_reader, strict=True)
+    for tensor, producer, reader in ((int(a), int(b), int(c)) for a, b, c in edges):
+        path: Linear = 0
+        if program.space.unit[reader] != program.space.unit[producer]:
+            cost = program.whole(program.costs.transfer_s(tensor))
+            crosses = _crossing(program, producer, reader)
+            path = sum(int(cost[link]) * literal for link, literal in crosses.items())
+        program.model.add(end[reader] >= end[producer] + path + own[reader])
+    _add_link_loads(program, last)
+    return last
+
+
+def _add_link_loads(program: ConstraintProgram, largest: Linear) -> None:
+    """Make a time no less than the load of any link."""
+    links: dict[tuple[int, ...], list[Linear]] = {}
+    for tensor in program.tensors:
+        for one in program.crossings(tensor, by_link=True):
+            links.setdefault((*one.sources, one.target), []).append(one.cost * one.moves)
+    for link in links.values():
+        program.model.add(largest >= sum(link))
 
 
 def _own(program: ConstraintProgram, group: int) -> Linear:

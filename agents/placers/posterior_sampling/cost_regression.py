@@ -88,7 +88,7 @@ class CostPosterior:
     Args:
         prior: of the costs.
         costs: of the same groups; times in it are ignored.
-        schedule: a name of `SCHEDULES`.
+        schedule: a name of `ROWS`.
     """
 
     def __init__(self, prior: CostPrior, costs: Costs, schedule: str) -> None:

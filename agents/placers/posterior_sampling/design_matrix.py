@@ -1,7 +1,7 @@
 """Design matrix of the cost regression: how often each cost counts in a placement's time.
 
-Under every schedule the time is a sum of some of the costs: all that are paid, those on the
-longest path, or those of the largest load. A row holds how often each counts::
+Under every schedule but `dataflow` the time is a sum of some of the costs: all that are paid, those
+on the longest path, or those of the largest load. A row holds how often each counts::
 
     time = row @ [compute_s | latency_s | s_per_byte], each flattened
 
@@ -162,7 +162,7 @@ def terms(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float
         costs: of the groups, tensors and devices; where a schedule takes the larger of two
             times, they decide which.
         placements: (batch, num_groups) device numbers.
-        schedule: a name of `SCHEDULES`.
+        schedule: a name of `ROWS`.
 
     Returns:
         (batch, num_terms) rows; `flatten_costs` returns the column to multiply them with.
@@ -226,7 +226,11 @@ ROWS: Mapping[str, Callable[[Costs, PlacementRows], Float64]] = {
     "pipelined": _pipelined,
     "max_load": _max_load,
 }
-"""Name of the schedule -> its rows."""
+"""Name of the schedule -> its rows, the simplest first.
+
+`dataflow` has none: which regions there are, and their order, differ from placement to placement.
+`concurrent`, which has links and devices side by side, too, comes nearest to it.
+"""
 
 
 def _groups(costs: Costs, placements: PlacementRows) -> Float64:

@@ -36,9 +36,9 @@ class PosteriorSampling:
 
     It starts with the singles and with random placements of whole windows of groups. In each
     round the first plan is for the most probable costs, the others for costs drawn from the
-    posterior. It also infers which of the four schedules the times follow and, with a limit on
-    the outputs' error, what each group adds to that. It ends before the budget is spent when
-    rounds bring no improvement.
+    posterior. It also infers which schedule the times follow and, with a limit on the outputs'
+    error, what each group adds to that. Of `dataflow` it has no model; `concurrent` comes nearest
+    to it. It ends before the budget is spent when rounds bring no improvement.
 
     Raises:
         DevicePlacementError: when an option is out of range.

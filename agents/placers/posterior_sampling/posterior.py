@@ -16,12 +16,12 @@ from device_placement.agents.placers.posterior_sampling.cost_regression import (
     Scale,
     make_prior,
 )
-from device_placement.agents.placers.posterior_sampling.design_matrix import flatten_costs
+from device_placement.agents.placers.posterior_sampling.design_matrix import ROWS, flatten_costs
 from device_placement.envs.arrays import Float64
 from device_placement.envs.costs import Costs
 from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
+from device_placement.envs.simulation.schedule import schedule_times
 
 WORK = 2e9  # observations * terms^2 of a fit; beyond this, only the fastest are used
 DOUBT = 50.0  # log probability by which a schedule is less likely when it is given up
@@ -54,7 +54,7 @@ class PosteriorSample:
 
 
 class Posterior:
-    """Posterior of the costs under every schedule, and of what adds to the output error.
+    """Posterior of the costs under each schedule of `ROWS`, and of what adds to the output error.
 
     Args:
         coarse: the groups.
@@ -88,7 +88,7 @@ class Posterior:
         """
         enough = min(one.surprise for one in self._schedules.values()) + SIMPLER
         likely = {name for name, one in self._schedules.items() if one.surprise <= enough}
-        return next(name for name in SCHEDULES if name in likely)
+        return next(name for name in ROWS if name in likely)
 
     def learn(self, evaluations: Evaluations) -> None:
         """Fit the posterior to evaluations, at least one of which is valid."""
@@ -116,7 +116,7 @@ class Posterior:
             )
         if len(seen) >= self._reconsider:
             self._reconsider = max(TRIAL, 2 * len(seen))
-            for name in SCHEDULES:
+            for name in ROWS:
                 if name not in self._schedules:
                     self._schedules[name] = CostPosterior(self._prior, self._costs, name)
         for posterior in self._schedules.values():

@@ -128,7 +128,9 @@ def diamond(schedule: str) -> Any:
 
 
 @pytest.mark.parametrize("name", [*SEARCHES, *OTHERS])
-@pytest.mark.parametrize("schedule", ["sequential", "concurrent", "pipelined", "max_load"])
+@pytest.mark.parametrize(
+    "schedule", ["sequential", "concurrent", "dataflow", "pipelined", "max_load"]
+)
 def test_every_placer_finds_something_valid_in_the_simulator(name: str, schedule: str) -> None:
     evaluator = diamond(schedule)
     found = make_placer(name).place(evaluator, 100, 0)
