@@ -29,6 +29,11 @@ class CalibrationConfig(ModelsConfig):
 
     devices: str = TWO_PRECISIONS
     """Devices, comma-separated, as for the commands."""
+    executor: str = "hetero"
+    """How placements run: hetero or dataflow; the latter needs devices of their own, such as
+    CPU_0:CORES=0,CPU_1:CORES=1."""
+    max_groups: int | None = None
+    """Merge groups until at most this many remain."""
     placements: int = 60
     """Random placements to measure a profile with."""
     held_out: int = 40
@@ -46,7 +51,11 @@ class CalibrationConfig(ModelsConfig):
 def predict_model(model: str, config: CalibrationConfig) -> tuple[HardwareProfile, Agreement]:
     """Measure a model's profile, and how well it predicts placements drawn afterwards."""
     evaluator = make_evaluator(
-        model, config.devices, store=config.store, measuring=make_measure_config(**WHOLE)
+        model,
+        config.devices,
+        max_groups=config.max_groups,
+        store=config.store,
+        measuring=make_measure_config(**WHOLE, executor=config.executor),
     )
     with contextlib.closing(evaluator):
         profile = profile_with(evaluator, config.placements, config.seed)
@@ -60,7 +69,10 @@ def predict_model(model: str, config: CalibrationConfig) -> tuple[HardwareProfil
         )
         chosen = [one for one in further if one not in known][: config.held_out]
         measured_s = np.array([evaluator.evaluate(one).time_s for one in chosen])
-    simulator = SimulatedEvaluator(evaluator.coarse, config.devices, profile=profile)
+    schedule = profile.provenance["schedule"]
+    simulator = SimulatedEvaluator(
+        evaluator.coarse, config.devices, profile=profile, schedule=schedule
+    )
     ran = ~np.isnan(measured_s)
     predicted_s = simulator.evaluate_many(np.array(chosen))
     return profile, Agreement.between(predicted_s[ran], measured_s[ran])

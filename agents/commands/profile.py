@@ -40,7 +40,10 @@ def profile_model(config: ProfileConfig) -> int:
     )
     profile.save(config.out)
     print(describe_profile(profile))
-    print(f"\nWritten to {config.out}; predict with --evaluator simulator --profile {config.out}")
+    words = f"--evaluator simulator --profile {config.out}"
+    if (schedule := profile.provenance["schedule"]) != "sequential":
+        words += f" --schedule {schedule}"
+    print(f"\nWritten to {config.out}; predict with {words}")
     return 0
 
 
@@ -48,16 +51,18 @@ def describe_profile(profile: HardwareProfile) -> str:
     """Return a measured profile as text: devices, fitted costs and prediction errors."""
     found: Any = profile.provenance
     names = [device.name for device in profile.devices]
-    devices = [("device", "single", "predicted", "factor on op times", "a subgraph")]
+    flows = found.get("schedule") == "dataflow"
+    extra = ("if split", "a region", "a crossing tensor") if flows else ("a subgraph",)
+    devices = [("device", "single", "predicted", "factor on op times", *extra)]
     devices += [
         (
             str(device),
             _milliseconds(found["singles"][device.name]["measured_s"]),
             _milliseconds(found["singles"][device.name]["predicted_s"]),
             f"{found['op_time_factors'][device.name]:.3f}",
-            f"{1e6 * subgraph_s:.0f} us",
+            *(_region_costs(profile, number) if flows else (_us(profile.subgraph_s[number]),)),
         )
-        for device, subgraph_s in zip(profile.devices, profile.subgraph_s, strict=True)
+        for number, device in enumerate(profile.devices)
     ]
     links = [("from", "to", "latency", "bandwidth")]
     links += [
@@ -82,12 +87,21 @@ def describe_profile(profile: HardwareProfile) -> str:
         ("rank correlation", "not known" if correlation is None else f"{correlation:.3f}"),
     ]
     lines = [f"{profile.model}, {found['num_groups']} groups", ""]
-    lines += [*align(devices, right=(1, 2, 3, 4)), "", *align(links, right=(2, 3)), ""]
+    lines += [*align(devices, right=range(1, 4 + len(extra))), "", *align(links, right=(2, 3)), ""]
     lines += align(summary)
     causes = [FailureCause(**cause) for cause in found.get("failures", ())]
     if failed := describe_failures(causes, sum(trials)):
         lines += ["", failed]
     return "\n".join(lines)
+
+
+def _region_costs(profile: HardwareProfile, device: int) -> tuple[str, ...]:
+    split = f"x {profile.split_factor[device]:.3f}"
+    return split, _us(profile.region_s[device]), _us(profile.crossing_s[device])
+
+
+def _us(time_s: float) -> str:
+    return f"{1e6 * time_s:.0f} us"
 
 
 def _milliseconds(time_s: float | None) -> str:

@@ -82,7 +82,7 @@ def calibrate(
     return _with_costs(profile, _fit(np.stack(columns, axis=1), np.asarray(times_s), lowest))
 
 
-def _pairs(num_devices: int) -> list[tuple[int, int]]:
+def list_pairs(num_devices: int) -> list[tuple[int, int]]:
     """Return the ordered pairs of different devices."""
     return [(a, b) for a in range(num_devices) for b in range(num_devices) if a != b]
 
@@ -97,7 +97,7 @@ def _units(costs: Costs) -> list[Costs]:
         s_per_byte=np.zeros((number, number)),
         subgraph_s=np.zeros(number),
     )
-    links = [_one((number, number), pair) for pair in _pairs(number)]
+    links = [_one((number, number), pair) for pair in list_pairs(number)]
     return [
         *(replace(nothing, compute_s=_column(costs.compute_s, d)) for d in range(number)),
         *(replace(nothing, latency_s=link) for link in links),
@@ -156,7 +156,7 @@ def _fit(columns: Float64, times_s: Float64, lowest: Float64) -> Float64:
 def _with_costs(profile: HardwareProfile, values: Float64) -> HardwareProfile:
     """Return the profile with its costs replaced by fitted ones, in the order of `_units`."""
     number = len(profile.devices)
-    pairs = _pairs(number)
+    pairs = list_pairs(number)
     factors, latencies, s_per_byte, subgraphs = np.split(
         values, np.cumsum([number, len(pairs), len(pairs)])
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -15,7 +15,7 @@ from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.devices import Device, find_shared_memory, with_memory
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import single_assignments
-from device_placement.envs.executors import HETERO
+from device_placement.envs.executors import DATAFLOW, HETERO
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.failures import FailureCause, group_failures, list_causes
 from device_placement.envs.graph.coarsening import CoarseGraph
@@ -28,6 +28,7 @@ from device_placement.envs.measuring.inputs import Inputs
 from device_placement.envs.measuring.machine import describe_host, describe_machine
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.normalisation import Shapes
+from device_placement.envs.profiling.dataflow_fit import DATAFLOW_FORMULA, calibrate_dataflow
 from device_placement.envs.profiling.fit import FORMULA, Agreement, calibrate
 from device_placement.envs.profiling.op_times import measure_op_times
 from device_placement.envs.simulation.profile import HardwareProfile
@@ -80,6 +81,24 @@ HELD_OUT = 4  # one random placement in four is not fitted, to estimate the erro
 # Each placement is timed to the end, once.
 WHOLE: MeasureOptions = {"give_up_factor": math.inf, "confirmations": 0}
 
+Fit = Callable[[HardwareProfile, CoarseGraph, Int64, Float64], HardwareProfile]
+
+
+@dataclass(frozen=True)
+class ExecutorFit:
+    """How the times of an executor are predicted from a profile, and its costs fitted."""
+
+    schedule: str  # a name of `SCHEDULES`
+    fit: Fit
+    formula: str
+
+
+FITS: Mapping[str, ExecutorFit] = {
+    HETERO: ExecutorFit("sequential", calibrate, FORMULA),
+    DATAFLOW: ExecutorFit("dataflow", calibrate_dataflow, DATAFLOW_FORMULA),
+}
+"""Executor -> its fit."""
+
 Progress = Callable[[Sequence[tuple[int, ...]]], Iterable[tuple[int, ...]]]
 
 
@@ -100,9 +119,11 @@ def measure_profile(
     """Measure the costs of a model's ops and transfers on this machine, and return the profile.
 
     Op times come from OpenVINO's profiler and are scaled to the measured time of the device's
-    single. The other costs are fitted by `calibrate` to the measured times of the singles and of
-    random placements. One in four of these is held out; ``provenance`` has the accuracy of the
-    profile on them.
+    single. The other costs are fitted to the measured times of the singles and of random
+    placements: by `calibrate` with the executor ``hetero``, by `calibrate_dataflow` with
+    ``dataflow``. Predict the times with the schedule in ``provenance``, which is ``sequential`` or
+    ``dataflow``. One in four of the random placements is held out; ``provenance`` has the accuracy
+    of the profile on them.
 
     Args:
         model: what `load_model` takes.
@@ -158,17 +179,18 @@ def profile_with(
             f"Got the objective {evaluator.config.objective!r}; a profile is measured with "
             "objective='latency'. The schedule 'pipelined' predicts the throughput from it."
         )
-    if evaluator.executor.name != HETERO:
-        raise DevicePlacementError(
-            f"Got the executor {evaluator.executor.name!r}; a profile is measured with "
-            "executor='hetero'."
-        )
+    executor = FITS[evaluator.executor.name]
     profiled = _profile_ops(evaluator)
     trials = _try_placements(evaluator, placements, seed, progress)
     chosen = trials.ran & ~trials.held_out
     scaled = _scale_to_singles(profiled, trials.times_s[: trials.num_singles])
-    fitted = calibrate(scaled, evaluator.coarse, trials.assignments[chosen], trials.times_s[chosen])
+    fitted = executor.fit(
+        scaled, evaluator.coarse, trials.assignments[chosen], trials.times_s[chosen]
+    )
     found = {
+        "formula": executor.formula,
+        "executor": evaluator.executor.name,
+        "schedule": executor.schedule,
         "coarsening": evaluator.coarse.method,
         "num_groups": evaluator.coarse.num_groups,
         "seed": seed,
@@ -246,7 +268,6 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
             "taken": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": host,
             "machine": describe_machine(),
-            "formula": FORMULA,
             "inputs": evaluator.given_inputs,
         },
         shared_memory=find_shared_memory(evaluator.core, devices),
@@ -275,7 +296,10 @@ def _quality(
     evaluator: OpenVINOEvaluator, fitted: HardwareProfile, trials: _Trials
 ) -> dict[str, Any]:
     """Return how well the profile predicts the measured times."""
-    simulator = SimulatedEvaluator(evaluator.coarse, evaluator.devices, profile=fitted)
+    schedule = FITS[evaluator.executor.name].schedule
+    simulator = SimulatedEvaluator(
+        evaluator.coarse, evaluator.devices, profile=fitted, schedule=schedule
+    )
     predicted_s = simulator.evaluate_many(trials.assignments)
     held_out, measured_s = trials.held_out, trials.times_s
     agreement = Agreement.between(predicted_s[held_out], measured_s[held_out])

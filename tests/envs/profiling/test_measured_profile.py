@@ -67,7 +67,10 @@ class Clockless:
 
     def __init__(self, inner: OpenVINOEvaluator, true: HardwareProfile, fails: int = 0) -> None:
         self._inner = inner
-        self._simulator = SimulatedEvaluator(inner.coarse, inner.devices, profile=true)
+        schedule = profiling.FITS[inner.executor.name].schedule
+        self._simulator = SimulatedEvaluator(
+            inner.coarse, inner.devices, profile=true, schedule=schedule
+        )
         self._fails = fails  # the placements that fail are those with so many on device 1
 
     def __getattr__(self, name: str) -> Any:
@@ -80,11 +83,23 @@ class Clockless:
 
 
 @pytest.fixture
-def clockless(real: tuple[str, HardwareProfile], monkeypatch: pytest.MonkeyPatch) -> Any:
+def executor() -> str:
+    return "hetero"
+
+
+@pytest.fixture
+def clockless(
+    real: tuple[str, HardwareProfile], executor: str, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     """What makes an evaluator without a clock; the profiler's times are made up, too."""
-    evaluator: Any = make_evaluator(real[0], TWO_CPUS, **FAST)
+    evaluator: Any = make_evaluator(real[0], TWO_CPUS, executor=executor, **FAST)
     true = given_costs(evaluator.coarse, 2)
-    true = dataclasses.replace(true, devices=evaluator.devices)
+    true = dataclasses.replace(
+        true,
+        devices=evaluator.devices,
+        region_s=np.array([1e-4, 3e-4]),
+        split_factor=np.array([1.5, 1.1]),
+    )
 
     def told(*arguments: Any) -> np.ndarray:
         return np.asarray(true.op_s[:, arguments[4]] / 2)
@@ -104,6 +119,31 @@ def test_a_profile_is_put_together_and_its_error_told(clockless: Any) -> None:
     seen: list[int] = []
     profiling.profile_with(clockless(), 6, 1, lambda them: seen.append(len(them)) or them)
     assert seen == [8]
+
+
+@pytest.mark.parametrize("executor", ["dataflow"])
+def test_a_profile_of_pieces_side_by_side(clockless: Any, tmp_path: Path) -> None:
+    profile = profiling.profile_with(clockless(), 60, seed=1)
+    found = profile.provenance
+    assert (found["executor"], found["schedule"]) == ("dataflow", "dataflow")
+    assert found["held_out_mean_error"] < 0.05
+    assert found["held_out_rank_correlation"] > 0.95
+    for single in found["singles"].values():
+        assert single["predicted_s"] == pytest.approx(single["measured_s"], rel=0.02)
+    text = describe_profile(profile)
+    for word in ("if split", "a region", "a crossing tensor"):
+        assert word in text
+    profile.save(tmp_path / "profile.json")
+    loaded = HardwareProfile.load(tmp_path / "profile.json")
+    for name in ("region_s", "crossing_s", "split_factor"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(profile, name))
+
+
+def test_a_real_model_is_profiled_in_pieces(real: tuple[str, HardwareProfile]) -> None:
+    profile = measure_profile(real[0], TWO_CPUS, placements=8, executor="dataflow", **FAST)
+    assert profile.provenance["executor"] == "dataflow"
+    assert (profile.split_factor >= 1).all()
+    assert not profile.subgraph_s.any()
 
 
 def test_where_the_profiler_reads_too_little_the_single_is_shared_out(
@@ -177,6 +217,8 @@ def test_the_command_writes_a_profile_that_the_simulator_takes(
     simulator = make_evaluator(real[0], TWO_CPUS, evaluator="simulator", profile=out)
     assert simulator.evaluate([0] * simulator.coarse.num_groups).time_s > 0
     assert [path.name for path in tmp_path.iterdir()] == ["profile.json"]
+    assert main([*words, *WORDS, "--executor", "dataflow", "--store", "None"]) == 0
+    assert f"--profile {out} --schedule dataflow" in capsys.readouterr().out
 
 
 def test_a_target_that_can_not_be_written_is_told_before_measuring(
@@ -203,11 +245,18 @@ def test_ctrl_c_leaves_the_old_file(
     assert "interrupted" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("way", ["hetero", "dataflow"])
 def test_the_benchmark_prints_a_line_a_model(
-    real: tuple[str, HardwareProfile], capsys: pytest.CaptureFixture[str]
+    way: str, real: tuple[str, HardwareProfile], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = CalibrationConfig(
-        models=(real[0],), placements=8, held_out=3, max_error=1e9, min_correlation=-1, store=None
+        models=(real[0],),
+        executor=way,
+        placements=8,
+        held_out=3,
+        max_error=1e9,
+        min_correlation=-1,
+        store=None,
     )
     assert check_calibration(config) in (0, 1)  # a correlation may be not known
     assert "mean error" in capsys.readouterr().out

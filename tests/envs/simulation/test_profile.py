@@ -63,6 +63,25 @@ def test_a_saved_profile_is_the_same_when_loaded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["profile.json"]
 
 
+def test_costs_of_regions_are_saved_and_selected_and_may_be_missing(tmp_path: Path) -> None:
+    costs = {
+        "region_s": np.array([1e-5, 2e-5, 0.0]),
+        "crossing_s": np.array([0.0, 3e-6, 4e-6]),
+        "split_factor": np.array([1.0, 1.5, 2.0]),
+    }
+    replace(PROFILE, **costs).save(tmp_path / "regions.json")
+    loaded = HardwareProfile.load(tmp_path / "regions.json")
+    for name, expected in costs.items():
+        np.testing.assert_array_equal(getattr(loaded, name), expected)
+        chosen = loaded.select(["NPU", "CPU"])
+        np.testing.assert_array_equal(getattr(chosen, name), expected[[2, 0]])
+    # Files of profiles without them are what they were.
+    plain = saved(tmp_path)
+    assert not costs.keys() & json.loads(plain.read_text()).keys()
+    assert HardwareProfile.load(plain).split_factor.tolist() == [1, 1, 1]
+    assert HardwareProfile.load(plain).region_s.tolist() == [0, 0, 0]
+
+
 SHARED = (SharedMemory(("CPU", "GPU.0"), 2**31), SharedMemory(("GPU.0", "NPU"), 2**32))
 
 
@@ -109,6 +128,9 @@ def drop(key: str) -> Any:
         ({"shared_memory": [{"devices": [], "memory_bytes": 9}]}, "some of its devices"),
         ({"shared_memory": [{"devices": ["CPU"]}]}, "KeyError"),
         ({"subgraph_s": [0.0]}, r"subgraph_s of shape \(1,\)"),
+        ({"region_s": [0.0]}, r"region_s of shape \(1,\)"),
+        ({"crossing_s": [0.0, 0.0, -1.0]}, "whose numbers can't be costs"),
+        ({"split_factor": [1.0, 0.5, 1.0]}, "split factors of 1 or more"),
         ({"op_s": {"op0": [1.0, 2.0]}}, r"op_s of shape \(1, 2\)"),
         ({"op_s": {"op0": [1.0, 2.0, 3.0], "op1": [1.0]}}, "ValueError"),
         ({"op_s": {"op0": [1.0, -2.0, 3.0]}}, "whose numbers can't be costs"),

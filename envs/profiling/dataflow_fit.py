@@ -1,0 +1,197 @@
+"""Fit of region, crossing and transfer costs to times measured with the executor `dataflow`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_placement.envs.arrays import Float64, PlacementColumns
+from device_placement.envs.costs import Costs
+from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.profiling.fit import NEGLIGIBLE, OUTLIER, list_pairs
+from device_placement.envs.simulation.profile import HardwareProfile
+from device_placement.envs.simulation.schedule import dataflow, find_roots, sequential
+
+DATAFLOW_FORMULA = (
+    "time under the schedule dataflow, with profiled op times that add up to the singles; split "
+    "factors, region and crossing costs of devices, latencies and bandwidths of pairs are fitted"
+)
+STEP = 1e-3  # of a cost's share, for slopes
+STARTS = (0.01, 0.1)  # shares of every cost at which a search begins
+RIDGE = 0.02  # relative error that a cost must save per share of the time, to hold on to it
+
+
+def calibrate_dataflow(
+    profile: HardwareProfile,
+    coarse: CoarseGraph,
+    placements: NDArray[np.integer],
+    times_s: Sequence[float] | Float64,
+) -> HardwareProfile:
+    """Return the profile whose `dataflow` times are nearest to the measured ones.
+
+    Fitted are the split factor, the cost of a region and that of a crossing tensor of each device,
+    and latency and bandwidth of each ordered pair. Op times keep their proportions, and with its
+    regions each single takes as long as before.
+
+    It is least squares on the relative errors with the soft L1 loss (SciPy's ``least_squares``), as
+    in `calibrate`, from several starts, as the time is only piecewise linear in the costs. A small
+    penalty keeps costs at 0 that explain nothing.
+
+    Args:
+        profile: its op times add up to the singles; its other costs are replaced.
+        coarse: the groups that were placed.
+        placements: (num_placements, num_groups) device numbers.
+        times_s: (num_placements,) measured.
+
+    Raises:
+        PlacementError: when the profile is of another model.
+    """
+    from scipy.optimize import least_squares
+
+    problem = _Problem.of(profile, coarse, placements, np.asarray(times_s, dtype=np.float64))
+    found = [
+        least_squares(
+            problem.errors,
+            np.full(problem.unit_s.size, start),
+            jac=problem.slopes,
+            bounds=(0.0, np.inf),
+            loss="soft_l1",
+            f_scale=OUTLIER,
+            max_nfev=100,
+        )
+        for start in STARTS
+    ]
+    best = min(found, key=lambda one: float(one.cost))
+    return problem.profile_of(np.where(best.x > NEGLIGIBLE, best.x, 0.0))
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Costs to find, each as the share of the mean time that it would take in all."""
+
+    profile: HardwareProfile
+    coarse: CoarseGraph
+    frame: Costs
+    placements: PlacementColumns  # (num_groups, num_placements)
+    times_s: Float64  # (num_placements,)
+    unit_s: Float64  # (num_costs,) what a share of 1 is; 0: no placement pays the cost
+
+    @classmethod
+    def of(
+        cls,
+        profile: HardwareProfile,
+        coarse: CoarseGraph,
+        placements: NDArray[np.integer],
+        times_s: Float64,
+    ) -> _Problem:
+        """Return the problem of some measured placements."""
+        columns = np.ascontiguousarray(np.asarray(placements).T, dtype=np.uint8)
+        frame = profile.costs(coarse)
+        paid = (_counts(frame, columns) / times_s).mean(axis=1)
+        unit_s = np.divide(1.0, paid, out=np.zeros_like(paid), where=paid > 0)
+        return cls(profile, coarse, frame, columns, times_s, unit_s)
+
+    def errors(self, shares: Float64) -> Float64:
+        """Return relative errors of the times, and the penalties of the costs."""
+        predicted_s = dataflow(self._costs(shares), self.placements)
+        return np.concatenate([predicted_s / self.times_s - 1, RIDGE * shares])
+
+    def slopes(self, shares: Float64) -> Float64:
+        """Return the slopes of the errors, by finite differences."""
+        here = self.errors(shares)
+        steps = STEP * np.eye(shares.size)
+        return np.stack([(self.errors(shares + step) - here) / STEP for step in steps], axis=1)
+
+    def profile_of(self, shares: Float64) -> HardwareProfile:
+        """Return the profile with the costs of these shares."""
+        split, latency_s, s_per_byte, region_s, crossing_s = self._unpack(shares)
+        with np.errstate(divide="ignore"):
+            bytes_per_s = 1.0 / s_per_byte
+        return replace(
+            self.profile,
+            op_s=self.profile.op_s * self._left(region_s),
+            latency_s=latency_s,
+            bytes_per_s=bytes_per_s,
+            subgraph_s=np.zeros_like(region_s),
+            split_factor=split,
+            region_s=region_s,
+            crossing_s=crossing_s,
+        )
+
+    def _costs(self, shares: Float64) -> Costs:
+        split, latency_s, s_per_byte, region_s, crossing_s = self._unpack(shares)
+        return replace(
+            self.frame,
+            compute_s=self.frame.compute_s * self._left(region_s),
+            latency_s=latency_s,
+            s_per_byte=s_per_byte,
+            split_factor=split,
+            region_s=region_s,
+            crossing_s=crossing_s,
+        )
+
+    def _unpack(self, shares: Float64) -> tuple[Float64, Float64, Float64, Float64, Float64]:
+        """Return split factors, latencies, seconds per byte, region and crossing costs."""
+        number, pairs = self.frame.num_devices, list_pairs(self.frame.num_devices)
+        ends = np.cumsum([number, len(pairs), len(pairs), number])
+        split, latencies, slowness, region_s, crossing_s = np.split(shares * self.unit_s, ends)
+        latency_s, s_per_byte = np.zeros((number, number)), np.zeros((number, number))
+        for pair, latency, slow in zip(pairs, latencies, slowness, strict=True):
+            latency_s[pair], s_per_byte[pair] = latency, slow
+        return 1.0 + split, latency_s, s_per_byte, region_s, crossing_s
+
+    def _left(self, region_s: Float64) -> Float64:
+        """Return the share of each single's time that its regions leave to its ops."""
+        number, groups = self.frame.num_devices, self.frame.num_groups
+        singles = np.arange(number, dtype=np.uint8)[None].repeat(groups, axis=0)
+        parts = _count_regions(self.frame, singles)[np.arange(number), np.arange(number)]
+        runs = np.isfinite(self.frame.compute_s)
+        single_s = np.where(runs, self.frame.compute_s, 0.0).sum(axis=0)
+        spent = np.divide(parts * region_s, single_s, out=np.zeros(number), where=single_s > 0)
+        return np.asarray(np.where(runs.all(axis=0), np.maximum(1 - spent, LEAST), 1.0))
+
+
+LEAST = 0.1  # share of a single's time that ops keep, however much regions cost
+
+
+def _counts(costs: Costs, columns: PlacementColumns) -> Float64:
+    """Return how often each cost is paid, (num_costs, num_placements), if all ran in turn."""
+    number = costs.num_devices
+    nothing = replace(
+        costs,
+        compute_s=np.zeros_like(costs.compute_s),
+        latency_s=np.zeros((number, number)),
+        s_per_byte=np.zeros((number, number)),
+        subgraph_s=np.zeros(number),
+    )
+    compute, links, crossing = [], [], []
+    finite = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
+    split = (columns != columns[0]).any(axis=0)
+    for device in range(number):
+        own = np.where(np.arange(number) == device, finite, 0.0)
+        compute.append(sequential(replace(nothing, compute_s=own), columns) * split)
+    for name in ("latency_s", "s_per_byte"):
+        for pair in list_pairs(number):
+            one = np.zeros((number, number))
+            one[pair] = 1.0
+            links.append(sequential(replace(nothing, **{name: one}), columns))
+    regions = _count_regions(costs, columns)
+    moves = np.stack(links[: len(list_pairs(number))])
+    for device in range(number):
+        own_links = [
+            row for row, (a, _) in zip(moves, list_pairs(number), strict=True) if a == device
+        ]
+        crossing.append(np.sum(own_links, axis=0))  # about; tensors within a device left out
+    return np.stack([*compute, *links, *regions, *crossing])
+
+
+def _count_regions(costs: Costs, columns: PlacementColumns) -> Float64:
+    """Return the number of regions of each device, (num_devices, num_placements)."""
+    is_root = np.arange(costs.num_groups)[:, None] == find_roots(costs, columns).T
+    is_root &= ~costs.regional.is_idle[:, None]
+    return np.stack(
+        [((columns == device) & is_root).sum(axis=0) for device in range(costs.num_devices)]
+    ).astype(np.float64)
