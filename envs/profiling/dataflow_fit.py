@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from device_placement.envs.arrays import Float64, PlacementColumns
 from device_placement.envs.costs import Costs
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.profiling.fit import NEGLIGIBLE, OUTLIER, list_pairs
+from device_placement.envs.profiling.fit import MIN_FACTOR, NEGLIGIBLE, list_pairs
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.schedule import dataflow, find_roots, sequential
 
 DATAFLOW_FORMULA = (
-    "time under the schedule dataflow, with profiled op times that add up to the singles; split "
-    "factors, region and crossing costs of devices, latencies and bandwidths of pairs are fitted"
+    "time under the schedule dataflow; factors on the profiled op times, split factors, region and "
+    "crossing costs of devices, latencies and bandwidths of pairs are fitted"
 )
+OUTLIER = 0.05  # relative errors beyond this weigh linearly instead of quadratically
 STEP = 1e-3  # of a cost's share, for slopes
 STARTS = (0.01, 0.1)  # shares of every cost at which a search begins
 RIDGE = 0.02  # relative error that a cost must save per share of the time, to hold on to it
@@ -32,16 +33,16 @@ def calibrate_dataflow(
 ) -> HardwareProfile:
     """Return the profile whose `dataflow` times are nearest to the measured ones.
 
-    Fitted are the split factor, the cost of a region and that of a crossing tensor of each device,
-    and latency and bandwidth of each ordered pair. Op times keep their proportions, and with its
-    regions each single takes as long as before.
+    Fitted are a factor of at least `MIN_FACTOR` on the op times of each device, its split factor,
+    the cost of a region and that of a crossing tensor of each device, and latency and bandwidth of
+    each ordered pair. Without singles among the placements, both factors can't be told apart.
 
     It is least squares on the relative errors with the soft L1 loss (SciPy's ``least_squares``), as
     in `calibrate`, from several starts, as the time is only piecewise linear in the costs. A small
     penalty keeps costs at 0 that explain nothing.
 
     Args:
-        profile: its op times add up to the singles; its other costs are replaced.
+        profile: its op times are multiplied by the factors; its other costs are replaced.
         coarse: the groups that were placed.
         placements: (num_placements, num_groups) device numbers.
         times_s: (num_placements,) measured.
@@ -52,12 +53,15 @@ def calibrate_dataflow(
     from scipy.optimize import least_squares
 
     problem = _Problem.of(profile, coarse, placements, np.asarray(times_s, dtype=np.float64))
+    number = problem.frame.num_devices
+    lowest = np.zeros(problem.unit_s.size)
+    lowest[:number] = MIN_FACTOR
     found = [
         least_squares(
             problem.errors,
-            np.full(problem.unit_s.size, start),
+            np.append(np.ones(number), np.full(problem.unit_s.size - number, start)),
             jac=problem.slopes,
-            bounds=(0.0, np.inf),
+            bounds=(lowest, np.inf),
             loss="soft_l1",
             f_scale=OUTLIER,
             max_nfev=100,
@@ -70,14 +74,14 @@ def calibrate_dataflow(
 
 @dataclass(frozen=True)
 class _Problem:
-    """Costs to find, each as the share of the mean time that it would take in all."""
+    """Costs to find: factors on op times, and shares of the mean time that other costs take."""
 
     profile: HardwareProfile
-    coarse: CoarseGraph
     frame: Costs
     placements: PlacementColumns  # (num_groups, num_placements)
     times_s: Float64  # (num_placements,)
-    unit_s: Float64  # (num_costs,) what a share of 1 is; 0: no placement pays the cost
+    # (num_costs,) what a share of 1 is; 0: no placement pays the cost; 1 for the factors
+    unit_s: Float64
 
     @classmethod
     def of(
@@ -92,12 +96,14 @@ class _Problem:
         frame = profile.costs(coarse)
         paid = (_counts(frame, columns) / times_s).mean(axis=1)
         unit_s = np.divide(1.0, paid, out=np.zeros_like(paid), where=paid > 0)
-        return cls(profile, coarse, frame, columns, times_s, unit_s)
+        units = np.append(np.ones(frame.num_devices), unit_s)
+        return cls(profile, frame, columns, times_s, units)
 
     def errors(self, shares: Float64) -> Float64:
         """Return relative errors of the times, and the penalties of the costs."""
         predicted_s = dataflow(self._costs(shares), self.placements)
-        return np.concatenate([predicted_s / self.times_s - 1, RIDGE * shares])
+        penalties = RIDGE * shares[self.frame.num_devices :]
+        return np.concatenate([predicted_s / self.times_s - 1, penalties])
 
     def slopes(self, shares: Float64) -> Float64:
         """Return the slopes of the errors, by finite differences."""
@@ -107,54 +113,38 @@ class _Problem:
 
     def profile_of(self, shares: Float64) -> HardwareProfile:
         """Return the profile with the costs of these shares."""
-        split, latency_s, s_per_byte, region_s, crossing_s = self._unpack(shares)
+        found = self._costs(shares)
         with np.errstate(divide="ignore"):
-            bytes_per_s = 1.0 / s_per_byte
+            bytes_per_s = 1.0 / found.s_per_byte
         return replace(
             self.profile,
-            op_s=self.profile.op_s * self._left(region_s),
-            latency_s=latency_s,
+            op_s=self.profile.op_s * shares[: self.frame.num_devices],
+            latency_s=found.latency_s,
             bytes_per_s=bytes_per_s,
-            subgraph_s=np.zeros_like(region_s),
-            split_factor=split,
-            region_s=region_s,
-            crossing_s=crossing_s,
+            subgraph_s=np.zeros(self.frame.num_devices),
+            split_factor=found.split_factor,
+            region_s=found.region_s,
+            crossing_s=found.crossing_s,
         )
 
     def _costs(self, shares: Float64) -> Costs:
-        split, latency_s, s_per_byte, region_s, crossing_s = self._unpack(shares)
-        return replace(
-            self.frame,
-            compute_s=self.frame.compute_s * self._left(region_s),
-            latency_s=latency_s,
-            s_per_byte=s_per_byte,
-            split_factor=split,
-            region_s=region_s,
-            crossing_s=crossing_s,
-        )
-
-    def _unpack(self, shares: Float64) -> tuple[Float64, Float64, Float64, Float64, Float64]:
-        """Return split factors, latencies, seconds per byte, region and crossing costs."""
         number, pairs = self.frame.num_devices, list_pairs(self.frame.num_devices)
-        ends = np.cumsum([number, len(pairs), len(pairs), number])
-        split, latencies, slowness, region_s, crossing_s = np.split(shares * self.unit_s, ends)
+        ends = np.cumsum([number, number, len(pairs), len(pairs), number])
+        factors, split, latencies, slowness, region_s, crossing_s = np.split(
+            shares * self.unit_s, ends
+        )
         latency_s, s_per_byte = np.zeros((number, number)), np.zeros((number, number))
         for pair, latency, slow in zip(pairs, latencies, slowness, strict=True):
             latency_s[pair], s_per_byte[pair] = latency, slow
-        return 1.0 + split, latency_s, s_per_byte, region_s, crossing_s
-
-    def _left(self, region_s: Float64) -> Float64:
-        """Return the share of each single's time that its regions leave to its ops."""
-        number, groups = self.frame.num_devices, self.frame.num_groups
-        singles = np.arange(number, dtype=np.uint8)[None].repeat(groups, axis=0)
-        parts = _count_regions(self.frame, singles)[np.arange(number), np.arange(number)]
-        runs = np.isfinite(self.frame.compute_s)
-        single_s = np.where(runs, self.frame.compute_s, 0.0).sum(axis=0)
-        spent = np.divide(parts * region_s, single_s, out=np.zeros(number), where=single_s > 0)
-        return np.asarray(np.where(runs.all(axis=0), np.maximum(1 - spent, LEAST), 1.0))
-
-
-LEAST = 0.1  # share of a single's time that ops keep, however much regions cost
+        return replace(
+            self.frame,
+            compute_s=self.frame.compute_s * factors,
+            latency_s=latency_s,
+            s_per_byte=s_per_byte,
+            split_factor=1.0 + split,
+            region_s=region_s,
+            crossing_s=crossing_s,
+        )
 
 
 def _counts(costs: Costs, columns: PlacementColumns) -> Float64:
