@@ -16,7 +16,7 @@ import numpy as np
 from device_placement.agents.commands.profile import describe_profile
 from device_placement.benchmarks.study import TWO_PRECISIONS, ModelsConfig, print_table, run, timed
 from device_placement.envs.factory import make_evaluator
-from device_placement.envs.measuring.config import make_measure_config
+from device_placement.envs.measuring.config import MeasureConfig, make_measure_config
 from device_placement.envs.profiling.fit import Agreement
 from device_placement.envs.profiling.measured_profile import WHOLE, draw_placements, profile_with
 from device_placement.envs.simulation.profile import HardwareProfile
@@ -55,7 +55,7 @@ def predict_model(model: str, config: CalibrationConfig) -> tuple[HardwareProfil
         config.devices,
         max_groups=config.max_groups,
         store=config.store,
-        measuring=make_measure_config(**WHOLE, executor=config.executor),
+        measuring=make_measure_config(MeasureConfig(executor=config.executor), **WHOLE),
     )
     with contextlib.closing(evaluator):
         profile = profile_with(evaluator, config.placements, config.seed)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from device_placement.envs.arrays import Float64, PlacementColumns
 from device_placement.envs.costs import Costs
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.profiling.fit import MIN_FACTOR, NEGLIGIBLE, list_pairs
+from device_placement.envs.profiling.fit import MIN_FACTOR, NEGLIGIBLE, list_pairs, list_units
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.schedule import dataflow, find_roots, sequential
 
@@ -148,34 +148,17 @@ class _Problem:
 
 
 def _counts(costs: Costs, columns: PlacementColumns) -> Float64:
-    """Return how often each cost is paid, (num_costs, num_placements), if all ran in turn."""
-    number = costs.num_devices
-    nothing = replace(
-        costs,
-        compute_s=np.zeros_like(costs.compute_s),
-        latency_s=np.zeros((number, number)),
-        s_per_byte=np.zeros((number, number)),
-        subgraph_s=np.zeros(number),
-    )
-    compute, links, crossing = [], [], []
-    finite = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
-    split = (columns != columns[0]).any(axis=0)
-    for device in range(number):
-        own = np.where(np.arange(number) == device, finite, 0.0)
-        compute.append(sequential(replace(nothing, compute_s=own), columns) * split)
-    for name in ("latency_s", "s_per_byte"):
-        for pair in list_pairs(number):
-            one = np.zeros((number, number))
-            one[pair] = 1.0
-            links.append(sequential(replace(nothing, **{name: one}), columns))
-    regions = _count_regions(costs, columns)
-    moves = np.stack(links[: len(list_pairs(number))])
-    for device in range(number):
-        own_links = [
-            row for row, (a, _) in zip(moves, list_pairs(number), strict=True) if a == device
-        ]
-        crossing.append(np.sum(own_links, axis=0))  # about; tensors within a device left out
-    return np.stack([*compute, *links, *regions, *crossing])
+    """Return how often each cost is paid, (num_costs, num_placements), if all ran in turn.
+
+    Tensors that cross between regions of one device are not counted: the unit may be rough.
+    """
+    number, pairs = costs.num_devices, list_pairs(costs.num_devices)
+    links = number + 2 * len(pairs)
+    paid = np.stack([sequential(unit, columns) for unit in list_units(costs)[:links]])
+    paid[:number] *= (columns != columns[0]).any(axis=0)  # the split factors
+    sent = np.zeros((number, columns.shape[1]))
+    np.add.at(sent, [source for source, _ in pairs], paid[number : number + len(pairs)])
+    return np.concatenate([paid, _count_regions(costs, columns), sent])
 
 
 def _count_regions(costs: Costs, columns: PlacementColumns) -> Float64:

@@ -76,7 +76,7 @@ def calibrate(
     """
     costs = profile.costs(coarse)
     devices = np.ascontiguousarray(np.asarray(placements).T, dtype=np.uint8)
-    columns = [sequential(unit, devices) for unit in _units(costs)]
+    columns = [sequential(unit, devices) for unit in list_units(costs)]
     lowest = np.zeros(len(columns))
     lowest[: costs.num_devices] = MIN_FACTOR
     return _with_costs(profile, _fit(np.stack(columns, axis=1), np.asarray(times_s), lowest))
@@ -87,7 +87,7 @@ def list_pairs(num_devices: int) -> list[tuple[int, int]]:
     return [(a, b) for a in range(num_devices) for b in range(num_devices) if a != b]
 
 
-def _units(costs: Costs) -> list[Costs]:
+def list_units(costs: Costs) -> list[Costs]:
     """Return, for each fitted cost, costs in which it is 1 and the others are 0."""
     number = costs.num_devices
     nothing = replace(
@@ -154,7 +154,7 @@ def _fit(columns: Float64, times_s: Float64, lowest: Float64) -> Float64:
 
 
 def _with_costs(profile: HardwareProfile, values: Float64) -> HardwareProfile:
-    """Return the profile with its costs replaced by fitted ones, in the order of `_units`."""
+    """Return the profile with its costs replaced by fitted ones, in the order of `list_units`."""
     number = len(profile.devices)
     pairs = list_pairs(number)
     factors, latencies, s_per_byte, subgraphs = np.split(

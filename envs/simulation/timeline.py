@@ -164,17 +164,16 @@ class _RegionRun:
         waiting = set(self.members)
         while waiting:
             known = [one for one in waiting if self.needs[one] <= self.there.keys()]
-            ready_s = {
-                one: max([self.lanes.free(self.chosen[one]), *map(self.there.get, self.needs[one])])
-                for one in known
-            }
-            now, device = min((ready_s[one], self.chosen[one]) for one in known)
-            waiting.remove(
-                self._start(
-                    [one for one in known if (ready_s[one], self.chosen[one]) == (now, device)], now
-                )
-            )
+            starts = {one: (self._ready_s(one), self.chosen[one]) for one in known}
+            now, device = min(starts.values())
+            ready = [one for one in known if starts[one] == (now, device)]
+            waiting.remove(self._start(ready, now))
         return self.lanes.events
+
+    def _ready_s(self, region: int) -> float:
+        """Return when the device of a region is free and its inputs have arrived."""
+        arrivals = [self.there[key] for key in self.needs[region]]
+        return max([self.lanes.free(self.chosen[region]), *arrivals])
 
     def _start(self, ready: list[int], now: float) -> int:
         """Run the most urgent region, and return it."""
