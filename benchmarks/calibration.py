@@ -53,8 +53,8 @@ def predict_model(model: str, config: CalibrationConfig) -> tuple[HardwareProfil
     evaluator = make_evaluator(
         model,
         config.devices,
-        max_groups=config.max_groups,
         store=config.store,
+        max_groups=config.max_groups,
         measuring=make_measure_config(MeasureConfig(executor=config.executor), **WHOLE),
     )
     with contextlib.closing(evaluator):
