@@ -56,13 +56,13 @@ class RankingConfig(ModelsConfig):
 
     devices: str = TWO_OF_A_KIND
     """Devices, comma-separated, as for the commands."""
-    placements: int = 16
+    placements: int = 12
     """Random placements."""
     best: int = 10
     """How many of the fastest to order."""
     difference: float = 0.05
     """Least relative difference of the true times in a pair."""
-    rounds: int = 15
+    rounds: int = 10
     """Samples of each compile of a placement for its true time."""
     seed: int = 0
     """Seed of all random choices."""

@@ -55,7 +55,7 @@ class MeasureConfig:
     0.02 for paired, 0 (take all samples) for plain."""
     tolerance_growth: float | None = None
     """Let the tolerance grow with the distance from the best time: stop sampling also when the
-    interval is narrower than this multiple of its distance from the best; 0: never; default: 8
+    interval is narrower than this multiple of its distance from the best; 0: never; default: 4
     for paired, 0 for plain."""
     give_up_factor: float | None = None
     """Stop a measurement when it is clearly slower than this multiple of the best time; default:

@@ -33,7 +33,7 @@ class Timing:
     max_samples: int = 40
     max_seconds: float = 5.0  # no sample begins after this long
     tolerance: float = 0.02  # stop when the relative width of the interval is below this
-    tolerance_growth: float = 8.0  # widest interval over its distance from the best
+    tolerance_growth: float = 4.0  # widest interval over its distance from the best
     give_up_factor: float = 1.25  # cut short when clearly slower than this times the best
 
     def __post_init__(self) -> None:
