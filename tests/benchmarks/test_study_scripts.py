@@ -73,14 +73,14 @@ def test_startup_is_timed_in_seconds_and_ratios(capsys: pytest.CaptureFixture[st
     assert all(float(seconds) > 0 and float(ratio) < 20 for seconds, ratio in rows)
 
 
-def test_noise_is_told_for_all_ways_in_both_conditions(
+def test_noise_is_told_for_both_protocols_in_both_conditions(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert measure_noise(NoiseConfig(model="diamond", repeats=2)) == 0
     lines = capsys.readouterr().out.splitlines()
-    told = [line.split()[:2] for line in lines if "varies" not in line][-6:]
-    ways = "plain", "paired", "growing"
-    assert told == [[condition, way] for condition in ("quiet", "loaded") for way in ways]
+    told = [line.split()[:2] for line in lines if "varies" not in line][-4:]
+    assert told == [["quiet", "plain"], ["quiet", "paired"], ["loaded", "plain"],
+                    ["loaded", "paired"]]  # fmt: skip
 
 
 def test_ranking_counts_and_times_all_ways(capsys: pytest.CaptureFixture[str]) -> None:
