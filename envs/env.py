@@ -97,7 +97,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     | ``num_subgraphs`` | pieces that are compiled and run separately |
     | ``compile_s`` | seconds of compiling |
     | ``cached`` | True: from the cache, nothing was run |
-    | ``cut_short`` | True: stopped early, as it was clearly slow; a rough time |
+    | ``cut_short`` | True: stopped early, as it is clearly slower than the best; the time, and |
+    | | so the reward, is coarse |
     | ``placement`` | the device number of each group; -1 = unplaced |
     | ``best_time_s``, ``best_placement`` | the best of this environment's lifetime on the |
     | | current model, singles included |
@@ -130,8 +131,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             (an array for each input by name, a list of such samples, or an ``.npz`` file of
             either; invented by default), and ``measuring``, a `MeasureConfig`, or its fields as
             keywords: ``objective`` (``latency`` or ``throughput``), ``timing``, ``tolerance``,
-            ``isolation``, ``timeout_s``, ``store``, ``reference``, ``verify``,
-            ``max_output_error`` and others.
+            ``tolerance_growth``, ``isolation``, ``timeout_s``, ``store``, ``reference``,
+            ``verify``, ``max_output_error`` and others.
 
     ## Registered Configurations
     ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``

@@ -54,7 +54,11 @@ class DoctorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileConfig(MeasureConfig):
-    """Options of `device-placement profile`; give_up_factor and confirmations have no effect."""
+    """Options of `device-placement profile`.
+
+    Each placement is timed to the end, once, so tolerance_growth, give_up_factor and confirmations
+    have no effect.
+    """
 
     OPTION_GROUPS: ClassVar[OptionGroups] = {
         POSITIONAL: ("model",),

@@ -19,11 +19,10 @@ from device_placement.envs.evaluation import (
 from device_placement.envs.measuring.bench import Entry
 from device_placement.envs.measuring.isolation import WorkerError
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
-from device_placement.envs.measuring.timing import median_interval
+from device_placement.envs.measuring.timing import MIN_SAMPLES, median_interval
 from device_placement.envs.placement import Placement
 
 FILE_SLACK = 0.05  # two compiles of one model differ by some percent
-MIN_SAMPLES = 6  # fewer have no 95 % interval
 
 
 @dataclass(frozen=True)
