@@ -97,14 +97,19 @@ def neighbourhood_search(
         for _ in range(1, count):
             window.append(generator.integers(len(spans), size=BATCH))
             device.append(generator.integers(allowed.shape[1], size=BATCH))
-        chosen = np.array(window)
-        tried, num_tried = apply_moves(
-            small, begins[chosen], ends[chosen], np.array(device, dtype=np.uint8), allowed, seen
+        chosen, targets = np.array(window), np.array(device, dtype=np.uint8)
+        rows = np.arange(BATCH)
+        if not seen.size:  # neighbours agree on the first units: see `concurrent_times`
+            rows = begins[chosen].min(axis=0).astype(np.int16).argsort(kind="stable")
+            chosen, targets = chosen.take(rows, axis=1), targets.take(rows, axis=1)
+        tried, origin, num_tried = apply_moves(
+            small, begins[chosen], ends[chosen], targets, allowed, seen
         )
-        tried = tried[:num_tried]
-        times_s = times(tried) if num_tried else np.full(1, math.inf)
-        best = int(times_s.argmin())
-        if times_s[best] < time_s * BETTER:
+        times_s = times(tried[:num_tried]) if num_tried else np.full(1, math.inf)
+        fastest_s = times_s.min()
+        if fastest_s < time_s * BETTER:
+            fastest = np.flatnonzero(times_s == fastest_s)
+            best = fastest[rows[origin[fastest]].argmin()]  # the one that was drawn first
             small, time_s, order = _descend(times, tried[best], spans, allowed, math.inf)
             failures = 0
         else:
@@ -115,7 +120,7 @@ def neighbourhood_search(
 @compiled
 def apply_moves(
     choice: UInt8, begins: Int64, ends: Int64, devices: UInt8, allowed: Bool, seen: Bool
-) -> tuple[UInt8, int]:
+) -> tuple[UInt8, Int64, int]:
     """Apply some moves of windows one after the other to a choice, many times.
 
     What a single move leads to, or none, is left out: after a descent it is no improvement. A move
@@ -132,7 +137,8 @@ def apply_moves(
             the device of each unit as a digit, the first unit last. Empty: all are tried.
 
     Returns:
-        (batch, num_units) the choices, of which only the first count; and their number.
+        (batch, num_units) the choices, and (batch,) the column of `begins` that each comes from, of
+        which only the first count; and their number.
     """
     moves, batch = begins.shape
     units, num_devices = allowed.shape
@@ -142,7 +148,7 @@ def apply_moves(
         for unit in range(units):
             moves_it = allowed[unit, device] and choice[unit] != device
             movable[device, unit + 1] = movable[device, unit] + moves_it
-    tried = np.empty((batch, units), dtype=np.uint8)
+    tried, origin = np.empty((batch, units), dtype=np.uint8), np.empty(batch, dtype=np.int64)
     number = 0
     for b in range(batch):
         effective = 0
@@ -170,8 +176,9 @@ def apply_moves(
             if seen[code]:
                 continue
             seen[code] = True
+        origin[number] = b
         number += 1
-    return tried, number
+    return tried, origin, number
 
 
 def _num_choices(num_units: int, num_devices: int) -> int:
@@ -185,15 +192,19 @@ def _descend(
 ) -> tuple[UInt8, float, Int64]:
     """Return choice, seconds, and moves, device * num_windows + window, from best to worst."""
     time_s = float(times(choice[None])[0])
+    num_devices = allowed.shape[1]
+    # By their first units, so that neighbours agree on those before: see `concurrent_times`.
+    rows = spans.argmax(axis=1).argsort(kind="stable")
+    effective = np.stack([spans[rows] & allowed[:, device] for device in range(num_devices)])
+    targets = np.arange(num_devices, dtype=np.uint8)[:, None, None]
+    moves_s = np.empty((num_devices, len(spans)))
     while True:
-        moved = np.concatenate(
-            [
-                np.where(spans & allowed[:, device], np.uint8(device), choice)
-                for device in range(allowed.shape[1])
-            ]
-        )
-        times_s = times(moved)
+        moved = np.where(effective, targets, choice)
+        moves_s[:, rows] = times(moved.reshape(-1, len(choice))).reshape(num_devices, -1)
+        times_s = moves_s.ravel()
         best = int(times_s.argmin())
         if time.perf_counter() > deadline or not times_s[best] < time_s * BETTER:
             return choice, time_s, np.argsort(times_s, kind="stable")
-        choice, time_s = moved[best], float(times_s[best])
+        device, window = divmod(best, len(spans))
+        choice = np.where(spans[window] & allowed[:, device], np.uint8(device), choice)
+        time_s = float(times_s[best])

@@ -20,7 +20,8 @@ def test_only_what_no_single_move_leads_to_is_tried() -> None:
         choice = generator.integers(DEVICES, size=UNITS).astype(np.uint8)
         window = generator.integers(len(spans), size=(count, BATCH))
         device = generator.integers(DEVICES, size=(count, BATCH)).astype(np.uint8)
-        found, number = apply_moves(choice, begins[window], ends[window], device, allowed)
+        some = choice, begins[window], ends[window], device, allowed
+        found, _, number = apply_moves(*some, np.zeros(0, dtype=np.bool_))
 
         def moved(
             start: np.ndarray, one: int, to: int, allowed: np.ndarray = allowed
