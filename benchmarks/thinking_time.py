@@ -1,4 +1,4 @@
-"""Thinking time of placers: CPU time per evaluation on a simulated problem, of 12 and of all groups.
+"""Thinking time of placers: CPU time per evaluation on a simulated problem.
 
 Run it with::
 

@@ -44,10 +44,9 @@ class Effort:
     copies: tuple[int, ...] = (1, 16)
     presets: tuple[str, ...] = tuple(PRESETS)
     """Those that are timed with one copy and with as many as they step together."""
-    updates: int = 4
-    """At least this many updates of each of them, and `least` steps."""
     least: int = 320
-    rounds: int = 5
+    """Least steps of each of them in a round; whole updates."""
+    rounds: int = 3
 
 
 def run(effort: Effort | None = None) -> int:
@@ -110,8 +109,7 @@ class Training:
 
     def rate(self, effort: Effort) -> float:
         """Return steps per second of some more updates."""
-        updates = max(effort.updates, -(-effort.least // self._update))
-        steps = updates * self._update
+        steps = -(-effort.least // self._update) * self._update
         _, seconds = timed(self._algorithm.learn, steps, reset_num_timesteps=False)
         return steps / seconds
 

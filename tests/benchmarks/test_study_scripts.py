@@ -60,7 +60,7 @@ def test_speed_and_memory_print_a_line_a_model(capsys: pytest.CaptureFixture[str
 
 def test_the_time_of_a_training_is_shared_out(capsys: pytest.CaptureFixture[str]) -> None:
     effort = training_speed.Effort(
-        "nodewise_ppo", "diamond", 32, 32, (1, 2), ("ppo", "hsdag"), updates=1, least=1, rounds=2
+        "nodewise_ppo", "diamond", 32, 32, (1, 2), ("ppo", "hsdag"), least=1, rounds=2
     )
     assert training_speed.run(effort) == 0
     lines = capsys.readouterr().out.splitlines()
