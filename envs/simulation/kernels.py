@@ -8,7 +8,7 @@ of a tensor are looked up once for all of them. Each placement has its own sums,
 the groups and tensors, so that the others in the batch do not change its rounding.
 
 The fields are passed one by one, because numba takes 4 µs per call to recognise a record, and a
-single placement takes only 13 to 46 µs.
+single placement takes only tens of µs.
 """
 
 from __future__ import annotations
