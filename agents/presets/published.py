@@ -75,6 +75,7 @@ PUBLISHED: Mapping[str, Preset] = {
                     "moves_state": False,
                 },
                 features=_EVERY_FEATURE,
+                copies=20,
             )
         ),
     ),
@@ -129,6 +130,7 @@ PUBLISHED: Mapping[str, Preset] = {
                 },
                 extractor={"hidden": 64, "layers": 2, "conv": "sage", "attention": 2},
                 features=_EVERY_FEATURE,
+                copies=16,
             )
         ),
     ),

@@ -58,12 +58,21 @@ def test_speed_and_memory_print_a_line_a_model(capsys: pytest.CaptureFixture[str
 
 
 def test_the_time_of_a_training_is_shared_out(capsys: pytest.CaptureFixture[str]) -> None:
-    effort = training_speed.Effort(model="diamond", warmup=32, steps=32, copies=(1, 2))
+    effort = training_speed.Effort(
+        "nodewise_ppo", "diamond", 32, 32, (1, 2), ("ppo", "hsdag"), least=1, rounds=2
+    )
     assert training_speed.run(effort) == 0
-    for line in capsys.readouterr().out.splitlines()[-2:]:
+    lines = capsys.readouterr().out.splitlines()
+    for line in lines[3:5]:
         shares = [int(one[:-1]) for one in line.split() if one.endswith("%")]
         assert len(shares) == 4
         assert 97 <= sum(shares) <= 103
+    rows = [line.split() for line in lines[7:]]
+    assert [row[:3] for row in rows] == [
+        ["ppo", "assign", "16"],
+        ["hsdag", "assign", "1"],
+    ]
+    assert all(float(row[5]) > 0 for row in rows)
 
 
 def test_startup_is_timed_in_seconds_and_ratios(capsys: pytest.CaptureFixture[str]) -> None:

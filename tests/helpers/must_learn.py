@@ -29,8 +29,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from device_placement.agents import SB3VecEnv, greedy_assignment, make_algorithm
 from device_placement.agents.presets import preset
+from device_placement.agents.training.copies import algorithm_on_copies, num_copies
 from device_placement.agents.training.policy_file import PolicyCard
-from device_placement.agents.training.preset_placer import algorithm_on_copies
 from device_placement.envs import DevicePlacementVectorEnv
 from device_placement.envs.evaluation import Evaluator
 from scripted import diamond_evaluator, simulated_diamond, twelve_groups_evaluator
@@ -75,7 +75,9 @@ class Case:
         card = PolicyCard.of(self.preset, self.formulation, [self.evaluator], **self.overrides)
         env = card.make_env(self.evaluator)
         if not self.native:
-            return algorithm_on_copies(card, self.evaluator, seed=seed).learn(self.steps), env
+            copies = num_copies(card, [self.evaluator], self.steps)
+            algorithm = algorithm_on_copies(card, [self.evaluator], copies, seed=seed)
+            return algorithm.learn(self.steps), env
         envs = DevicePlacementVectorEnv(
             COPIES,
             autoreset_mode="SameStep",
