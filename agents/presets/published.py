@@ -40,7 +40,7 @@ PUBLISHED: Mapping[str, Preset] = {
                 "assign",
                 reward="inverse",
                 algorithm={"learning_rate": 1e-4, "n_steps": 20, "gamma": 0.95},
-                extractor={**_HSDAG_NETWORK, "dropout": 0.2, "similarity": 0.0},
+                extractor={**_HSDAG_NETWORK, "dropout": 0.2, "similarity": 0.0, "passes": 2},
                 features=_HSDAG_FEATURES,
             )
         ),

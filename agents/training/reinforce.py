@@ -39,7 +39,7 @@ class Reinforce(OnPolicyAlgorithm):
     n_steps proposals, the gradient is sum_i gamma^i (r_i - b) grad log p(a_i); HSDAG has no
     baseline b. It suits ``assign``, where each proposal is a whole placement; if the reward came
     at the end of an episode, only the last action would learn. Adam divides gradients by their
-    size, so a factor common to all rewards changes nothing.
+    size, so a factor common to all rewards hardly changes anything.
 
     Args:
         policy: as SB3 takes it.
