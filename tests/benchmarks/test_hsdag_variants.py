@@ -49,7 +49,7 @@ def test_it_prints_and_resumes(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     config = HsdagVariantsConfig(("paper", "released"), "tiny", 2, episodes=2, out=str(path))
     assert main(config) == 0
     whole, shown = path.read_text(), capsys.readouterr().out
-    assert "released: all settings as released" in shown
+    assert "released: as released in all" in shown
     trainings = read_trainings(str(path))
     keys = [(one.variant, one.seed) for one in trainings]
     assert keys == [("paper", 0), ("paper", 1), ("released", 0), ("released", 1)]
