@@ -49,7 +49,7 @@ HEAD = (
 )
 NOTE = """In %: 1 - time / CPU's time, medians over the seeds.
 Found: the best placement of a training, and its range over the seeds.
-Groups allow: the best placement of the groups that the network learns to form in the first episode.
+Groups allow: the best placement of the groups that the untrained network forms in an episode.
 First tenth, last tenth: all its proposals. Groups, last: learned in the first and last tenth.
 One device: trainings whose likeliest placement is a single at the end."""
 
@@ -108,7 +108,7 @@ VARIANTS: Mapping[str, Variant] = {
         without=NO_STRUCTURE,
     ),
     "rate 1e-3, baseline": Variant(
-        "the same, and rewards less their mean over the buffer; not published",
+        "rate as released, rewards less their mean over the buffer; not published",
         {**FASTER, "baseline": "mean"},
     ),
 }
