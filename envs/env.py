@@ -75,8 +75,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     In ``assign``, minus the milliseconds per inference (``negative_ms``); in ``construct`` the
     same at the last step, and 0 before; in ``refine`` the milliseconds saved
     (``improvement_ms``). Other choices: ``log_speedup``, ``log_improvement``, ``relative``,
-    ``inverse`` (as HSDAG), ``negative_sqrt`` (as Mirhoseini et al. 2017). An invalid placement
-    costs twice the slowest valid single and does not end the episode; the reason is in
+    ``inverse`` (as HSDAG), ``speedup``, ``negative_sqrt`` (as Mirhoseini et al. 2017). An invalid
+    placement costs twice the slowest valid single and does not end the episode; the reason is in
     ``info["error"]``. In ``refine`` its move is undone.
 
     ## Starting State

@@ -140,8 +140,8 @@ class TrainConfig(SearchConfig):
     horizon: int | None = None
     """Steps per episode in assign and refine; default: the preset's."""
     reward: str | None = None
-    """negative_ms, improvement_ms, log_speedup, log_improvement, relative, inverse or
-    negative_sqrt; default: the preset's."""
+    """negative_ms, improvement_ms, log_speedup, log_improvement, relative, inverse,
+    speedup or negative_sqrt; default: the preset's."""
     checkpoint_s: float = 10.0
     """Shortest time between two checkpoints, in seconds; they are written after an update."""
     torch_device: str = "cpu"
