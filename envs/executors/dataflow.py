@@ -147,7 +147,12 @@ def _parameter(source: Any) -> Any:
 def _constant(source: Any) -> ov.Tensor:
     """Return the value of a model's output that is computed from Constants alone."""
     inner = ov.Model([ov.op.Result(source)], [], "constant")
-    return ov.Core().compile_model(inner, "CPU")([])[0]
+    request = ov.Core().compile_model(inner, "CPU").create_infer_request()
+    request.infer()
+    computed = request.get_output_tensor(0)
+    kept = ov.Tensor(computed.get_element_type(), computed.get_shape())
+    computed.copy_to(kept)
+    return kept
 
 
 def _piece(region: Region, read: Mapping[Port, Any], made: Mapping[Port, Any]) -> Piece:
@@ -575,6 +580,11 @@ class DataflowRequest:
         self._threads: dict[str, _DeviceThread] = {}
         self._first = [n for n, sources in enumerate(model.sources) if not sources]
         self._one_core = [model.threads.has_one_core(one.device) for one in model.regions]
+        # OpenVINO can't return texts without copying them, and warns if asked to.
+        self._shares = [
+            all(output.get_element_type() != ov.Type.string for output in compiled.outputs)
+            for compiled in model.compiled
+        ]
         self._used = [0.0, 0.0]  # wall and CPU time of the regions on devices of one core
         self._requests = self._create_requests()
         self._tensors = self._make_tensors()
@@ -724,7 +734,7 @@ class DataflowRequest:
         start, cpu = time.perf_counter(), time.thread_time()
         if self._error is None:
             try:
-                self._requests[number].infer(share_outputs=True)
+                self._requests[number].infer(share_outputs=self._shares[number])
             except Exception as caught:
                 error = caught
         cpu, end = time.thread_time() - cpu, time.perf_counter()
