@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import openvino as ov
 
 from device_placement.agents.placers.list_scheduling import Heft
 from device_placement.benchmarks.study import LiveTable, progress, run, timed
@@ -33,10 +32,11 @@ from device_placement.envs.measuring.compare import Contender, compare, contende
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.timing import median_interval
 from device_placement.envs.models.loading import load_model
+from device_placement.envs.models.side_by_side import combine_models
+from device_placement.envs.models.zoo.chain import chain
 from device_placement.envs.placement import Placement, set_affinities
 from device_placement.envs.profiling.measured_profile import measure_profile
 
-WIDTH = 16  # floats in the tensor of a chain
 BEST_SINGLE = "best single"
 
 
@@ -72,26 +72,15 @@ def half_devices() -> str:
     return ",".join(f"CPU_{number}:CORES={half}" for number, half in enumerate(halves))
 
 
-def make_chain(length: int) -> ov.Model:
-    """Return a model of ops in a row that do next to nothing."""
-    parameter = ov.op.Parameter(ov.Type.f32, ov.Shape([1, WIDTH]))
-    value = parameter
-    for number in range(length):
-        value = ov.opset13.elu(value, 0.5)
-        value.set_friendly_name(f"op{number}")
-    return ov.Model([ov.op.Result(value.output(0))], [parameter], f"chain{length}")
-
-
 def time_chain(length: int, devices: str, runs: int) -> tuple[list[float], list[float]]:
     """Run a chain under both executors in turns; return the seconds of each run."""
     parsed = parse_devices(devices)
-    core, model = make_core(parsed), make_chain(length)
-    names = [parsed[number % len(parsed)].name for number in range(length)]
-    regions = [Region(name, (f"op{number}",)) for number, name in enumerate(names)]
+    core, model = make_core(parsed), load_model(chain(length))
+    homes = [parsed[number % len(parsed)].name for number in range(length)]
+    ops = [op.get_friendly_name() for op in model.get_ordered_ops()]
+    regions = [Region(home, (op,)) for home, op in zip(homes, ops[1:-1], strict=True)]
     placed = model.clone()
-    ops = placed.get_ordered_ops()
-    homes = [names[0], *names, names[-1]]  # Parameter, chain, Result
-    set_affinities(placed, [op.get_friendly_name() for op in ops], homes)
+    set_affinities(placed, ops, [homes[0], *homes, homes[-1]])  # Parameter, chain, Result
     hetero = core.compile_model(placed, f"HETERO:{','.join(one.name for one in parsed)}")
     seconds: tuple[list[float], list[float]] = [], []
     with DeviceThreads({one.name: one.cores for one in parsed}) as threads:
@@ -101,20 +90,6 @@ def time_chain(length: int, devices: str, runs: int) -> tuple[list[float], list[
             for request, found in zip(requests, seconds, strict=True):
                 found.append(timed(request.infer)[1])
     return seconds
-
-
-def copies(model: ov.Model, number: int) -> ov.Model:
-    """Return a model that holds several copies of another one, side by side."""
-    results, parameters = [], []
-    for copy in range(number):
-        clone = model.clone()
-        for op in clone.get_ops():
-            op.set_friendly_name(f"copy{copy}/{op.get_friendly_name()}")
-        for tensor in (*clone.inputs, *clone.outputs):
-            tensor.get_tensor().set_names({f"copy{copy}/{name}" for name in tensor.get_names()})
-        results += clone.get_results()
-        parameters += clone.get_parameters()
-    return ov.Model(results, parameters, f"{model.get_friendly_name()} x {number}")
 
 
 def compare_executors(
@@ -190,7 +165,8 @@ def main(config: DataflowConfig) -> int:
     with contextlib.closing(inception) as evaluator:
         found = compare_executors(evaluator, heft_assignment(devices, config), config.rounds)
         add_rows(table, "inception_v3", found, len(evaluator.devices))
-    twice = copies(load_model("resnet50"), 2)
+    resnet = load_model("resnet50")
+    twice = combine_models({"first": resnet, "second": resnet})
     with contextlib.closing(
         make_evaluator(twice, devices, executor="dataflow", store=None)
     ) as evaluator:

@@ -1,9 +1,10 @@
 """Outputs of the data-flow executor: equal to HETERO's, and to themselves run after run.
 
 Random placements of each model run under both executors, and under `dataflow` with several requests
-in flight, each with inputs of its own. The outputs of `dataflow` may differ from HETERO's by what
-the lower of two precisions allows. Then one placement of each model runs many times, and every
-output must equal the first one for the same inputs, bit by bit. Run it with::
+in flight, each with inputs of its own. The outputs of `dataflow` may differ from HETERO's as in the
+other studies: of bundled models by what rounding at the device's precision allows, of files, which
+may be quantised, by `max_error`. Then one placement of each model runs many times, and every output
+must equal the first one for the same inputs, bit by bit. Run it with::
 
     python -m device_placement.benchmarks.dataflow_outputs
 """
@@ -20,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.benchmarks.dataflow import half_devices
+from device_placement.benchmarks.own_models import OwnModelsConfig
 from device_placement.benchmarks.study import (
     LiveTable,
     ModelsConfig,
     progress,
     random_placements,
     run,
+    shapes_of,
 )
 from device_placement.envs.executors.dataflow import Inference
 from device_placement.envs.executors.hetero import HeteroModel
@@ -34,7 +37,6 @@ from device_placement.envs.measuring.inputs import invented_inputs
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.validation import ERROR_SLACK
 from device_placement.envs.measuring.verification import ERROR_FLOOR, output_difference
-from device_placement.envs.models.loading import parse_input_shapes
 from device_placement.envs.placement import Placement
 
 EXACT = "CPU_EXACT:INFERENCE_PRECISION_HINT=f32"
@@ -58,6 +60,8 @@ class OutputsConfig(ModelsConfig):
     """Numbers of requests in flight."""
     inferences: int = 1000
     """Inferences in a row of one placement of each model."""
+    max_error: float = OwnModelsConfig.max_error
+    """Allowed relative L2 error of the outputs of a model file."""
     seed: int = 0
     """Seed of placements and inputs."""
 
@@ -75,8 +79,8 @@ def run_in_flight(
     return [*found, *(one.wait() for one in flying)]
 
 
-def allowed_error(evaluator: OpenVINOEvaluator, sample: Sequence[NDArray[Any]]) -> float:
-    """Return the error that rounding at the devices' own precision allows."""
+def rounding_error(evaluator: OpenVINOEvaluator, sample: Sequence[NDArray[Any]]) -> float:
+    """Return the error that rounding at the first device's own precision allows."""
     with contextlib.closing(
         make_evaluator(evaluator.model, [*evaluator.devices[:1], EXACT], store=None)
     ) as other:
@@ -103,7 +107,7 @@ def check_model(model: str, config: OutputsConfig, devices: str) -> tuple[float,
             devices,
             executor="dataflow",
             store=None,
-            input_shapes=parse_input_shapes(config.input_shapes),
+            input_shapes=shapes_of(model, config.input_shapes),
         )
     ) as evaluator:
         rows = [
@@ -130,7 +134,8 @@ def check_model(model: str, config: OutputsConfig, devices: str) -> tuple[float,
                     for one, other in zip(found, expected, strict=True)
                 ]
         wrong = _count_wrong(evaluator, drawn[0], rows, config)
-        return float(np.max(errors)), allowed_error(evaluator, rows[0]), wrong
+        allowed = config.max_error if evaluator.file else rounding_error(evaluator, rows[0])
+        return float(np.max(errors)), allowed, wrong
 
 
 def _count_wrong(

@@ -25,6 +25,7 @@ from device_placement.benchmarks.study import (
     progress,
     random_placements,
     run,
+    shapes_of,
 )
 from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import DevicePlacementError
@@ -42,8 +43,7 @@ from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.program import build_program
 from device_placement.envs.measuring.timing import median_interval
 from device_placement.envs.measuring.verification import output_difference
-from device_placement.envs.models.loading import model_file, parse_input_shapes
-from device_placement.envs.models.normalisation import input_name
+from device_placement.envs.models.loading import model_file
 from device_placement.envs.placement import Placement
 
 HINT = "INFERENCE_PRECISION_HINT"
@@ -126,7 +126,7 @@ def _evaluator(
     evaluator = make_evaluator(
         path,
         devices,
-        input_shapes=_shapes_of(path, config),
+        input_shapes=shapes_of(path, config.input_shapes),
         inputs=config.inputs or None,
         store=None,
         timing="plain",
@@ -135,16 +135,6 @@ def _evaluator(
     )
     with contextlib.closing(evaluator):
         yield evaluator
-
-
-def _shapes_of(path: str, config: OwnModelsConfig) -> dict[str, list[int]] | None:
-    """Return the given shapes of a model's own inputs."""
-    shapes = parse_input_shapes(config.input_shapes)
-    if shapes is None:
-        return None
-    inputs = make_core(["CPU"]).read_model(path).inputs
-    names = {name for port in inputs for name in (*port.get_names(), input_name(port))}
-    return {name: shape for name, shape in shapes.items() if name in names}
 
 
 def _exact(devices: Sequence[Device]) -> tuple[Device, ...]:

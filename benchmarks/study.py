@@ -18,6 +18,7 @@ from device_placement.agents.options import POSITIONAL, OptionGroups, parse
 from device_placement.agents.placers.baselines import random_assignment
 from device_placement.benchmarks.suite.results import write_lines
 from device_placement.envs.arrays import Int64
+from device_placement.envs.devices import make_core
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.evaluation import Evaluation, Evaluator, single_assignments
 from device_placement.envs.factory import make_evaluator
@@ -25,6 +26,8 @@ from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.models.loading import parse_input_shapes
+from device_placement.envs.models.normalisation import input_name
 from device_placement.envs.rendering.text import align
 
 TWO_PRECISIONS = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"
@@ -152,6 +155,21 @@ def measuring_each(
             evaluators[name] = stack.enter_context(contextlib.closing(evaluator))
             evaluate_singles(evaluator)
         yield evaluators
+
+
+def shapes_of(model: str, input_shapes: str) -> dict[str, list[int]] | None:
+    """Return those of the given shapes that belong to inputs of a model, if any were given.
+
+    Args:
+        model: name of a bundled model, which has static shapes, or path of a file.
+        input_shapes: as the commands take them, for several models.
+    """
+    shapes = parse_input_shapes(input_shapes)
+    if shapes is None or not Path(model).exists():
+        return None
+    inputs = make_core(["CPU"]).read_model(model).inputs
+    names = {name for port in inputs for name in (*port.get_names(), input_name(port))}
+    return {name: shape for name, shape in shapes.items() if name in names}
 
 
 def evaluate_singles(evaluator: Evaluator) -> list[Evaluation]:

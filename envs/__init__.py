@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         Evaluator,
         EvaluatorWrapper,
     )
+    from device_placement.envs.executors.dataflow import DataflowError, DataflowModel
+    from device_placement.envs.executors.hetero import HeteroModel
     from device_placement.envs.factory import make_evaluator
     from device_placement.envs.graph.coarsening import CoarseGraph, coarsen
     from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
@@ -63,6 +65,8 @@ _HOMES = {
     "Claim": "placement",
     "CoarseGraph": "graph.coarsening",
     "ComputationGraph": "graph.computation_graph",
+    "DataflowError": "executors.dataflow",
+    "DataflowModel": "executors.dataflow",
     "Device": "devices",
     "DeviceError": "errors",
     "DevicePlacementEnv": "env",
@@ -73,6 +77,7 @@ _HOMES = {
     "Evaluator": "evaluation",
     "EvaluatorWrapper": "evaluation",
     "HardwareProfile": "simulation.profile",
+    "HeteroModel": "executors.hetero",
     "InputError": "errors",
     "InventedInputsWarning": "errors",
     "MeasureConfig": "measuring.config",
@@ -105,6 +110,8 @@ __all__ = [
     "Claim",
     "CoarseGraph",
     "ComputationGraph",
+    "DataflowError",
+    "DataflowModel",
     "Device",
     "DeviceError",
     "DevicePlacementEnv",
@@ -115,6 +122,7 @@ __all__ = [
     "Evaluator",
     "EvaluatorWrapper",
     "HardwareProfile",
+    "HeteroModel",
     "InputError",
     "InventedInputsWarning",
     "MeasureConfig",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import math
 import os
@@ -27,7 +26,8 @@ from device_placement.envs.files import replaced
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import as_measuring, executor_of
 from device_placement.envs.measuring.validation import claim_of
-from device_placement.envs.models.loading import parse_input_shapes
+from device_placement.envs.models.loading import model_parts, parse_input_shapes
+from device_placement.envs.models.side_by_side import JOINT, distinct_names
 from device_placement.envs.placement import Placement
 from device_placement.envs.untrusted import check_count
 
@@ -272,13 +272,9 @@ def short_names(models: Sequence[str]) -> list[str]:
     >>> short_names(["resnet50", "mine/net.onnx", "other/net.xml"])
     ['resnet50', 'net', 'net-2']
     """
-    names: list[str] = []
-    for model in models:
-        stem = Path(model).stem
-        numbered = (f"{stem}-{number}" for number in itertools.count(2))
-        free = (name for name in itertools.chain([stem], numbered) if name not in names)
-        names.append(next(free))
-    return names
+    return distinct_names(
+        [JOINT.join(Path(part).stem for part in model_parts(model)) for model in models]
+    )
 
 
 def _check_same_devices(evaluators: Mapping[str, Evaluator]) -> None:

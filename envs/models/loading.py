@@ -24,6 +24,7 @@ from device_placement.envs.models.normalisation import (
     normalise,
     set_input_shapes,
 )
+from device_placement.envs.models.side_by_side import JOINT, combine_models, distinct_names
 
 
 def load_model(
@@ -34,13 +35,16 @@ def load_model(
     Args:
         source: a zoo name (``"resnet50"``), the path of any file that OpenVINO reads
             (``.xml``, ``.onnx``, ``.pb``, ``.tflite``, ...), an ``openvino.Model``
-            (which is not changed), or a ``torch.nn.Module``.
+            (which is not changed), or a ``torch.nn.Module``. Several names and paths, joined by
+            ``+`` as in ``"resnet50+inception_v3"``, become one model that holds them side by side;
+            see `combine_models`.
         example_input: for a torch module, what its ``forward`` takes: a tensor, a tuple of
             arguments or a dict of them by name. Arguments may be nested tuples, lists and dicts;
             each tensor in them becomes an input of its shape, and is also named by its place, such
             as ``past_0_1``. None and plain numbers become part of the model.
         input_shapes: static shapes in place of dynamic ones, by input name
-            (``{"input_ids": [1, 128]}``) or in the order of the inputs.
+            (``{"input_ids": [1, 128]}``) or in the order of the inputs. Inputs of models side by
+            side begin with the model's name, as in ``bert_base/input_ids``.
 
     Returns:
         A normalised ``openvino.Model``.
@@ -61,9 +65,30 @@ def load_model(
             f"Can't load a model from {type(source).__name__}; give a zoo name, the path of a "
             "model file, an openvino.Model or a torch.nn.Module."
         )
-    if str(source) in zoo.ZOO:
-        return normalise(zoo.build(str(source)), input_shapes)
-    return normalise(_read_file(Path(source)), input_shapes)
+    parts = model_parts(source)
+    if len(parts) > 1:
+        loaded = [_load_named(part) for part in parts]
+        names = distinct_names([model.get_friendly_name() for model in loaded])
+        return normalise(combine_models(dict(zip(names, loaded, strict=True))), input_shapes)
+    return normalise(_load_named(str(source)), input_shapes)
+
+
+def model_parts(source: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the models that a name or path means, which are to run side by side.
+
+    An existing path that contains a ``+`` is one model.
+
+    >>> model_parts("resnet50+inception_v3")
+    ('resnet50', 'inception_v3')
+    """
+    text = str(source)
+    if JOINT not in text or os.path.exists(text):
+        return (text,)
+    return tuple(part.strip() for part in text.split(JOINT) if part.strip()) or (text,)
+
+
+def _load_named(source: str) -> ov.Model:
+    return zoo.build(source) if source in zoo.ZOO else _read_file(Path(source))
 
 
 def model_file(source: Any) -> str:
@@ -73,7 +98,7 @@ def model_file(source: Any) -> str:
     ''
     """
     is_path = isinstance(source, (str, os.PathLike)) and str(source) not in zoo.ZOO
-    return os.path.abspath(source) if is_path else ""
+    return os.path.abspath(source) if is_path and len(model_parts(source)) == 1 else ""
 
 
 def save_model(model: ov.Model, path: str | os.PathLike[str]) -> None:
