@@ -284,12 +284,12 @@ def test_the_timeline_shows_each_region_once_after_those_it_needs() -> None:
         request = compiled.create_infer_request()
         request.set_inputs([np.ones((1, 8), np.float32)])
         for _ in range(CALIBRATIONS):
-            assert not compiled.is_calibrated
+            assert not compiled.compiled.is_calibrated
             request.infer()
-        assert compiled.is_calibrated
+        assert compiled.compiled.is_calibrated
         runs = {run.region: run for run in request.timeline}
         assert sorted(runs) == list(range(compiled.num_regions)) == [0, 1, 2]
-        for number, sources in enumerate(compiled.sources):
+        for number, sources in enumerate(compiled.compiled.sources):
             assert runs[number].device == compiled.regions[number].device
             assert runs[number].start_s <= runs[number].end_s
             assert all(runs[one].end_s <= runs[number].start_s for one in sources)
@@ -298,13 +298,13 @@ def test_the_timeline_shows_each_region_once_after_those_it_needs() -> None:
 
 def test_the_longest_remaining_path_is_the_most_urgent() -> None:
     with placed(towers(), APART) as compiled:
-        compiled.learn([1.0, 5.0, 2.0])
-        assert compiled.urgency == [3.0, 7.0, 2.0]
-        compiled.learn([0.5, 6.0, 2.0])  # the shortest counts
-        assert compiled.urgency == [2.5, 7.0, 2.0]
-        compiled.learn([1.0, 1.0, 1.0])
-        compiled.learn([0.0, 0.0, 0.0])  # too late
-        assert compiled.urgency == [1.5, 2.0, 1.0]
+        compiled.compiled.learn([1.0, 5.0, 2.0])
+        assert compiled.compiled.urgency == [3.0, 7.0, 2.0]
+        compiled.compiled.learn([0.5, 6.0, 2.0])  # the shortest counts
+        assert compiled.compiled.urgency == [2.5, 7.0, 2.0]
+        compiled.compiled.learn([1.0, 1.0, 1.0])
+        compiled.compiled.learn([0.0, 0.0, 0.0])  # too late
+        assert compiled.compiled.urgency == [1.5, 2.0, 1.0]
 
 
 def test_a_thread_prefers_the_oldest_inference_and_then_what_is_urgent() -> None:
@@ -352,7 +352,7 @@ def test_a_region_that_is_known_is_not_compiled_again() -> None:
         assert (cache.num_hits, cache.num_misses, len(cache)) == (0, 3, 3)
         again = placed(model, APART, threads=threads, cache=cache)
         assert (cache.num_hits, cache.num_misses) == (3, 3)
-        assert all(a is b for a, b in zip(one.compiled, again.compiled, strict=True))
+        assert all(a is b for a, b in zip(one.compiled.models, again.compiled.models, strict=True))
         other = placed(model, {"left": OTHER, "left2": OTHER}, threads=threads, cache=cache)
         assert (cache.num_hits, cache.num_misses) == (4, 5)  # the sum
         for compiled in (one, again, other):
