@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ from dataflow_models import (
     towers,
 )
 from device_placement.envs import Placement, coarsen, load_model, read_graph
+from device_placement.envs.executors import dataflow
 from device_placement.envs.executors.dataflow import (
     CALIBRATIONS,
     DataflowError,
@@ -130,8 +134,7 @@ def test_odd_inputs_and_outputs_are_right() -> None:
 
 def test_a_tensor_is_cut_once_for_all_its_readers() -> None:
     model = everything()
-    names = [op.get_friendly_name() for op in model.get_ordered_ops()]
-    devices = dict.fromkeys(names, ONE) | {"relu": OTHER, "negative": OTHER, "exp": OTHER}
+    devices = dict.fromkeys(names_of(model), ONE) | {"relu": OTHER, "negative": OTHER, "exp": OTHER}
     regions = plan_regions(model, devices)
     cut = cut_model(model.clone(), regions)
     makers = [n for n, piece in enumerate(cut.pieces) if ("read", 0) in piece.outputs]
@@ -370,9 +373,9 @@ def test_a_tensor_of_dynamic_shape_between_regions_names_its_op() -> None:
 
 def test_a_model_is_not_changed_by_cutting_it() -> None:
     model = towers()
-    before = [op.get_friendly_name() for op in model.get_ordered_ops()]
+    before = names_of(model)
     with placed(model, APART), placed(model, {"sum": OTHER}):
-        assert [op.get_friendly_name() for op in model.get_ordered_ops()] == before
+        assert names_of(model) == before
     x = np.ones((1, 8), np.float32)
     np.testing.assert_array_equal(reference(model, [x])[0], expected_towers(x))
 
@@ -388,3 +391,30 @@ def test_bf16_is_read_as_f32() -> None:
     found = read_tensor(tensor)
     assert found.dtype == np.float32
     assert found.tolist() == [1.0, -2.0]
+
+
+def test_the_file_needs_only_openvino_and_numpy(tmp_path: Path) -> None:
+    """A product may bring it along, without this package."""
+    (tmp_path / "dataflow.py").write_bytes(Path(dataflow.__file__).read_bytes())
+    model = towers()
+    regions = plan_regions(model, dict.fromkeys(names_of(model), "CPU"))
+    ov.serialize(model, tmp_path / "towers.xml")
+    code = f"""
+import sys, numpy, openvino
+before = {{name.partition(".")[0] for name in sys.modules}}
+sys.path.insert(0, {str(tmp_path)!r})
+import dataflow
+model = openvino.Core().read_model({str(tmp_path / "towers.xml")!r})
+regions = [dataflow.Region("CPU", {regions[0].op_names!r})]
+with dataflow.DataflowModel(openvino.Core(), model, regions) as compiled:
+    print(compiled.infer([numpy.ones((1, 8), numpy.float32)])[0].sum())
+new = {{name.partition(".")[0] for name in sys.modules}} - before
+print(sorted(new - {{"__mp_main__", *sys.stdlib_module_names}}))
+"""
+    command = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["32.0", "['dataflow']"]
+
+
+def names_of(model: ov.Model) -> list[str]:
+    return [op.get_friendly_name() for op in model.get_ordered_ops()]
