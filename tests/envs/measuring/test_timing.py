@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.stats import binom
 from device_placement.envs import DevicePlacementError, Evaluation, MeasureConfig
 from device_placement.envs.evaluation import Measurement
 from device_placement.envs.measuring.estimate import evaluate_measurements
-from device_placement.envs.measuring.program import take_pairs, warm_up
+from device_placement.envs.measuring.program import Program, take_pairs, warm_up
 from device_placement.envs.measuring.timing import (
     TIMINGS,
     Timing,
@@ -31,13 +32,22 @@ TIMES = st.floats(1e-6, 1e3)
 class Scripted:
     """A program whose runs take what a script says, and a common log of who ran."""
 
-    def __init__(self, name: str, times: list[float], log: list[str]) -> None:
+    def __init__(
+        self, name: str, times: list[float], log: list[str], shares: Sequence[float] = ()
+    ) -> None:
         self.name, self.times, self.log = name, times, log
         self.done = 0
+        self.shares = list(shares)  # of its only core, for each pair
+
+    def core_share(self) -> float:
+        """As `Program.core_share`: since the last call, so 1 before anything ran."""
+        ran, self.ran = getattr(self, "ran", False), False
+        return self.shares.pop(0) if ran and self.shares else 1.0
 
     def sample(self, runs: int = 1) -> float:
         self.log += [self.name] * runs
         self.done += 1
+        self.ran = True
         return self.times[(self.done - 1) % len(self.times)]
 
 
@@ -254,3 +264,53 @@ def test_precision_needs_the_least_number_of_samples() -> None:
     timing = Timing(min_samples=6, tolerance=0.5)
     assert not is_precise([1.0] * 5, timing)
     assert is_precise([1.0] * 6, timing)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "pair", "log"),
+    [
+        ([], [], (1.0, 10.0), "cr"),
+        ([0.95], [1.0], (1.0, 10.0), "cr"),
+        ([0.94, 0.99], [], (2.0, 20.0), "crcr"),  # a neighbour took part of its core
+        ([1.0, 1.0], [0.9, 0.95], (2.0, 20.0), "crcr"),
+        ([0.1, 1.0, 1.0], [1.0, 0.2, 1.0], (3.0, 30.0), "crcrcr"),
+        ([0.1] * 9, [], (3.0, 30.0), "crcrcr"),  # it is there to stay
+    ],
+)
+def test_pairs_in_which_a_device_got_too_little_of_its_core_are_repeated(
+    candidate: list[float], reference: list[float], pair: tuple[float, float], log: str
+) -> None:
+    ran: list[str] = []
+    one = Scripted("c", [1.0, 2.0, 3.0, 4.0], ran, candidate)
+    other = Scripted("r", [10.0, 20.0, 30.0, 40.0], ran, reference)
+    timing = Timing("paired", max_samples=1, min_samples=1)
+    pairs, _ = take_pairs(one, other, timing)  # type: ignore[arg-type]
+    assert pairs == (pair,)
+    assert "".join(ran) == log
+
+
+def test_repeated_pairs_keep_their_order_and_need_no_reference() -> None:
+    ran: list[str] = []
+    one = Scripted("c", [1.0], ran, [1.0, 0.5, 1.0])
+    other = Scripted("r", [1.0], ran)
+    timing = Timing("paired", max_samples=2, min_samples=2)
+    take_pairs(one, other, timing)  # type: ignore[arg-type]
+    assert "".join(ran) == "cr" + "rc" + "rc"
+    alone = Scripted("c", [1.0, 2.0], ran, [0.5, 1.0])
+    timing = Timing("plain", max_samples=1, min_samples=1)
+    ((time_s, reference_s),), _ = take_pairs(alone, None, timing)  # type: ignore[arg-type]
+    assert time_s == 2.0
+    assert math.isnan(reference_s)
+
+
+def test_what_a_device_did_before_a_pair_does_not_count() -> None:
+    shares = iter([0.1, 1.0])  # of the warm-up, and of the pair
+    program = Program(
+        None,  # type: ignore[arg-type]
+        [],
+        lambda runs: 1.0,
+        0.0,
+        core_share=lambda: next(shares),
+    )
+    timing = Timing("plain", max_samples=1, min_samples=1)
+    assert len(take_pairs(program, None, timing)[0]) == 1
