@@ -243,6 +243,7 @@ class DeviceThreads:
         """
         self.check()
         with self._lock:
+            self.check()  # it may have been closed meanwhile
             if device not in self._threads:
                 self._threads[device] = _DeviceThread(device, self._cores.get(device, ()))
             return self._threads[device]
@@ -271,8 +272,12 @@ class DeviceThreads:
 
     def close(self) -> None:
         """End all threads, after what they have begun; inferences in flight fail."""
-        self._closed = True
-        for thread in list(self._threads.values()):
+        if self._process != os.getpid():
+            return  # a fork has no threads, and its locks may be held for ever
+        with self._lock:
+            self._closed = True
+            threads = list(self._threads.values())
+        for thread in threads:
             thread.close()
 
     def __enter__(self) -> Self:
@@ -592,14 +597,14 @@ class CompiledRegions:
     ) -> list[ov.CompiledModel]:
         """Compile the regions, each in its device's thread, so devices compile side by side."""
         found = [None if cache is None else cache.get(one) for one in self.regions]
-        futures = {
-            number: self.threads[region.device].submit(
-                _compiler(self.core, self.cut.pieces[number].model, region.device, config)
-            )
-            for number, region in enumerate(self.regions)
-            if found[number] is None
-        }
+        futures: dict[int, Future[ov.CompiledModel]] = {}
         try:
+            for number, region in enumerate(self.regions):
+                if found[number] is None:
+                    model = self.cut.pieces[number].model
+                    futures[number] = self.threads[region.device].submit(
+                        _compiler(self.core, model, region.device, config)
+                    )
             concluded = [future.exception() for future in futures.values()]  # waits for all
         except BaseException:
             for future in futures.values():
