@@ -49,7 +49,8 @@ class OutputsConfig(ModelsConfig):
     """Options of the study."""
 
     models: tuple[str, ...] = ("diamond", "resnet50", "inception_v3", "bert_base")
-    """Bundled models (resnet50, inception_v3, bert_base, diamond) or paths of model files."""
+    """Bundled models (resnet50, inception_v3, bert_base, two_towers, diamond) or paths of model
+    files."""
     devices: str = "auto"
     """Two devices, comma-separated; auto: two CPU instances with half of the cores each."""
     input_shapes: str = ""

@@ -34,7 +34,8 @@ class ThinkingTimeConfig:
     placers: tuple[str, ...] = ("posterior_sampling",)
     """Names of placers."""
     model: str = "inception_v3"
-    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
+    with a + between them, several that run side by side."""
     schedule: str = "concurrent"
     """Simulated execution: sequential, concurrent, pipelined or max_load."""
     budget: int = 300

@@ -23,7 +23,8 @@ class SearchConfig(MeasureConfig):
     }
 
     model: str = "resnet50"
-    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
+    with a + between them, several that run side by side."""
     executor: str = "auto"
     """auto (dataflow if devices can run side by side), hetero (OpenVINO's HETERO, which runs the
     subgraphs of a request in turn) or dataflow (regions run side by side, each when its inputs
