@@ -30,8 +30,9 @@ class SearchConfig(MeasureConfig):
     subgraphs of a request in turn) or dataflow (regions run side by side, each when its inputs
     exist)."""
     devices: str = "auto"
-    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: every one found. The
-    first is the reference."""
+    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: every one found, or
+    halves if that is only a CPU; halves: two CPU instances with half of the cores each. The first
+    is the reference."""
     coarsening: str = "fusion"
     """How to group ops: fusion, colocation or none."""
     max_groups: int | None = None
