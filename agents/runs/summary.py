@@ -92,13 +92,11 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     )
     names = [file_name(device) for device in run.evaluator.devices]
     table = format_table(without_slower(rows, names), winner, measured)
-    beside = [f"\n{one}" for one in _beside_all_cores(run.evaluator, evaluations, winner)]
+    beside = [f"\n{one}" for one in beside_all_cores(evaluations, winner)]
     return "\n".join([table, *beside, *(f"\nWarning: {one}" for one in warnings)])
 
 
-def _beside_all_cores(
-    evaluator: Evaluator, evaluations: Mapping[str, Evaluation], winner: str
-) -> list[str]:
+def beside_all_cores(evaluations: Mapping[str, Evaluation], winner: str) -> list[str]:
     """Return a sentence that compares the result with all cores, if the devices share them out."""
     everything = evaluations.get(ALL_CORES)
     if everything is None or not everything.valid:
