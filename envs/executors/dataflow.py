@@ -25,7 +25,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 CONFIG = {"PERFORMANCE_HINT": "LATENCY"}  # a device runs one region at a time
 CALIBRATIONS = 3  # first inferences; their times decide which regions are urgent
+HANDOVER_S = 50e-6  # that a thread may wait for Python's lock, behind another device's
 MAX_REGIONS = 128  # that a cache keeps; on a CPU each has about two threads
 MAX_BYTES = 2**31  # of the constants of the regions that a cache keeps
 EXIT_S = 10.0  # how long the end of the process waits for what a device runs
@@ -69,7 +70,7 @@ class RegionRun(NamedTuple):
 class Piece(NamedTuple):
     """Region as a model of its own."""
 
-    model: ov.Model
+    model: ov.Model | None  # None once it is compiled, as it holds the weights
     inputs: tuple[Port, ...]  # tensors of other regions and of the model's inputs
     outputs: tuple[Port, ...]  # tensors that other regions or the model's Results read
 
@@ -556,8 +557,9 @@ class CompiledRegions:
         self.regions = tuple(regions)
         self.inputs = tuple(model.inputs)
         self.threads = threads
-        self.cut = cut_model(model.clone(), self.regions)
-        self.models = self._compile({**CONFIG, **(config or {})}, cache)
+        cut = cut_model(model.clone(), self.regions)
+        self.models = self._compile(cut, {**CONFIG, **(config or {})}, cache)
+        self.cut = replace(cut, pieces=tuple(one._replace(model=None) for one in cut.pieces))
         makers = {port: n for n, piece in enumerate(self.cut.pieces) for port in piece.outputs}
         self.sources = [
             {makers[port] for port in piece.inputs if port in makers} for piece in self.cut.pieces
@@ -593,7 +595,7 @@ class CompiledRegions:
         return remaining
 
     def _compile(
-        self, config: Mapping[str, Any], cache: RegionCache | None
+        self, cut: Cut, config: Mapping[str, Any], cache: RegionCache | None
     ) -> list[ov.CompiledModel]:
         """Compile the regions, each in its device's thread, so devices compile side by side."""
         found = [None if cache is None else cache.get(one) for one in self.regions]
@@ -601,7 +603,7 @@ class CompiledRegions:
         try:
             for number, region in enumerate(self.regions):
                 if found[number] is None:
-                    model = self.cut.pieces[number].model
+                    model = cut.pieces[number].model
                     futures[number] = self.threads[region.device].submit(
                         _compiler(self.core, model, region.device, config)
                     )
@@ -615,7 +617,7 @@ class CompiledRegions:
         for number, future in futures.items():
             found[number] = future.result()
             if cache is not None:
-                size = _constant_bytes(self.cut.pieces[number].model)
+                size = _constant_bytes(cut.pieces[number].model)
                 cache.add(self.regions[number], found[number], size)
         return found
 
@@ -782,7 +784,8 @@ class DataflowRequest:
     def take_core_share(self) -> float:
         """Return the share of their core that devices of one core got since the last call.
 
-        It is thread time over wall time, and 1 if there are no such devices.
+        It is thread time over wall time, of which `HANDOVER_S` a region are not counted, and 1 if
+        there are no such devices.
         """
         wall_s, cpu_s = self._used
         self._used = [0.0, 0.0]
@@ -819,8 +822,9 @@ class DataflowRequest:
         with self._lock:
             self._runs[number] = run
             if self._one_core[number]:
-                self._used[0] += run[1] - run[0]
-                self._used[1] += run[2]
+                wall_s, cpu_s = run[1] - run[0], run[2]
+                self._used[0] += max(cpu_s, wall_s - HANDOVER_S)
+                self._used[1] += cpu_s
             if error is not None and self._error is None:
                 self._error = _failure(model.regions[number], error)
             if self._error is None:
