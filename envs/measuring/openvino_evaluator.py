@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any, Self, Unpack
@@ -37,6 +38,8 @@ from device_placement.envs.measuring.timing import is_clearly_slower
 from device_placement.envs.measuring.verification import ERROR_FLOOR
 from device_placement.envs.models.deciding_inputs import is_random
 from device_placement.envs.placement import Placement
+
+_log = logging.getLogger("device_placement")
 
 
 class OpenVINOEvaluator:
@@ -110,6 +113,13 @@ class OpenVINOEvaluator:
         self.executor = choose_executor(
             self.config.executor, model, self.devices, self.config.objective
         )
+        own = [device.name for device in self.devices if device.cores]
+        if own and self.executor.name == HETERO:
+            _log.warning(
+                "Under the executor 'hetero', CORES of %s only sets the number of threads; they "
+                "may run on any core.",
+                " and ".join(own),
+            )
         self.bench = self._make_bench()
         self._cache = MeasurementCache(self.config.store, self.config.max_age_s)
         self._known: dict[bytes, Evaluation] = {}

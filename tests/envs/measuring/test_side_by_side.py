@@ -43,6 +43,15 @@ def test_auto_means_halves_where_a_cpu_is_all_there_is(executor: str) -> None:
     evaluator.close()
 
 
+@needs_cores
+def test_hetero_says_that_it_binds_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    make_evaluator("diamond", "halves", **QUICK).close()
+    assert "CORES of CPU_0 and CPU_1 only sets the number of threads" in caplog.text
+    caplog.clear()
+    make_evaluator("diamond", "halves", executor="dataflow", **QUICK).close()
+    assert not caplog.text
+
+
 def test_auto_means_two_precisions_under_hetero() -> None:
     evaluator = make_evaluator("diamond", "auto", **QUICK)
     assert not any(device.cores for device in evaluator.devices)
