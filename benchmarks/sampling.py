@@ -46,9 +46,9 @@ class SamplingConfig:
     placements: int = 24
     """Placements of a search."""
     best: int = 10
-    """How many of the fastest to order."""
+    """How many of the fastest are ordered."""
     difference: float = 0.05
-    """Least relative difference of the true times in a pair."""
+    """Relative difference of the true times from which a pair counts."""
     lead: float = 0.02
     """How much faster than the best a new best is that must not be missed."""
     searches: int = 200

@@ -15,7 +15,9 @@ import hashlib
 import statistics
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
+from device_placement.agents.options import POSITIONAL, OptionGroups
 from device_placement.agents.placers import make_placer
 from device_placement.agents.placers.base import PlacerResult
 from device_placement.benchmarks.study import LiveTable, judge, run
@@ -30,6 +32,8 @@ BUDGETS = {12: 60}  # by number of groups; otherwise that of the options
 @dataclass(frozen=True)
 class ThinkingTimeConfig:
     """Options of the study."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
 
     placers: tuple[str, ...] = ("posterior_sampling",)
     """Names of placers."""

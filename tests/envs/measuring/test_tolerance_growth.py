@@ -45,6 +45,9 @@ class Script:
         self.done += 1
         return self.times_s[self.done % len(self.times_s)]
 
+    def core_share(self) -> float:
+        return 1.0
+
 
 class ScriptedBench:
     """Bench that compiles and runs, and tells the times of a script."""
