@@ -12,14 +12,21 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
-from device_placement.envs.models.zoo.layers import dense, half, integers, parameter, result
+from device_placement.envs.models.zoo.layers import (
+    BIAS_STD,
+    dense,
+    half,
+    integers,
+    parameter,
+    result,
+)
 from device_placement.envs.models.zoo.weights import Weights
 
 STEPS = 96  # length of each sequence
 WIDTH = 128  # of the inputs and of the hidden states
 LAYERS = 4  # LSTMs of each tower
 SCORES = 16
-GAIN = 16.0  # weight variance times fan-in, by which hidden states stay of order 1
+GAINS = {"input": 16.0, "recurrent": 2.0}  # weight variance times fan-in: states are of order 1
 
 
 def two_towers() -> ov.Model:
@@ -49,11 +56,10 @@ def tower(weights: Weights, name: str, x: ov.Node) -> ov.Node:
 
 def lstm(weights: Weights, name: str, x: ov.Node, state: ov.Node) -> ov.Node:
     """Return an LSTM over a sequence, (1, STEPS, WIDTH), that begins with a learned state."""
-    std = math.sqrt(GAIN / WIDTH)
     kernels = [
-        half(f"{name}/{kind}", weights.normal((1, 4 * WIDTH, WIDTH), std=std))
-        for kind in ("input", "recurrent")
+        half(f"{name}/{kind}", weights.normal((1, 4 * WIDTH, WIDTH), std=math.sqrt(gain / WIDTH)))
+        for kind, gain in GAINS.items()
     ]
-    bias = half(f"{name}/bias", weights.normal((1, 4 * WIDTH), std=std))
+    bias = half(f"{name}/bias", weights.normal((1, 4 * WIDTH), std=BIAS_STD))
     lengths = op.constant(np.full(1, STEPS, np.int32), name=f"{name}/lengths")
     return op.lstm_sequence(x, state, state, lengths, *kernels, bias, WIDTH, "forward", name=name)
