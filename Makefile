@@ -19,7 +19,7 @@ SOURCES := setup.cfg pyproject.toml constraints.txt $(shell find envs agents ben
 
 demo: .venv/installed
 	$(BIN)/device-placement devices
-	$(BIN)/device-placement train resnet50 --preset ppo --budget 60
+	$(BIN)/device-placement train two_towers --preset ppo --budget 60 --max_groups 24
 
 test: .venv/tested lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

@@ -20,7 +20,8 @@ class BenchmarkConfig(MeasureConfig):
     subgraphs of a request in turn) or dataflow (regions run side by side, each when its inputs
     exist)."""
     suite: str = "quick"
-    """Suites, comma-separated: paper, hard, local, local_accuracy, workloads, scale, quick."""
+    """Suites, comma-separated: paper, hard, local, local_accuracy, local_parallel, workloads,
+    scale, quick."""
     placers: str = ALL
     """Placers, presets and your own MODULE:FUNCTION, comma-separated; all: every bundled one that
     applies."""

@@ -21,9 +21,7 @@ import numpy as np
 
 from device_placement.agents.placers.list_scheduling import Heft
 from device_placement.benchmarks.study import LiveTable, progress, run, timed
-from device_placement.envs.cores import cpu_affinity, format_cores
 from device_placement.envs.devices import make_core, parse_devices
-from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.executors.dataflow import DataflowModel, DeviceThreads, Region
 from device_placement.envs.factory import make_evaluator
@@ -44,8 +42,8 @@ BEST_SINGLE = "best single"
 class DataflowConfig:
     """Options of the study."""
 
-    devices: str = "auto"
-    """Two devices, comma-separated; auto: two CPU instances with half of the cores each."""
+    devices: str = "halves"
+    """Two devices, comma-separated; halves: two CPU instances with half of the cores each."""
     regions: tuple[int, ...] = (1, 4, 16, 64)
     """Lengths of the chains."""
     runs: int = 300
@@ -56,20 +54,6 @@ class DataflowConfig:
     """Samples of each contender."""
     seed: int = 0
     """Seed of the random placements."""
-
-
-def half_devices() -> str:
-    """Return two CPU instances with half of this machine's cores each.
-
-    Raises:
-        DevicePlacementError: when there is one core only.
-    """
-    cores = cpu_affinity()
-    if len(cores) < 2:
-        raise DevicePlacementError("Two devices with cores of their own need at least two cores.")
-    middle = len(cores) // 2
-    halves = format_cores(cores[:middle]), format_cores(cores[middle : 2 * middle])
-    return ",".join(f"CPU_{number}:CORES={half}" for number, half in enumerate(halves))
 
 
 def time_chain(length: int, devices: str, runs: int) -> tuple[list[float], list[float]]:
@@ -141,7 +125,7 @@ def add_rows(table: LiveTable, title: str, found: dict[str, Evaluation], singles
 
 def main(config: DataflowConfig) -> int:
     """Print the costs of regions, then the speeds of both executors."""
-    devices = half_devices() if config.devices == "auto" else config.devices
+    devices = config.devices
     table = LiveTable("regions:>7", "dataflow us:>13.1f", "HETERO us:>11.1f", "  per region:<28")
     first: list[float] = []
     for length in config.regions:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import psutil
 
-from device_placement.benchmarks.dataflow import half_devices
 from device_placement.benchmarks.study import LiveTable, ModelsConfig, random_placements, run
 from device_placement.envs.devices import make_core, parse_devices
 from device_placement.envs.executors.dataflow import DataflowModel, DeviceThreads, RegionCache
@@ -36,8 +35,8 @@ WAYS = ("dataflow, cache", "dataflow", "hetero")
 class CompileConfig(ModelsConfig):
     """Options of the study."""
 
-    devices: str = "auto"
-    """Two devices, comma-separated; auto: two CPU instances with half of the cores each."""
+    devices: str = "halves"
+    """Two devices, comma-separated; halves: two CPU instances with half of the cores each."""
     placements: int = 200
     """Random placements per model, compiled with the cache."""
     others: int = 20
@@ -106,7 +105,7 @@ def _compile_each(
 
 def measure(model: str, way: str, placements: int, config: CompileConfig) -> list[Compiled]:
     """Return what compiling takes, measured in a fresh process."""
-    devices = half_devices() if config.devices == "auto" else config.devices
+    devices = config.devices
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         given = model, devices, way, placements, config.seed

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_placement.benchmarks.dataflow import half_devices
 from device_placement.benchmarks.own_models import OwnModelsConfig
 from device_placement.benchmarks.study import (
     LiveTable,
@@ -49,9 +48,10 @@ class OutputsConfig(ModelsConfig):
     """Options of the study."""
 
     models: tuple[str, ...] = ("diamond", "resnet50", "inception_v3", "bert_base")
-    """Bundled models (resnet50, inception_v3, bert_base, diamond) or paths of model files."""
-    devices: str = "auto"
-    """Two devices, comma-separated; auto: two CPU instances with half of the cores each."""
+    """Bundled models (resnet50, inception_v3, bert_base, two_towers, diamond) or paths of model
+    files."""
+    devices: str = "halves"
+    """Two devices, comma-separated; halves: two CPU instances with half of the cores each."""
     input_shapes: str = ""
     """Static shapes for models with dynamic ones: NAME=1,3,224,224;NAME2=..."""
     placements: int = 20
@@ -158,7 +158,7 @@ def _count_wrong(
 
 def main(config: OutputsConfig) -> int:
     """Print one line per model; return 1 when a check fails."""
-    devices = half_devices() if config.devices == "auto" else config.devices
+    devices = config.devices
     columns = "model:<24", "placements:>11", "error:>10.2e", "allowed:>10.2e"
     table = LiveTable(*columns, f"wrong of {config.inferences}:>16")
     holds = True

@@ -25,12 +25,11 @@ from device_placement.benchmarks.study import (
     timed,
 )
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.config import MeasureConfig, make_measure_config
 
-PROTOCOLS = {
-    name: MeasureConfig(timing=name, remeasure=True, give_up_factor=1e9, confirmations=0)
-    for name in ("plain", "paired")
-}
+# Each measurement to its end, however slow the placement is.
+WHOLE = MeasureConfig(remeasure=True, tolerance_growth=0.0, give_up_factor=1e9, confirmations=0)
+PROTOCOLS = {name: make_measure_config(WHOLE, timing=name) for name in ("plain", "paired")}
 BURSTS = """
     import random, time
     generator = random.Random(0)

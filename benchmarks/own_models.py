@@ -33,7 +33,6 @@ from device_placement.envs.factory import make_evaluator
 from device_placement.envs.graph.precision import layer_types_on
 from device_placement.envs.measuring.bench import Entry
 from device_placement.envs.measuring.compare import (
-    MIN_SAMPLES,
     Contender,
     compare,
     paired_ratio,
@@ -41,7 +40,7 @@ from device_placement.envs.measuring.compare import (
 )
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.program import build_program
-from device_placement.envs.measuring.timing import median_interval
+from device_placement.envs.measuring.timing import MIN_SAMPLES, median_interval
 from device_placement.envs.measuring.verification import output_difference
 from device_placement.envs.models.loading import model_file
 from device_placement.envs.placement import Placement

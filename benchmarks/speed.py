@@ -5,7 +5,7 @@ Run it with::
     python -m device_placement.benchmarks.speed
 
 With ``--simulator`` it times the simulator instead: placements and steps per second; with
-``--training`` an agent that trains on it.
+``--training`` the agents that train on it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SpeedConfig(ModelsConfig):
     simulator: bool = False
     """Time the simulator instead of OpenVINO; ignores models, devices and steps."""
     training: bool = False
-    """Time an agent that trains on the simulator; ignores all other options."""
+    """Time the agents that train on the simulator; ignores all other options."""
     data: str = ""
     """Folder of the dnn-partitioning files for --simulator; default: random graphs."""
 

@@ -44,7 +44,8 @@ class ModelsConfig:
     OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("models",)}
 
     models: tuple[str, ...] = ("resnet50", "inception_v3", "bert_base")
-    """Bundled models (resnet50, inception_v3, bert_base, diamond) or paths of model files."""
+    """Bundled models (resnet50, inception_v3, bert_base, two_towers, diamond) or paths of model
+    files."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class OneModelConfig:
     OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
 
     model: str = "resnet50"
-    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
+    with a + between them, several that run side by side."""
     devices: str = "auto"
     """Devices, comma-separated, as for the commands."""
     seed: int = 0

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from device_placement.envs.measuring.store import EvaluationStore
     from device_placement.envs.measuring.validation import Validation
     from device_placement.envs.models.loading import load_model, model_hash
+    from device_placement.envs.models.side_by_side import combine_models
     from device_placement.envs.placement import Claim, Placement
     from device_placement.envs.profiling.measured_profile import measure_profile
     from device_placement.envs.simulation.profile import HardwareProfile
@@ -90,6 +91,7 @@ _HOMES = {
     "StoreError": "errors",
     "Validation": "measuring.validation",
     "coarsen": "graph.coarsening",
+    "combine_models": "models.side_by_side",
     "derive_profile": "simulation.roofline",
     "discover_devices": "devices",
     "group_features": "graph.features",
@@ -135,6 +137,7 @@ __all__ = [
     "StoreError",
     "Validation",
     "coarsen",
+    "combine_models",
     "derive_profile",
     "discover_devices",
     "group_features",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -119,10 +120,17 @@ class Costs:
 
     def with_times(self, compute_s: Float64, latency_s: Float64, s_per_byte: Float64) -> Costs:
         """Return a copy with other times, for the same groups, tensors and devices."""
-        copy = replace(self, compute_s=compute_s, latency_s=latency_s, s_per_byte=s_per_byte)
-        for name in ("inputs", "regional"):
-            copy.__dict__[name] = getattr(self, name)  # not to be computed again
-        return copy
+        _ = self.inputs, self.regional, self.restricted  # not to be computed again by each copy
+        made = copy.copy(self)  # takes a tenth of the time of `replace`
+        times = {"compute_s": compute_s, "latency_s": latency_s, "s_per_byte": s_per_byte}
+        made.__dict__.update(times)
+        return made
+
+    @cached_property
+    def restricted(self) -> bool:
+        """Whether memory limits or colours forbid some placements."""
+        limited = self.pool_bytes.size or np.isfinite(self.memory_bytes).any()
+        return bool(limited or (self.colour != FREE).any())
 
     @property
     def num_groups(self) -> int:

@@ -20,6 +20,7 @@ from device_placement.envs.errors import DeviceError, DevicePlacementError
 FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a single device
 UNLOADABLE = "can't be loaded"  # begins the text for a device that is only listed
 CORES = "CORES"  # our property of a further CPU instance: the cores that it owns
+HALVES = "halves"  # of the cores, a device each
 CORES_EXAMPLE = "CPU_0:CORES=0-3+8"
 EXTENSIONS_VARIABLE = "DEVICE_PLACEMENT_EXTENSIONS"  # of the environment
 VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO", "BATCH")
@@ -153,10 +154,14 @@ def _check_bytes(name: str, memory_bytes: int) -> None:
 
 
 def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Device, ...]:
-    """Return the devices of a list; a string is split at commas, ``auto`` is this machine's.
+    """Return the devices of a list; a string is split at commas.
+
+    The string ``auto`` means this machine's, as `discover_devices` finds them, and ``halves`` two
+    CPU instances with half of the cores each.
 
     Raises:
-        DeviceError: when the list is empty, or a name occurs twice or can't be read.
+        DeviceError: when the list is empty, a name occurs twice or can't be read, two devices own
+            one core, or a processor of one core is to be halved.
 
     >>> [str(device) for device in parse_devices("CPU,GPU.0")]
     ['CPU', 'GPU.0']
@@ -164,6 +169,8 @@ def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Devic
     if isinstance(devices, str):
         if devices.strip() == "auto":
             return discover_devices()
+        if devices.strip() == HALVES:
+            return half_devices()
         devices = [part for part in devices.split(",") if part.strip()]
     items = [devices] if isinstance(devices, Device) else list(devices)
     parsed = tuple(item if isinstance(item, Device) else Device.parse(item) for item in items)
@@ -181,6 +188,28 @@ def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Devic
             )
     _check_separate(parsed)
     return parsed
+
+
+def half_devices() -> tuple[Device, Device]:
+    """Return two CPU instances with half of the cores each that this process may use.
+
+    Of an odd number of cores, the last one belongs to none.
+
+    Raises:
+        DeviceError: when there is only one core.
+    """
+    cores = cpu_affinity()
+    if len(cores) < 2:
+        raise DeviceError(
+            f"Got devices='{HALVES}', but this process may use core {cores[0]} only; two devices "
+            f"with cores of their own need two. Use devices='CPU,{FURTHER_CPU}'."
+        )
+    middle = len(cores) // 2
+    first, second = (
+        Device(f"CPU_{number}", ((CORES, format_cores(half)),))
+        for number, half in enumerate((cores[:middle], cores[middle : 2 * middle]))
+    )
+    return first, second
 
 
 def discover_devices() -> tuple[Device, ...]:

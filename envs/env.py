@@ -75,8 +75,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     In ``assign``, minus the milliseconds per inference (``negative_ms``); in ``construct`` the
     same at the last step, and 0 before; in ``refine`` the milliseconds saved
     (``improvement_ms``). Other choices: ``log_speedup``, ``log_improvement``, ``relative``,
-    ``inverse`` (as HSDAG), ``negative_sqrt`` (as Mirhoseini et al. 2017). An invalid placement
-    costs twice the slowest valid single and does not end the episode; the reason is in
+    ``inverse`` (as HSDAG), ``speedup``, ``negative_sqrt`` (as Mirhoseini et al. 2017). An invalid
+    placement costs twice the slowest valid single and does not end the episode; the reason is in
     ``info["error"]``. In ``refine`` its move is undone.
 
     ## Starting State
@@ -97,7 +97,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     | ``num_subgraphs`` | pieces that are compiled and run separately |
     | ``compile_s`` | seconds of compiling |
     | ``cached`` | True: from the cache, nothing was run |
-    | ``cut_short`` | True: stopped early, as it was clearly slow; a rough time |
+    | ``cut_short`` | True: stopped early, as it is clearly slower than the best; the time, and |
+    | | so the reward, is coarse |
     | ``placement`` | the device number of each group; -1 = unplaced |
     | ``best_time_s``, ``best_placement`` | the best of this environment's lifetime on the |
     | | current model, singles included |
@@ -130,8 +131,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             OpenVINO ``inputs`` (an array for each input by name, a list of such samples, or an
             ``.npz`` file of either; invented by default), and ``measuring``, a `MeasureConfig`,
             or its fields as keywords: ``objective`` (``latency`` or ``throughput``), ``timing``,
-            ``tolerance``, ``isolation``, ``timeout_s``, ``store``, ``reference``, ``verify``,
-            ``max_output_error`` and others.
+            ``tolerance``, ``tolerance_growth``, ``isolation``, ``timeout_s``, ``store``,
+            ``reference``, ``verify``, ``max_output_error`` and others.
 
     ## Registered Configurations
     ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``

@@ -10,9 +10,18 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from gymnasium import spaces
 
-from device_placement.envs.devices import Device, make_core, parse_devices
+from device_placement.envs.cores import cpu_affinity
+from device_placement.envs.devices import (
+    Device,
+    discover_devices,
+    half_devices,
+    make_core,
+    parse_devices,
+)
 from device_placement.envs.errors import DeviceError, DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator, check_evaluator
+from device_placement.envs.executors import AUTO, DATAFLOW, HETERO
+from device_placement.envs.executors.choice import choose_executor
 from device_placement.envs.formulations import Formulation, make_formulation
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
@@ -111,7 +120,8 @@ def make_evaluator(
         model: what `load_model` takes; for the simulator also a file of `load_workload`, which
             has its own groups and costs.
         devices: what `parse_devices` takes; at least two. For the simulator, ``auto`` means
-            those of the hardware, profile or workload.
+            those of the hardware, profile or workload. With the executor ``auto`` or ``dataflow``
+            it means two halves of the cores, if a CPU is all there is and the model can be cut.
         coarsening: a method of `coarsen`.
         max_groups: maximum number of groups.
         evaluator: ``openvino`` measures, ``simulator`` predicts.
@@ -158,7 +168,9 @@ def make_evaluator(
             loaded, devices, coarsening, max_groups, hardware or "desktop", profile, schedule
         )
     checked = None if inputs is None else read_inputs(loaded, inputs)
-    parsed = check_several(parse_devices(devices))
+    parsed = check_several(
+        _auto_devices(loaded, config) if devices == "auto" else parse_devices(devices)
+    )
     core = make_core(parsed)
     with machine_lock():  # read_graph compiles the model
         graph = read_graph(loaded, parsed, core)
@@ -166,6 +178,15 @@ def make_evaluator(
     return OpenVINOEvaluator(
         loaded, coarse, parsed, config, core=core, file=model_file(model), inputs=checked
     )
+
+
+def _auto_devices(model: Any, config: MeasureConfig) -> tuple[Device, ...]:
+    """Return this machine's devices, such that the executor can use them side by side."""
+    found = discover_devices()
+    if config.executor == HETERO or len(cpu_affinity()) < 2:
+        return found
+    ways = [found, half_devices()]
+    return next((way for way in ways if choose_executor(AUTO, model, way).name == DATAFLOW), found)
 
 
 def _simulator(

@@ -300,7 +300,7 @@ class Placement:
                 name: self.devices[device].name
                 for name, device in zip(self.op_names, self.op_devices, strict=True)
             },
-            "groups": list(self.op_groups),
+            "groups": dict(zip(self.op_names, self.op_groups, strict=bool(self.op_groups))),
         }
 
     @classmethod
@@ -334,9 +334,11 @@ class Placement:
         claim = content.get("claim")
         executor = content.get("executor", HETERO)  # files of earlier versions have neither
         choose("executor", executor, dict.fromkeys((HETERO, DATAFLOW)))
-        groups = content.get("groups", [])
-        if groups and len(groups) != len(content["ops"]):
-            raise TypeError(f"{len(groups)} groups of {len(content['ops'])} ops")
+        groups = content.get("groups", {})
+        if not isinstance(groups, dict):
+            raise TypeError("groups is no object")
+        if not groups.keys() >= content["ops"].keys():
+            groups = {}  # of other ops, so they don't tell which ones go together
         return cls(
             model_name=str(content["model"]),
             model_hash=str(content["model_hash"]),
@@ -344,7 +346,7 @@ class Placement:
             op_names=tuple(content["ops"]),
             op_devices=tuple(index[name] for name in content["ops"].values()),
             claim=None if claim is None else Claim.from_json(claim),
-            op_groups=tuple(check_count(group) for group in groups),
+            op_groups=tuple(check_count(groups[name]) for name in content["ops"] if groups),
             executor=executor,
         )
 

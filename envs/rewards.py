@@ -43,6 +43,11 @@ def inverse(time_s: float, previous_s: float, reference_s: float) -> float:
     return 1.0 / time_s
 
 
+def speedup(time_s: float, previous_s: float, reference_s: float) -> float:
+    """Return the speed-up over the reference: `inverse` without a unit."""
+    return reference_s / time_s
+
+
 def negative_sqrt(time_s: float, previous_s: float, reference_s: float) -> float:
     """Return minus the root of the time in milliseconds (Mirhoseini et al., arXiv 1706.04972)."""
     return -math.sqrt(1e3 * time_s)
@@ -57,6 +62,7 @@ REWARDS: dict[str, Reward] = {
         log_improvement,
         relative,
         inverse,
+        speedup,
         negative_sqrt,
     )
 }

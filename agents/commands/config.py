@@ -24,7 +24,8 @@ class InspectConfig:
     OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("model",)}
 
     model: str
-    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
+    with a + between them, several that run side by side."""
     devices: str = "auto"
     """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: every one found."""
     coarsening: str = "fusion"
@@ -54,7 +55,11 @@ class DoctorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileConfig(MeasureConfig):
-    """Options of `device-placement profile`; give_up_factor and confirmations have no effect."""
+    """Options of `device-placement profile`.
+
+    Each placement is timed to the end, once, so tolerance_growth, give_up_factor and confirmations
+    have no effect.
+    """
 
     OPTION_GROUPS: ClassVar[OptionGroups] = {
         POSITIONAL: ("model",),
@@ -63,7 +68,8 @@ class ProfileConfig(MeasureConfig):
     }
 
     model: str
-    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
+    with a + between them, several that run side by side."""
     out: str
     """File to write the profile to; an existing one is replaced."""
     devices: str = "auto"
@@ -125,8 +131,9 @@ class TrainConfig(SearchConfig):
     }
 
     model: str = "resnet50"
-    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file. Several,
-    separated by commas, share the budget; each episode draws one of them."""
+    """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
+    with a + between them, several that run side by side. With commas between them, models share the
+    budget; each episode draws one of them."""
     preset: str = "ppo"
     """ppo, a2c, maskable_ppo, nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto, gdp or rnn."""
     override: str = ""
@@ -136,8 +143,8 @@ class TrainConfig(SearchConfig):
     horizon: int | None = None
     """Steps per episode in assign and refine; default: the preset's."""
     reward: str | None = None
-    """negative_ms, improvement_ms, log_speedup, log_improvement, relative, inverse or
-    negative_sqrt; default: the preset's."""
+    """negative_ms, improvement_ms, log_speedup, log_improvement, relative, inverse,
+    speedup or negative_sqrt; default: the preset's."""
     checkpoint_s: float = 10.0
     """Shortest time between two checkpoints, in seconds; they are written after an update."""
     torch_device: str = "cpu"
@@ -180,7 +187,8 @@ class PlaceConfig(SearchConfig):
     OPTION_GROUPS: ClassVar[OptionGroups] = {HIDDEN: ("budget", "patience", "resume")}
 
     model: str = "resnet50"
-    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
+    with a + between them, several that run side by side."""
     policy: str
     """The policy.zip of a training run."""
     devices: str = ""

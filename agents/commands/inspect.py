@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from device_placement.agents.commands.config import DevicesConfig, InspectConfig
-from device_placement.envs.devices import device_names, discover_devices, make_core, parse_devices
+from device_placement.envs.cores import cpu_affinity
+from device_placement.envs.devices import (
+    Device,
+    device_names,
+    discover_devices,
+    half_devices,
+    is_cpu,
+    make_core,
+    parse_devices,
+)
 from device_placement.envs.graph.coarsening import COARSENING_METHODS, CoarseGraph, coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
 from device_placement.envs.graph.flops import unknown_ops
@@ -32,10 +41,17 @@ def show_devices(config: DevicesConfig) -> int:
     """Print the devices of this machine, what `auto` stands for, and OpenVINO's version."""
     names = device_names(make_core(["CPU"]))
     print("\n".join(align([("device", "full name"), *names.items()])))
-    auto = ",".join(str(device) for device in discover_devices())
-    print(f"\nauto      {auto}")
+    print(f"\nauto      {_listed(discover_devices())}")
+    if len(cpu_affinity()) > 1:
+        alone = all(is_cpu(name) for name in names)
+        usual = " (for train, search and benchmark, also auto)" if alone else ""
+        print(f"halves    {_listed(half_devices())}{usual}")
     print(f"OpenVINO  {version('openvino')}")
     return 0
+
+
+def _listed(devices: Sequence[Device]) -> str:
+    return ",".join(map(str, devices))
 
 
 def inspect_model(config: InspectConfig) -> int:

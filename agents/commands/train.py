@@ -5,25 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import CallbackList
 
 from device_placement.agents.commands.config import TrainConfig
 from device_placement.agents.presets import preset
 from device_placement.agents.presets.overrides import parse_overrides
+from device_placement.agents.runs.recording import BudgetError
 from device_placement.agents.runs.resume import check_resumed_settings
 from device_placement.agents.runs.run import Run
 from device_placement.agents.runs.summary import finish
 from device_placement.agents.training.algorithms import (
-    Env,
     check_overrides,
     check_torch_device,
     greedy_assignment,
-    make_algorithm,
 )
 from device_placement.agents.training.callbacks import SearchCallback
 from device_placement.agents.training.checkpoints import (
     Checkpoints,
     check_interval,
     restore_progress,
+)
+from device_placement.agents.training.copies import (
+    WithinBudget,
+    algorithm_on_copies,
+    num_copies,
 )
 from device_placement.agents.training.policy_file import PolicyCard, read_progress
 from device_placement.agents.training.sampling import best_of_samples, check_counts
@@ -78,41 +83,57 @@ def _search(config: TrainConfig, run: Run) -> tuple[BaseAlgorithm, bool]:
     for recorder in recorders:
         recorder.evaluate_singles()
     card = _card_of(config, run)
-    env = card.make_env(recorders, config.horizon, config.reward)
-    algorithm = _load(config, run, env, path) if resumes else _make(config, run, env)
+    algorithm = _make(config, run, _copies(config, run, path if resumes else None))
+    if resumes:
+        _load(algorithm, run, path)
     checkpoints = Checkpoints(path, card, config.checkpoint_s, run.moment)
-    callbacks = [SearchCallback(recorders, run.names), checkpoints]
-    limit = card.max_steps(env.layout.max_groups, config.budget) - algorithm.num_timesteps
+    callbacks = CallbackList([SearchCallback(recorders, run.names), checkpoints])
+    most_groups = max(one.coarse.num_groups for one in recorders)
+    limit = card.max_steps(most_groups, config.budget) - algorithm.num_timesteps
     interrupted = False
     try:
         if not run.budget.spent:
             algorithm.learn(limit, callback=callbacks, reset_num_timesteps=not resumes)
+    except BudgetError:  # between the steps of several copies
+        callbacks.on_training_end()
     except KeyboardInterrupt:
         interrupted = True
         checkpoints.keep()
     return algorithm, interrupted
 
 
-def _make(config: TrainConfig, run: Run, env: Env) -> BaseAlgorithm:
-    return make_algorithm(
-        config.preset,
-        env,
-        formulation=config.formulation,
+def _copies(config: TrainConfig, run: Run, checkpoint: Path | None) -> int:
+    """Return the number of environments: that of the checkpoint, which may be an earlier one's."""
+    recorders = [one.recorder for one in run.models]
+    most = num_copies(_card_of(config, run), recorders, config.budget, config.horizon)
+    if checkpoint is None:
+        return most
+    with reading(checkpoint, "a checkpoint", REPEAT):
+        saved = len(read_progress(checkpoint)["envs"])
+    allowed = preset(config.preset, config.formulation).copies
+    return saved if saved and allowed % saved == 0 else most
+
+
+def _make(config: TrainConfig, run: Run, copies: int) -> BaseAlgorithm:
+    return algorithm_on_copies(
+        _card_of(config, run),
+        [WithinBudget(one.recorder) for one in run.models],
+        copies,
+        horizon=config.horizon,
+        reward=config.reward,
         seed=config.seed,
         torch_device=config.torch_device,
         tensorboard_log=str(run.folder / "tensorboard"),
-        overrides=parse_overrides(config.override),
     )
 
 
-def _load(config: TrainConfig, run: Run, env: Env, path: Path) -> BaseAlgorithm:
+def _load(algorithm: BaseAlgorithm, run: Run, path: Path) -> None:
     """Load the algorithm, and rewind the run, to the last checkpoint."""
-    progress, algorithm = read_progress(path), _make(config, run, env)
+    progress = read_progress(path)
     load_state(algorithm, path)
     with reading(path, "a checkpoint", REPEAT):
         restore_progress(algorithm, progress)
         run.rewind(progress["run"])
-    return algorithm
 
 
 def _card_of(config: TrainConfig, run: Run) -> PolicyCard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -117,8 +118,10 @@ class GroupingExtractor(BaseFeaturesExtractor):
         start = self.static(static)
         value = masked_mean(start, static["node_mask"])
         steps = self._known_steps(start, ids.tolist())
-        for at in range(len(steps.logits), int(step.max()) + 1):
-            self._add_step(steps, at, value, static, graphs)
+        new = range(len(steps.logits), int(step.max()) + 1)
+        # In a rollout one by one, so that one which is resumed within an episode rounds alike.
+        for some in [new] if torch.is_grad_enabled() else [[at] for at in new]:
+            self._add_steps(steps, some, value, static, graphs)
         leader = torch.stack(steps.leaders)[step, graph]
         itself = torch.arange(leader.shape[1], device=leader.device)
         self.num_groups = float(((leader == itself) & graphs.node_mask[graph]).sum() / len(leader))
@@ -136,16 +139,24 @@ class GroupingExtractor(BaseFeaturesExtractor):
             self._last = last
         return last
 
-    def _add_step(
-        self, steps: ParsedSteps, at: int, value: Tensor, static: TensorDict, graphs: Graphs
+    def _add_steps(
+        self,
+        steps: ParsedSteps,
+        numbers: Sequence[int],
+        value: Tensor,
+        static: TensorDict,
+        graphs: Graphs,
     ) -> None:
-        """Add the next step, number `at`."""
-        keys = [(one, at) for one in steps.key[0]]
-        allowed = static["device_mask"].bool()
-        leader, embedded = self._group(steps.states[at], graphs, allowed, keys)
-        steps.logits.append(self._place(embedded, value, leader, static))
-        steps.leaders.append(leader)
-        steps.states.append(steps.states[at] + embedded)
+        """Add the next steps, with these numbers; their groups are placed together."""
+        allowed, every = static["device_mask"].bool(), []
+        for at in numbers:
+            keys = [(one, at) for one in steps.key[0]]
+            leader, embedded = self._group(steps.states[at], graphs, allowed, keys)
+            steps.leaders.append(leader)
+            steps.states.append(steps.states[at] + embedded)
+            every.append(embedded)
+        if every:
+            steps.logits.extend(self._place(every, value, steps.leaders[-len(every) :], static))
 
     def _group(
         self, state: Tensor, graphs: Graphs, allowed: Tensor, keys: list[tuple[int, int]]
@@ -170,7 +181,7 @@ class GroupingExtractor(BaseFeaturesExtractor):
         first = torch.arange(len(allowed), device=nodes.device)[:, None] * allowed.shape[1]
         labels = (leader + first).flatten()
         embedded = pool(nodes, labels, edges, scores)
-        return leader, embedded[labels].reshape(state.shape)
+        return leader, embedded.index_select(0, labels).reshape(state.shape)
 
     def _leaders(
         self,
@@ -195,10 +206,17 @@ class GroupingExtractor(BaseFeaturesExtractor):
                 self._kept[key] = leader[row].clone()
         return leader
 
-    def _place(self, embedded: Tensor, graph: Tensor, leader: Tensor, static: TensorDict) -> Tensor:
-        """Return the logits of the learned groups, (num_graphs, max_groups, num_devices)."""
-        logits: Tensor = self.head(embedded, graph, static["device_features"].float())
-        return logits.masked_fill(~_in_common(leader, static["device_mask"].bool()), MASKED)
+    def _place(
+        self, embedded: list[Tensor], graph: Tensor, leaders: list[Tensor], static: TensorDict
+    ) -> tuple[Tensor, ...]:
+        """Return the logits of each step, (num_graphs, max_groups, num_devices)."""
+        steps = len(embedded)
+        devices, allowed = (
+            static[key].repeat(steps, 1, 1) for key in ("device_features", "device_mask")
+        )
+        logits: Tensor = self.head(torch.cat(embedded), graph.repeat(steps, 1), devices.float())
+        masked = logits.masked_fill(~_in_common(torch.cat(leaders), allowed.bool()), MASKED)
+        return masked.chunk(steps)
 
 
 def _normal(state: Tensor, node_mask: Tensor) -> Tensor:
@@ -252,7 +270,8 @@ class ParsingLayer(nn.Module):
     def forward(self, nodes: Tensor, edge_index: Tensor) -> Tensor:
         """Return the scores of the edges, 0 to 1."""
         normal = functional.layer_norm(nodes, nodes.shape[1:])
-        scores: Tensor = self.score(normal[edge_index[0]] * normal[edge_index[1]])
+        producer, consumer = (normal.index_select(0, ends) for ends in edge_index)
+        scores: Tensor = self.score(producer * consumer)
         return torch.sigmoid(scores).squeeze(1)
 
 

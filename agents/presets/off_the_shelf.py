@@ -36,6 +36,7 @@ PPO_SETTINGS = by_formulation(
         },
         extractor=_EXTRACTOR,
         policy=_LINEAR,
+        copies=16,
     ),
     Settings(
         "construct",
@@ -44,6 +45,7 @@ PPO_SETTINGS = by_formulation(
         extractor=_EXTRACTOR,
         policy={"net_arch": [64]},
         episodes={"n_steps": 16, "batch_size": 16},
+        copies=16,
     ),
     Settings(
         "refine",
@@ -58,6 +60,7 @@ PPO_SETTINGS = by_formulation(
         },
         extractor=_EXTRACTOR,
         policy=_LINEAR,
+        copies=4,
     ),
 )
 

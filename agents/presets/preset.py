@@ -31,7 +31,7 @@ class Settings:
     horizon: int | None = 20
     """Steps of an episode; None: one per group."""
     copies: int = 1
-    """Environments that a `PresetPlacer` steps together; they share the steps of an update."""
+    """Most copies of a simulated environment to step together; they share an update's steps."""
 
     def arguments(self, max_groups: int) -> dict[str, Any]:
         """Return the arguments of the algorithm's class, with those in episodes as steps.

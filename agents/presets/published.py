@@ -30,17 +30,17 @@ PUBLISHED: Mapping[str, Preset] = {
         "HSDAG: Duan et al., NeurIPS 2024, arXiv 2405.14185",
         "The nodes are the groups of the chosen coarsening. Embeddings are centred and normalised "
         "before scoring and placing, as they grow, and become alike, from step to step. Scores "
-        "start as the similarity of the ends; the paper does not specify them. One parsing pass, "
-        "as more make a connected graph one group. One update per buffer, as in the released code; "
-        "the paper has four. Gamma is that of the released code.",
+        "start as the similarity of the ends; the paper does not specify them. The paper's two "
+        "parsing layers are two passes; the released code parses until nothing merges, so that a "
+        "connected graph is one group. Gamma is that of the released code.",
         "reinforce",
         "parsing",
         by_formulation(
             Settings(
                 "assign",
                 reward="inverse",
-                algorithm={"learning_rate": 1e-4, "n_steps": 20, "gamma": 0.95},
-                extractor={**_HSDAG_NETWORK, "dropout": 0.2, "similarity": 0.0},
+                algorithm={"learning_rate": 1e-4, "n_steps": 20, "n_epochs": 4, "gamma": 0.95},
+                extractor={**_HSDAG_NETWORK, "dropout": 0.2, "similarity": 0.0, "passes": 2},
                 features=_HSDAG_FEATURES,
             )
         ),
@@ -75,6 +75,7 @@ PUBLISHED: Mapping[str, Preset] = {
                     "moves_state": False,
                 },
                 features=_EVERY_FEATURE,
+                copies=20,
             )
         ),
     ),
@@ -129,6 +130,7 @@ PUBLISHED: Mapping[str, Preset] = {
                 },
                 extractor={"hidden": 64, "layers": 2, "conv": "sage", "attention": 2},
                 features=_EVERY_FEATURE,
+                copies=16,
             )
         ),
     ),

@@ -23,14 +23,16 @@ class SearchConfig(MeasureConfig):
     }
 
     model: str = "resnet50"
-    """Bundled model (resnet50, inception_v3, bert_base, diamond) or path of a model file."""
+    """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
+    with a + between them, several that run side by side."""
     executor: str = "auto"
     """auto (dataflow if devices can run side by side), hetero (OpenVINO's HETERO, which runs the
     subgraphs of a request in turn) or dataflow (regions run side by side, each when its inputs
     exist)."""
     devices: str = "auto"
-    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: every one found. The
-    first is the reference."""
+    """Devices, comma-separated, each NAME or NAME:KEY=VALUE;KEY=VALUE; auto: every one found, or
+    halves if that is only a CPU; halves: two CPU instances with half of the cores each. The first
+    is the reference."""
     coarsening: str = "fusion"
     """How to group ops: fusion, colocation or none."""
     max_groups: int | None = None

@@ -20,6 +20,7 @@ from device_placement.envs.executors import DATAFLOW
 from device_placement.envs.failures import group_failures, list_causes
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.compare import (
+    ALL_CORES,
     compare,
     contenders,
     file_name,
@@ -91,7 +92,22 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
     )
     names = [file_name(device) for device in run.evaluator.devices]
     table = format_table(without_slower(rows, names), winner, measured)
-    return "\n".join([table, *(f"\nWarning: {one}" for one in warnings)])
+    beside = [f"\n{one}" for one in beside_all_cores(evaluations, winner)]
+    return "\n".join([table, *beside, *(f"\nWarning: {one}" for one in warnings)])
+
+
+def beside_all_cores(evaluations: Mapping[str, Evaluation], winner: str) -> list[str]:
+    """Return a sentence that compares the result with all cores, if the devices share them out."""
+    everything = evaluations.get(ALL_CORES)
+    if everything is None or not everything.valid:
+        return []
+    ratio, (low, high) = paired_ratio(everything, evaluations[winner])
+    verdict = "faster than" if low > 1 else "slower than" if high < 1 else "as fast as"
+    return [
+        f"The result is {verdict} {ALL_CORES}, which takes {ratio:.2f} ({low:.2f} - {high:.2f}) "
+        "times as long. These devices are parts of one processor; a second kind of device, such "
+        "as a GPU or an NPU, would add its speed to that of all cores."
+    ]
 
 
 def _save_timeline(run: ModelRun, assignment: Sequence[int], name: str) -> list[Row]:

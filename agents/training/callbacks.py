@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gymnasium import spaces
@@ -48,24 +48,34 @@ class SearchCallback(BaseCallback):
         self._optima_s = [known_optimum_s(one) for one in self._recorders]
 
     def _on_step(self) -> bool:
-        info: dict[str, Any] = self.locals["infos"][0]
-        graph_id = int(self.locals["obs_tensor"]["graph_id"].flatten()[0])
+        graph_ids = self.locals["obs_tensor"]["graph_id"].flatten().tolist()
+        log_probs = self.locals["log_probs"].flatten().tolist()
+        infos: Sequence[dict[str, Any]] = self.locals["infos"]
+        for info, graph_id, log_prob in zip(infos, graph_ids, log_probs, strict=True):
+            self._record_copy(info, int(graph_id), log_prob)
+        learned_groups = getattr(self.model.policy.features_extractor, "num_groups", None)
+        if learned_groups is not None:
+            self._mean("placement/learned_groups", learned_groups)
+        shared = self._recorders[0].shared
+        self.logger.record("placement/distinct", shared.num_distinct)
+        return not shared.spent
+
+    def _on_training_end(self) -> None:
+        # The last step is not seen if the budget was spent between two copies of the environment.
+        self.logger.record("placement/distinct", self._recorders[0].shared.num_distinct)
+        for graph_id, recorder in enumerate(self._recorders):
+            if recorder.best:
+                self._record_best(graph_id)
+        self.logger.dump(self.num_timesteps)
+
+    def _record_copy(self, info: Mapping[str, Any], graph_id: int, log_prob: float) -> None:
+        """Record the step of one copy of the environment."""
         if not math.isnan(info["time_s"]):
             self._mean(f"{self._folders[graph_id]}/time_ms", 1e3 * info["time_s"])
             self._mean(f"{self._folders[graph_id]}/num_subgraphs", info["num_subgraphs"])
         self._record_best(graph_id)
-        shared = self._recorders[0].shared
-        self.logger.record("placement/distinct", shared.num_distinct)
-        learned_groups = getattr(self.model.policy.features_extractor, "num_groups", None)
-        if learned_groups is not None:
-            self._mean("placement/learned_groups", learned_groups)
-        log_prob = float(self.locals["log_probs"].flatten()[0])
         decisions = num_decisions(self.model, len(info["placement"]))
         self._mean("placement/entropy", entropy_per_decision(log_prob, decisions))
-        return not shared.spent
-
-    def _on_training_end(self) -> None:
-        self.logger.dump(self.num_timesteps)
 
     def _mean(self, name: str, value: float) -> None:
         self.logger.record_mean(name, value)

@@ -8,10 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from device_placement.agents.placers import PLACERS, make_placer
 from device_placement.agents.placers.base import (
@@ -24,8 +22,8 @@ from device_placement.agents.placers.base import (
 )
 from device_placement.agents.presets import PRESETS, preset
 from device_placement.agents.runs.recording import BudgetError, RecordingEvaluator
-from device_placement.agents.training.algorithms import make_algorithm
 from device_placement.agents.training.callbacks import SearchCallback
+from device_placement.agents.training.copies import algorithm_on_copies, num_copies
 from device_placement.agents.training.policy_file import PolicyCard
 from device_placement.envs.errors import choose
 from device_placement.envs.evaluation import Evaluator
@@ -74,39 +72,15 @@ class PresetPlacer:
         card = PolicyCard.of(self.preset, self.formulation, [evaluator])
         features = tuple(block for block in card.features if block not in self.without)
         card = dataclasses.replace(card, features=features)
-        algorithm = algorithm_on_copies(card, BudgetedEvaluator(trace), self.horizon, seed)
+        evaluators = [BudgetedEvaluator(trace)]
+        copies = num_copies(card, evaluators, trace.recorder.budget, self.horizon)
+        algorithm = algorithm_on_copies(card, evaluators, copies, horizon=self.horizon, seed=seed)
         algorithm.set_logger(Logger(folder=None, output_formats=[]))  # otherwise it makes a folder
         limit = card.max_steps(trace.recorder.coarse.num_groups, trace.recorder.budget)
         callbacks = [SearchCallback([trace.recorder]), _Settled(trace.recorder, self.settled)]
-        with contextlib.suppress(BudgetError):  # between the steps of several environments
+        with contextlib.suppress(BudgetError):  # between the steps of several copies
             algorithm.learn(limit, callback=callbacks)
         return trace.result()
-
-
-def algorithm_on_copies(
-    card: PolicyCard, evaluator: Evaluator, horizon: int | None = None, seed: int = 0
-) -> BaseAlgorithm:
-    """Make an untrained algorithm on as many environments as its preset steps together.
-
-    Args:
-        card: of its policy.
-        evaluator: of the model, used by all environments.
-        horizon: steps of an episode; the preset's by default.
-        seed: see `make_algorithm`.
-
-    Raises:
-        DevicePlacementError: on a horizon below 1, or an unknown override of the card.
-    """
-    chosen = preset(card.preset, card.formulation)
-    copies = DummyVecEnv([lambda: card.make_env(evaluator, horizon)] * chosen.copies)
-    steps = chosen.arguments(evaluator.coarse.num_groups)["n_steps"] // chosen.copies
-    return make_algorithm(
-        card.preset,
-        copies,
-        formulation=card.formulation,
-        seed=seed,
-        overrides={"n_steps": steps, **card.overrides},
-    )
 
 
 class _Settled(BaseCallback):

@@ -21,6 +21,10 @@ from device_placement.envs.arrays import Float32
 from device_placement.envs.errors import DevicePlacementError, choose
 
 EPSILON = 1e-8  # for equal rewards
+CREDITS = {
+    "own": "each action is weighted by its own reward, discounted",
+    "buffer": "every action is weighted by the sum of the buffer's discounted rewards",
+}
 BASELINES = {
     "none": "nothing is subtracted",
     "mean": "the mean reward of the buffer",
@@ -29,19 +33,22 @@ BASELINES = {
 
 
 class Reinforce(OnPolicyAlgorithm):
-    """REINFORCE with one gradient step per buffer, every action weighted by its own reward.
+    """REINFORCE with few gradient steps per buffer, every action weighted by its own reward.
 
     The update of HSDAG (arXiv 2405.14185, section 2.6): with the rewards r_i of a buffer of
     n_steps proposals, the gradient is sum_i gamma^i (r_i - b) grad log p(a_i); HSDAG has no
     baseline b. It suits ``assign``, where each proposal is a whole placement; if the reward came
-    at the end of an episode, only the last action would learn.
+    at the end of an episode, only the last action would learn. Adam divides gradients by their
+    size, so a factor common to all rewards hardly changes anything.
 
     Args:
         policy: as SB3 takes it.
         env: the environment.
         learning_rate: of the optimizer, Adam unless ``policy_kwargs`` says otherwise.
         n_steps: proposals in a buffer, of each environment.
+        n_epochs: gradient steps per buffer, each on all of it.
         gamma: discount of each later proposal of a buffer.
+        credit: a name of `CREDITS`.
         baseline: a name of `BASELINES`.
         decay: share of the moving average that is kept with each buffer.
         normalize_advantage: divide rewards less the baseline by their standard deviation.
@@ -50,7 +57,8 @@ class Reinforce(OnPolicyAlgorithm):
         options: further arguments of `OnPolicyAlgorithm`.
 
     Raises:
-        DevicePlacementError: on an unknown baseline, or a decay outside of 0 to 1.
+        DevicePlacementError: on an unknown baseline or credit, a decay outside of 0 to 1, or
+            n_epochs below 1.
 
     >>> import gymnasium as gym
     >>> from device_placement.agents.policies.policies import GraphParsingPolicy
@@ -69,7 +77,9 @@ class Reinforce(OnPolicyAlgorithm):
         env: GymEnv | str,
         learning_rate: float | Schedule = 1e-4,
         n_steps: int = 20,
+        n_epochs: int = 1,
         gamma: float = 0.95,
+        credit: str = "own",
         baseline: str = "none",
         decay: float = 0.9,
         normalize_advantage: bool = False,
@@ -80,8 +90,11 @@ class Reinforce(OnPolicyAlgorithm):
         **options: Any,
     ) -> None:
         choose("baseline", baseline, BASELINES)
+        choose("credit", credit, CREDITS)
         if not 0 <= decay <= 1:
             raise DevicePlacementError(f"Got decay={decay}; it must be from 0 to 1.")
+        if n_epochs < 1:
+            raise DevicePlacementError(f"Got n_epochs={n_epochs}; it must be 1 or more.")
         super().__init__(
             policy,
             env,
@@ -99,6 +112,7 @@ class Reinforce(OnPolicyAlgorithm):
             _init_setup_model=False,
             **options,
         )
+        self.n_epochs, self.credit = n_epochs, credit
         self.baseline, self.decay = baseline, decay
         self.normalize_advantage = normalize_advantage
         self.average: float | None = None  # of the buffers' mean rewards
@@ -106,7 +120,7 @@ class Reinforce(OnPolicyAlgorithm):
             self._setup_model()
 
     def train(self) -> None:
-        """Update the policy from the buffer in one step."""
+        """Update the policy from the buffer in `n_epochs` steps."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self.rollout_buffer.advantages = self._weights()
@@ -114,9 +128,14 @@ class Reinforce(OnPolicyAlgorithm):
         actions = buffer.actions
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions.long().flatten()
-        _, log_prob, entropy = self.policy.evaluate_actions(buffer.observations, actions)
+        for _ in range(self.n_epochs):
+            self._update(buffer.observations, actions, buffer.advantages)
+
+    def _update(self, observations: Any, actions: torch.Tensor, weights: torch.Tensor) -> None:
+        """Make one gradient step."""
+        _, log_prob, entropy = self.policy.evaluate_actions(observations, actions)
         assert entropy is not None
-        policy_loss = -(log_prob * buffer.advantages).sum() / self.n_envs
+        policy_loss = -(log_prob * weights).sum() / self.n_envs
         loss = policy_loss - self.ent_coef * entropy.sum() / self.n_envs
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -146,5 +165,7 @@ class Reinforce(OnPolicyAlgorithm):
             rewards = rewards - mean
         if self.normalize_advantage:
             rewards = rewards / (rewards.std() + EPSILON)
-        discount = self.gamma ** np.arange(len(rewards))
-        return np.asarray(discount[:, None] * rewards, dtype=np.float32)
+        weights = self.gamma ** np.arange(len(rewards))[:, None] * rewards
+        if self.credit == "buffer":
+            weights = np.broadcast_to(weights.sum(axis=0), weights.shape)
+        return np.array(weights, dtype=np.float32)

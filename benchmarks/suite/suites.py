@@ -82,6 +82,12 @@ LOCAL_ACCURACY: Mapping[str, Problem] = {
     for model in MODELS
 }
 
+# Side by side on halves of the cores: a model with branches, one with towers, pairs of models.
+LOCAL_PARALLEL: Mapping[str, Problem] = {
+    f"{model} on halves": Problem(model, devices="halves", evaluator=MEASURED, max_groups=24)
+    for model in ("inception_v3", "two_towers", "resnet50+inception_v3", "resnet50+two_towers")
+}
+
 # Half a decade apart: how placers and features cope with large graphs.
 SCALE: Mapping[str, Problem] = {
     f"{ops} ops in layers": Problem(f"layered:{ops}", "desktop", schedule="concurrent")
@@ -102,6 +108,9 @@ SUITES: Mapping[str, Suite] = {
     "local": Suite("the same models measured on this machine", LOCAL, 300),
     "local_accuracy": Suite(
         "measured here, outputs within half the error of all in bf16", LOCAL_ACCURACY, 300
+    ),
+    "local_parallel": Suite(
+        "measured here on two halves of the cores, which run side by side", LOCAL_PARALLEL, 100
     ),
     "workloads": Suite("the files in --data: dnn-partitioning (.json), PipeDream (.txt)", {}, 2000),
     "scale": Suite("random layered graphs of 100 to 100,000 ops, simulated", SCALE, 100),

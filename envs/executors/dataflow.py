@@ -9,6 +9,7 @@ The file needs only ``openvino`` and ``numpy``, so that a product may bring it a
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import heapq
@@ -24,7 +25,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -33,8 +34,10 @@ from numpy.typing import NDArray
 
 CONFIG = {"PERFORMANCE_HINT": "LATENCY"}  # a device runs one region at a time
 CALIBRATIONS = 3  # first inferences; their times decide which regions are urgent
+HANDOVER_S = 50e-6  # that a thread may wait for Python's lock, behind another device's
 MAX_REGIONS = 128  # that a cache keeps; on a CPU each has about two threads
 MAX_BYTES = 2**31  # of the constants of the regions that a cache keeps
+EXIT_S = 10.0  # how long the end of the process waits for what a device runs
 NO_RUN = (0.0, 0.0, 0.0)  # of a region that did not run
 
 Port = tuple[str, int]  # friendly name of an op, number of its output
@@ -67,7 +70,7 @@ class RegionRun(NamedTuple):
 class Piece(NamedTuple):
     """Region as a model of its own."""
 
-    model: ov.Model
+    model: ov.Model | None  # None once it is compiled, as it holds the weights
     inputs: tuple[Port, ...]  # tensors of other regions and of the model's inputs
     outputs: tuple[Port, ...]  # tensors that other regions or the model's Results read
 
@@ -92,7 +95,8 @@ def cut_model(model: ov.Model, regions: Sequence[Region]) -> Cut:
             from Constants alone; each region that reads one of the latter has it, too.
 
     Raises:
-        DataflowError: when a tensor between regions has no static shape; it names the op.
+        DataflowError: when a tensor between regions has no static shape, or an op is in no region;
+            it names the op.
     """
     region_of = {name: number for number, one in enumerate(regions) for name in one.op_names}
     inputs = tuple(_port(op.output(0)) for op in model.get_parameters())
@@ -101,12 +105,17 @@ def cut_model(model: ov.Model, regions: Sequence[Region]) -> Cut:
     made: list[dict[Port, Any]] = [{} for _ in regions]  # outputs of ops
     for op in model.get_ordered_ops():
         reader = region_of.get(op.get_friendly_name())
-        if reader is None:
-            continue
         for entry in op.inputs():
             source = entry.get_source_output()
             port = _port(source)
             producer = region_of.get(port[0])
+            if reader is None:
+                if op.get_type_name() != "Result" and (producer is not None or port in inputs):
+                    raise DataflowError(
+                        f"The op {op.get_friendly_name()!r} ({op.get_type_name()}) is in no "
+                        "region. Give regions that hold all ops of the model."
+                    )
+                continue
             if producer == reader or (producer is None and port not in inputs):
                 continue
             if producer is not None:
@@ -147,7 +156,12 @@ def _parameter(source: Any) -> Any:
 def _constant(source: Any) -> ov.Tensor:
     """Return the value of a model's output that is computed from Constants alone."""
     inner = ov.Model([ov.op.Result(source)], [], "constant")
-    return ov.Core().compile_model(inner, "CPU")([])[0]
+    request = ov.Core().compile_model(inner, "CPU").create_infer_request()
+    request.infer()
+    computed = request.get_output_tensor(0)
+    kept = ov.Tensor(computed.get_element_type(), computed.get_shape())
+    computed.copy_to(kept)
+    return kept
 
 
 def _piece(region: Region, read: Mapping[Port, Any], made: Mapping[Port, Any]) -> Piece:
@@ -230,6 +244,7 @@ class DeviceThreads:
         """
         self.check()
         with self._lock:
+            self.check()  # it may have been closed meanwhile
             if device not in self._threads:
                 self._threads[device] = _DeviceThread(device, self._cores.get(device, ()))
             return self._threads[device]
@@ -258,8 +273,12 @@ class DeviceThreads:
 
     def close(self) -> None:
         """End all threads, after what they have begun; inferences in flight fail."""
-        self._closed = True
-        for thread in list(self._threads.values()):
+        if self._process != os.getpid():
+            return  # a fork has no threads, and its locks may be held for ever
+        with self._lock:
+            self._closed = True
+            threads = list(self._threads.values())
+        for thread in threads:
             thread.close()
 
     def __enter__(self) -> Self:
@@ -287,6 +306,7 @@ class _DeviceThread:
         )
         self._thread.start()
         self._end = weakref.finalize(self, self._tokens.put, False)
+        _end_at_exit(self._thread, self._tokens)
         if cores:
             self._bind(cores)
 
@@ -340,6 +360,26 @@ class _DeviceThread:
                 self._name,
                 listed,
             )
+
+
+_living: weakref.WeakKeyDictionary[threading.Thread, queue.SimpleQueue[bool]]
+_living = weakref.WeakKeyDictionary()
+
+
+def _end_at_exit(thread: threading.Thread, tokens: queue.SimpleQueue[bool]) -> None:
+    """End a thread before the process: one that returns from a plugin later would abort it."""
+    if not _living:
+        atexit.unregister(_end_all)
+        atexit.register(_end_all)
+    _living[thread] = tokens
+
+
+def _end_all() -> None:
+    living = list(_living.items())
+    for _, tokens in living:
+        tokens.put(False)
+    for thread, _ in living:
+        thread.join(EXIT_S)
 
 
 def _serve(
@@ -421,36 +461,29 @@ class DataflowModel:
         config: Mapping[str, Any] | None = None,
         cores: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        self.core = core
-        self.regions = tuple(regions)
-        self.inputs = tuple(model.inputs)
-        self.outputs = tuple(model.outputs)
         self._owns_threads = threads is None
         self.threads = DeviceThreads(cores) if threads is None else threads
-        self.cut = cut_model(model.clone(), self.regions)
-        self.compiled = self._compile({**CONFIG, **(config or {})}, cache)
-        makers = {port: n for n, piece in enumerate(self.cut.pieces) for port in piece.outputs}
-        self.sources = [
-            {makers[port] for port in piece.inputs if port in makers} for piece in self.cut.pieces
-        ]
-        self.readers: list[list[int]] = [[] for _ in self.regions]
-        for number, sources in enumerate(self.sources):
-            for source in sources:
-                self.readers[source].append(number)
-        self._seconds = [math.inf] * len(self.regions)  # of each region, the shortest so far
-        self._calibrations = 0
-        self.urgency = self._remaining([len(one.op_names) for one in self.regions])
-        self._lock = threading.Lock()
+        self.compiled = CompiledRegions(core, model, regions, self.threads, cache, config)
         self._pool = RequestPool(requests)
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions, (num_regions,), in topological order."""
+        return self.compiled.regions
 
     @property
     def num_regions(self) -> int:
         """Number of regions."""
         return len(self.regions)
 
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The model's inputs, (num_inputs,)."""
+        return self.compiled.inputs
+
     def create_infer_request(self) -> DataflowRequest:
         """Return a request with tensors of its own, to be used by one thread at a time."""
-        return DataflowRequest(self)
+        return DataflowRequest(self.compiled)
 
     def infer(self, inputs: Inputs) -> list[NDArray[Any]]:
         """Run the model once, and return copies of its outputs, in their order.
@@ -496,6 +529,50 @@ class DataflowModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+
+class CompiledRegions:
+    """Compiled regions of a model, what each of them needs, and how urgent it is.
+
+    The requests of a `DataflowModel` refer to it, and not to the model, which keeps idle ones.
+
+    Args:
+        core: as for `DataflowModel`, like all others.
+        model: as above.
+        regions: as above.
+        threads: of the devices.
+        cache: of compiled regions, or None.
+        config: to compile with.
+    """
+
+    def __init__(
+        self,
+        core: ov.Core,
+        model: ov.Model,
+        regions: Sequence[Region],
+        threads: DeviceThreads,
+        cache: RegionCache | None,
+        config: Mapping[str, Any] | None,
+    ) -> None:
+        self.core = core
+        self.regions = tuple(regions)
+        self.inputs = tuple(model.inputs)
+        self.threads = threads
+        cut = cut_model(model.clone(), self.regions)
+        self.models = self._compile(cut, {**CONFIG, **(config or {})}, cache)
+        self.cut = replace(cut, pieces=tuple(one._replace(model=None) for one in cut.pieces))
+        makers = {port: n for n, piece in enumerate(self.cut.pieces) for port in piece.outputs}
+        self.sources = [
+            {makers[port] for port in piece.inputs if port in makers} for piece in self.cut.pieces
+        ]
+        self.readers: list[list[int]] = [[] for _ in self.regions]
+        for number, sources in enumerate(self.sources):
+            for source in sources:
+                self.readers[source].append(number)
+        self._seconds = [math.inf] * len(self.regions)  # of each region, the shortest so far
+        self._calibrations = 0
+        self.urgency = self._remaining([len(one.op_names) for one in self.regions])
+        self._lock = threading.Lock()
+
     def learn(self, seconds: Sequence[float]) -> None:
         """Let the regions' times in one of the first inferences decide which are urgent."""
         with self._lock:
@@ -518,18 +595,18 @@ class DataflowModel:
         return remaining
 
     def _compile(
-        self, config: Mapping[str, Any], cache: RegionCache | None
+        self, cut: Cut, config: Mapping[str, Any], cache: RegionCache | None
     ) -> list[ov.CompiledModel]:
         """Compile the regions, each in its device's thread, so devices compile side by side."""
         found = [None if cache is None else cache.get(one) for one in self.regions]
-        futures = {
-            number: self.threads[region.device].submit(
-                _compiler(self.core, self.cut.pieces[number].model, region.device, config)
-            )
-            for number, region in enumerate(self.regions)
-            if found[number] is None
-        }
+        futures: dict[int, Future[ov.CompiledModel]] = {}
         try:
+            for number, region in enumerate(self.regions):
+                if found[number] is None:
+                    model = cut.pieces[number].model
+                    futures[number] = self.threads[region.device].submit(
+                        _compiler(self.core, model, region.device, config)
+                    )
             concluded = [future.exception() for future in futures.values()]  # waits for all
         except BaseException:
             for future in futures.values():
@@ -540,7 +617,7 @@ class DataflowModel:
         for number, future in futures.items():
             found[number] = future.result()
             if cache is not None:
-                size = _constant_bytes(self.cut.pieces[number].model)
+                size = _constant_bytes(cut.pieces[number].model)
                 cache.add(self.regions[number], found[number], size)
         return found
 
@@ -561,7 +638,7 @@ NO_REGION = ("Parameter", "Result", "Constant")
 class DataflowRequest:
     """Inference of a `DataflowModel`, with tensors of its own, like ``openvino.InferRequest``."""
 
-    def __init__(self, model: DataflowModel) -> None:
+    def __init__(self, model: CompiledRegions) -> None:
         self._model = model
         self._lock = threading.Lock()
         self._done: queue.SimpleQueue[None] = queue.SimpleQueue()  # of one inference
@@ -575,6 +652,11 @@ class DataflowRequest:
         self._threads: dict[str, _DeviceThread] = {}
         self._first = [n for n, sources in enumerate(model.sources) if not sources]
         self._one_core = [model.threads.has_one_core(one.device) for one in model.regions]
+        # OpenVINO can't return texts without copying them, and warns if asked to.
+        self._shares = [
+            all(output.get_element_type() != ov.Type.string for output in compiled.outputs)
+            for compiled in model.models
+        ]
         self._used = [0.0, 0.0]  # wall and CPU time of the regions on devices of one core
         self._requests = self._create_requests()
         self._tensors = self._make_tensors()
@@ -644,7 +726,7 @@ class DataflowRequest:
         self._waiting = [len(sources) for sources in model.sources]
         self._outstanding = len(self._first)
         self._number = model.threads.next_number()
-        self._runs = [NO_RUN] * model.num_regions
+        self._runs = [NO_RUN] * len(model.regions)
         self._active = True
         self._start_s = time.perf_counter()
         for number in self._first:
@@ -702,7 +784,8 @@ class DataflowRequest:
     def take_core_share(self) -> float:
         """Return the share of their core that devices of one core got since the last call.
 
-        It is thread time over wall time, and 1 if there are no such devices.
+        It is thread time over wall time, of which `HANDOVER_S` a region are not counted, and 1 if
+        there are no such devices.
         """
         wall_s, cpu_s = self._used
         self._used = [0.0, 0.0]
@@ -724,7 +807,7 @@ class DataflowRequest:
         start, cpu = time.perf_counter(), time.thread_time()
         if self._error is None:
             try:
-                self._requests[number].infer(share_outputs=True)
+                self._requests[number].infer(share_outputs=self._shares[number])
             except Exception as caught:
                 error = caught
         cpu, end = time.thread_time() - cpu, time.perf_counter()
@@ -739,8 +822,9 @@ class DataflowRequest:
         with self._lock:
             self._runs[number] = run
             if self._one_core[number]:
-                self._used[0] += run[1] - run[0]
-                self._used[1] += run[2]
+                wall_s, cpu_s = run[1] - run[0], run[2]
+                self._used[0] += max(cpu_s, wall_s - HANDOVER_S)
+                self._used[1] += cpu_s
             if error is not None and self._error is None:
                 self._error = _failure(model.regions[number], error)
             if self._error is None:
@@ -760,7 +844,7 @@ class DataflowRequest:
         model = self._model
         futures = [
             model.threads[region.device].submit(compiled.create_infer_request)
-            for region, compiled in zip(model.regions, model.compiled, strict=True)
+            for region, compiled in zip(model.regions, model.models, strict=True)
         ]
         return [future.result() for future in futures]
 
@@ -770,7 +854,7 @@ class DataflowRequest:
         devices: dict[Port, list[str]] = {}
         ports: dict[Port, Any] = {}
         for region, piece, compiled in zip(
-            model.regions, model.cut.pieces, model.compiled, strict=True
+            model.regions, model.cut.pieces, model.models, strict=True
         ):
             for port, output in zip(
                 (*piece.inputs, *piece.outputs),

@@ -59,7 +59,7 @@ class Job:
     reference: bytes | None = None  # (num_ops,) the placement to compare with
     verify: bool = False  # compare the outputs with the reference's
     max_output_error: float = math.inf  # outputs further off are not timed
-    give_up: float = math.inf  # cut short when clearly slower, in units of the reference
+    best: float = math.inf  # time to beat in units of the reference; cut short if clearly slower
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class LocalBench:
                 difference = _verify(program, reference.program, job.max_output_error)
             if not job.verify or not difference[0] > job.max_output_error:
                 self._report("timing")
-                pairs, cut_short = self._time(program, reference, job.give_up)
+                pairs, cut_short = self._time(program, reference, job.best)
         except RuntimeError as error:
             return Measurement(error=_text(error), compile_s=compile_s)
         del program
@@ -250,13 +250,13 @@ class LocalBench:
             self._threads = None
 
     def _time(
-        self, program: Program, reference: ReferenceProgram | None, give_up: float
+        self, program: Program, reference: ReferenceProgram | None, best: float
     ) -> tuple[tuple[tuple[float, float], ...], bool]:
         timing = self._config.timing
         runs = warm_up(program, timing.warmup)
         if reference is None or not timing.paired:
-            return take_pairs(program, None, timing, give_up)
-        return take_pairs(program, reference.program, timing, give_up, (runs, reference.runs))
+            return take_pairs(program, None, timing, best)
+        return take_pairs(program, reference.program, timing, best, (runs, reference.runs))
 
     def _compile_reference(self, op_devices: bytes) -> ReferenceProgram:
         if self._reference is None or self._reference.op_devices != op_devices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,17 @@ from device_placement.envs.evaluation import (
     Measurement,
     single_assignments,
 )
+from device_placement.envs.graph.components import components
 from device_placement.envs.measuring.bench import Entry
 from device_placement.envs.measuring.isolation import WorkerError
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
-from device_placement.envs.measuring.timing import median_interval
+from device_placement.envs.measuring.timing import MIN_SAMPLES, median_interval
+from device_placement.envs.models.normalisation import input_name
+from device_placement.envs.models.side_by_side import JOINT
 from device_placement.envs.placement import Placement
 
+ALL_CORES = "OpenVINO AUTO, all cores"  # where devices own parts of them
 FILE_SLACK = 0.05  # two compiles of one model differ by some percent
-MIN_SAMPLES = 6  # fewer have no 95 % interval
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,46 @@ def contenders(
     automatic = [
         Contender("OpenVINO HETERO (automatic)", Entry(f"HETERO:{names}")),
         Contender(
-            "OpenVINO AUTO, all cores" if own_cores else "OpenVINO AUTO",
+            ALL_CORES if own_cores else "OpenVINO AUTO",
             Entry(f"AUTO:{','.join(everything)}"),
         ),
     ]
-    found = [placed(evaluator, name, assignment) for name, assignment in assignments.items()]
+    whole = whole_model_assignments(evaluator)
+    found = [
+        placed(evaluator, name, assignment) for name, assignment in {**whole, **assignments}.items()
+    ]
     return [*singles, *automatic, *_files(evaluator), *found]
+
+
+MAX_WHOLE = 16  # placements of whole models in a table
+
+
+def whole_model_assignments(evaluator: OpenVINOEvaluator) -> dict[str, tuple[int, ...]]:
+    """Return the placements that put each of several models on a device of its own, by title.
+
+    For one model, or more placements than `MAX_WHOLE`, there are none. Singles are left out.
+    """
+    coarse, devices = evaluator.coarse, evaluator.devices
+    names = evaluator.model.get_friendly_name().split(JOINT)
+    part = components(coarse.num_groups, coarse.edge_index.astype(np.int64), "weak")
+    op = {name: number for number, name in enumerate(coarse.graph.op_names)}
+    model_of = {
+        int(part[coarse.op_group[op[port.get_node().get_friendly_name()]]]): name
+        for port in evaluator.model.inputs
+        for name in names
+        if input_name(port).startswith(f"{name}/")
+    }
+    if len(names) < 2 or set(model_of) != set(part.tolist()):
+        return {}
+    if len(devices) ** len(names) > MAX_WHOLE:
+        return {}
+    found = {}
+    for chosen in itertools.product(range(len(devices)), repeat=len(names)):
+        if len(set(chosen)) > 1:
+            home = dict(zip(names, chosen, strict=True))
+            title = ", ".join(f"{name} on {devices[home[name]].name}" for name in names)
+            found[title] = tuple(home[model_of[one]] for one in part.tolist())
+    return found
 
 
 def _files(evaluator: OpenVINOEvaluator) -> list[Contender]:

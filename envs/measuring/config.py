@@ -31,17 +31,10 @@ class MeasureConfig:
 
     OPTION_GROUPS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "measuring": (
-            *(
-                "objective",
-                "requests",
-                "executor",
-                "timing",
-                "warmup",
-                "max_samples",
-                "max_seconds",
-            ),
-            *("tolerance", "give_up_factor", "confirmations", "isolation", "timeout_s"),
-            *("max_evaluations_per_worker", "reference", "verify", "max_output_error"),
+            *("objective", "requests", "executor", "timing", "warmup", "max_samples"),
+            *("max_seconds", "tolerance", "tolerance_growth", "give_up_factor", "confirmations"),
+            *("isolation", "timeout_s", "max_evaluations_per_worker", "reference", "verify"),
+            "max_output_error",
         ),
         "store": ("store", "max_age_s", "remeasure"),
     }  # of the command line
@@ -64,6 +57,10 @@ class MeasureConfig:
     tolerance: float | None = None
     """Stop sampling when the 95 % interval is narrower than this fraction of the time; default:
     0.02 for paired, 0 (take all samples) for plain."""
+    tolerance_growth: float | None = None
+    """Let the tolerance grow with the distance from the best time: stop sampling also when the
+    interval is narrower than this multiple of its distance from the best; 0: never; default: 4
+    for paired, 0 for plain."""
     give_up_factor: float | None = None
     """Stop a measurement when it is clearly slower than this multiple of the best time; default:
     1.25 for paired, never for plain."""
@@ -117,6 +114,7 @@ class MeasureConfig:
             max_samples=self.max_samples,
             max_seconds=self.max_seconds,
             tolerance=self.tolerance,
+            tolerance_growth=self.tolerance_growth,
             give_up_factor=self.give_up_factor,
         )
 
@@ -159,6 +157,7 @@ class MeasureOptions(TypedDict, total=False):
     max_samples: int | None
     max_seconds: float | None
     tolerance: float | None
+    tolerance_growth: float | None
     give_up_factor: float | None
     confirmations: int | None
     isolation: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any, Self, Unpack
@@ -33,10 +34,12 @@ from device_placement.envs.measuring.inputs import Inputs, Samples, read_inputs,
 from device_placement.envs.measuring.isolation import IsolatedBench, WorkerError, insist
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.reference import LostReferenceError, Reference, fix_reference
-from device_placement.envs.measuring.timing import is_hopeless
+from device_placement.envs.measuring.timing import is_clearly_slower
 from device_placement.envs.measuring.verification import ERROR_FLOOR
 from device_placement.envs.models.deciding_inputs import is_random
 from device_placement.envs.placement import Placement
+
+_log = logging.getLogger("device_placement")
 
 
 class OpenVINOEvaluator:
@@ -110,6 +113,13 @@ class OpenVINOEvaluator:
         self.executor = choose_executor(
             self.config.executor, model, self.devices, self.config.objective
         )
+        own = [device.name for device in self.devices if device.cores]
+        if own and self.executor.name == HETERO:
+            _log.warning(
+                "Under the executor 'hetero', CORES of %s only sets the number of threads; they "
+                "may run on any core.",
+                " and ".join(own),
+            )
         self.bench = self._make_bench()
         self._cache = MeasurementCache(self.config.store, self.config.max_age_s)
         self._known: dict[bytes, Evaluation] = {}
@@ -222,8 +232,8 @@ class OpenVINOEvaluator:
         evaluation = evaluate_measurements(known, self._reference_s, self.config)
         if evaluation is None or self._is_unconfirmed(evaluation, known):
             return None
-        if evaluation.cut_short and not is_hopeless(evaluation.samples_s, self._give_up_s):
-            return None  # no longer clearly too slow: measure it again
+        if evaluation.cut_short and not self._is_clearly_slower(evaluation):
+            return None  # too coarse so near the best that there is now: measure it again
         return dataclasses.replace(evaluation, cached=True)
 
     def _measured(self, op_devices: bytes, known: Sequence[Measurement]) -> Evaluation:
@@ -235,7 +245,7 @@ class OpenVINOEvaluator:
             reference=self._fixed.op_devices if self._fixed else None,
             verify=self.config.verifies,
             max_output_error=self.config.error_limit,
-            give_up=self._give_up_s / unit_s,
+            best=self._best_s / unit_s,
         )
         while True:
             measured = self._measure(job)
@@ -245,7 +255,7 @@ class OpenVINOEvaluator:
             assert evaluation is not None
             if not self._is_unconfirmed(evaluation, known):
                 return evaluation
-            job = dataclasses.replace(job, verify=False, give_up=math.inf)
+            job = dataclasses.replace(job, verify=False, best=math.inf)
 
     def _measure(self, job: Job) -> Measurement:
         return insist(lambda: self.bench.measure(job))
@@ -257,9 +267,8 @@ class OpenVINOEvaluator:
         compiles = sum(bool(one.pairs) and not one.cut_short for one in known)
         return compiles <= self.config.more_compiles
 
-    @property
-    def _give_up_s(self) -> float:
-        return self.config.protocol.give_up_factor * self._best_s
+    def _is_clearly_slower(self, evaluation: Evaluation) -> bool:
+        return is_clearly_slower(evaluation.samples_s, self.config.protocol, self._best_s)
 
     @property
     def _reference_s(self) -> float:

@@ -23,7 +23,12 @@ from device_placement.envs.executors.dataflow import (
 )
 from device_placement.envs.measuring.config import HINTS
 from device_placement.envs.measuring.inputs import Samples, invented_inputs
-from device_placement.envs.measuring.timing import Timing, is_hopeless, is_precise, relative_samples
+from device_placement.envs.measuring.timing import (
+    Timing,
+    is_clearly_slower,
+    is_precise,
+    relative_samples,
+)
 from device_placement.envs.measuring.verification import output_difference
 
 BLOCK_S = 5e-3  # a sample of a faster model is the mean of several runs, together this long
@@ -187,7 +192,7 @@ def take_pairs(
     candidate: Program,
     reference: Program | None,
     timing: Timing,
-    give_up: float = math.inf,
+    best: float = math.inf,
     runs: tuple[int, int] = (1, 1),
 ) -> tuple[tuple[tuple[float, float], ...], bool]:
     """Time the candidate in turns with the reference until the estimate is good enough.
@@ -198,8 +203,8 @@ def take_pairs(
         candidate: the program to time, warmed up.
         reference: warmed up; if None, the reference's times are NaN.
         timing: decides when there are enough samples.
-        give_up: stop as soon as the candidate is clearly slower, in units of the reference
-            (in seconds without one).
+        best: time to beat, in units of the reference (in seconds without one); sampling stops
+            early as soon as the candidate is clearly slower.
         runs: of candidate and reference in one sample.
 
     Returns:
@@ -215,10 +220,10 @@ def take_pairs(
             break
         pairs.append(_take_pair(candidate, reference, runs, swap=len(pairs) % 2 == 1))
         values = relative_samples(pairs).tolist()
-        if is_hopeless(values, give_up):
-            return tuple(pairs), True
         if is_precise(values, timing):
             break
+        if is_clearly_slower(values, timing, best):
+            return tuple(pairs), True
     return tuple(pairs), False
 
 

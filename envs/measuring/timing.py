@@ -15,7 +15,8 @@ from device_placement.envs.arrays import Float64
 from device_placement.envs.errors import DevicePlacementError, choose
 
 Pairs = Sequence[tuple[float, float]]  # (num_samples, 2) seconds: candidate, reference
-HOPELESS_SAMPLES = 3  # number of samples that "clearly slower" needs
+HOPELESS_SAMPLES = 3  # number of samples that giving up needs
+MIN_SAMPLES = 6  # fewer have no 95 % interval of their median
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class Timing:
 
     protocol: str = "paired"
     warmup: int = 1  # runs before the first sample
-    min_samples: int = 6
+    min_samples: int = MIN_SAMPLES
     max_samples: int = 40
     max_seconds: float = 5.0  # no sample begins after this long
     tolerance: float = 0.02  # stop when the relative width of the interval is below this
+    tolerance_growth: float = 4.0  # widest interval over its distance from the best
     give_up_factor: float = 1.25  # cut short when clearly slower than this times the best
 
     def __post_init__(self) -> None:
@@ -41,12 +43,14 @@ class Timing:
             or not 1 <= self.min_samples <= self.max_samples
             or not self.max_seconds > 0
             or not self.tolerance >= 0
+            or not 0 <= self.tolerance_growth < math.inf
             or not self.give_up_factor >= 1
         )
         if wrong:
             raise DevicePlacementError(
-                f"Got {self}; warmup and tolerance must be at least 0, the samples 1 or more and "
-                "min_samples at most max_samples, max_seconds above 0, give_up_factor at least 1."
+                f"Got {self}; warmup and tolerance must be at least 0, tolerance_growth at least 0 "
+                "and finite, the samples 1 or more and min_samples at most max_samples, "
+                "max_seconds above 0, give_up_factor at least 1."
             )
 
     @property
@@ -75,6 +79,7 @@ TIMINGS: dict[str, dict[str, float]] = {
         "warmup": 3,
         "max_samples": 10,
         "tolerance": 0.0,
+        "tolerance_growth": 0.0,
         "give_up_factor": math.inf,
     },
 }
@@ -94,9 +99,26 @@ def is_precise(values: Sequence[float], timing: Timing) -> bool:
     return high - low < timing.tolerance * float(np.median(values))
 
 
-def is_hopeless(values: Sequence[float], limit: float) -> bool:
-    """Return whether the median is clearly above a limit: the whole interval is."""
-    return len(values) >= HOPELESS_SAMPLES and median_interval(values)[0] > limit
+def is_clearly_slower(values: Sequence[float], timing: Timing, best: float) -> bool:
+    """Return whether a candidate is so far above the best that more samples tell nothing of use.
+
+    The whole interval of the median counts, not the noisy median: its lower end is above
+    ``give_up_factor`` times the best, or the interval is narrower than ``tolerance_growth`` times
+    the distance from the best to its lower end. So the tolerance grows with the distance, as in
+    racing algorithms, and a candidate whose interval reaches the best is never clearly slower.
+
+    Args:
+        values: (num_samples,) as `relative_samples` returns them.
+        timing: has the factors.
+        best: the time to beat, in the unit of the values; inf if there is none.
+    """
+    if len(values) < HOPELESS_SAMPLES or math.isinf(best):
+        return False
+    low, high = median_interval(values)
+    if low > timing.give_up_factor * best:
+        return True
+    enough = len(values) >= max(timing.min_samples, MIN_SAMPLES)
+    return enough and high - low < timing.tolerance_growth * (low - best)
 
 
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:

@@ -174,6 +174,7 @@ def _fresh(evaluator: OpenVINOEvaluator, config: MeasureConfig) -> OpenVINOEvalu
         inputs=evaluator.samples,
         store=None,
         timing="paired",
+        tolerance_growth=0.0,
         give_up_factor=math.inf,
         remeasure=True,
         verify=True,

@@ -79,7 +79,11 @@ MAX_FAILED = 0.5  # share of the placements; the rest says too little, and of sp
 HELD_OUT = 4  # one random placement in four is not fitted, to estimate the error
 
 # Each placement is timed to the end, once.
-WHOLE: MeasureOptions = {"give_up_factor": math.inf, "confirmations": 0}
+WHOLE: MeasureOptions = {
+    "tolerance_growth": 0.0,
+    "give_up_factor": math.inf,
+    "confirmations": 0,
+}
 
 Fit = Callable[[HardwareProfile, CoarseGraph, Int64, Float64], HardwareProfile]
 

@@ -59,14 +59,16 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
     """
     way = choose("schedule", schedule, SCHEDULES)
     numbers = np.asarray(placements)
-    if numbers.size and (numbers.min() < 0 or numbers.max() >= costs.num_devices):
+    signed = numbers.dtype.kind != "u"
+    if numbers.size and (numbers.max() >= costs.num_devices or (signed and numbers.min() < 0)):
         raise PlacementError(
             f"Got devices {numbers.min()} to {numbers.max()}; they are numbered 0 to "
             f"{costs.num_devices - 1}."
         )
     devices = np.ascontiguousarray(numbers.T, dtype=np.uint8)
     times = way.times(costs, devices)
-    times[broken_rules(costs, devices) != 0] = np.inf
+    if costs.restricted:
+        times[broken_rules(costs, devices) != 0] = np.inf
     return times
 
 

@@ -19,13 +19,12 @@ from device_placement.benchmarks.noise import NoiseConfig
 from device_placement.benchmarks.noise import main as measure_noise
 from device_placement.benchmarks.own_models import Found, OwnModelsConfig, check, holds, is_clear
 from device_placement.benchmarks.own_models import main as check_own_models
-from device_placement.benchmarks.ranking import RankingConfig, draw_pairs
+from device_placement.benchmarks.ranking import RankingConfig, pairs_apart
 from device_placement.benchmarks.ranking import main as rank
 from device_placement.benchmarks.speed import SpeedConfig, StepTimes
 from device_placement.benchmarks.speed import main as print_speed
 from device_placement.benchmarks.startup import StartupConfig
 from device_placement.benchmarks.startup import main as time_startup
-from device_placement.envs import DevicePlacementError
 from others import FILES, shapes_text
 
 
@@ -59,12 +58,21 @@ def test_speed_and_memory_print_a_line_a_model(capsys: pytest.CaptureFixture[str
 
 
 def test_the_time_of_a_training_is_shared_out(capsys: pytest.CaptureFixture[str]) -> None:
-    effort = training_speed.Effort(model="diamond", warmup=32, steps=32, copies=(1, 2))
+    effort = training_speed.Effort(
+        "nodewise_ppo", "diamond", 32, 32, (1, 2), ("ppo", "hsdag"), least=1, rounds=2
+    )
     assert training_speed.run(effort) == 0
-    for line in capsys.readouterr().out.splitlines()[-2:]:
+    lines = capsys.readouterr().out.splitlines()
+    for line in lines[3:5]:
         shares = [int(one[:-1]) for one in line.split() if one.endswith("%")]
         assert len(shares) == 4
         assert 97 <= sum(shares) <= 103
+    rows = [line.split() for line in lines[7:]]
+    assert [row[:3] for row in rows] == [
+        ["ppo", "assign", "16"],
+        ["hsdag", "assign", "1"],
+    ]
+    assert all(float(row[5]) > 0 for row in rows)
 
 
 def test_startup_is_timed_in_seconds_and_ratios(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,19 +92,24 @@ def test_noise_is_told_for_both_protocols_in_both_conditions(
                     ["loaded", "paired"]]  # fmt: skip
 
 
-def test_ranking_counts_and_times_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
-    config = RankingConfig(model="diamond", placements=4, pairs=2, difference=0.0, rounds=2)
+def test_ranking_counts_and_times_all_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    config = RankingConfig(models=("diamond",), placements=4, best=2, difference=0.0, rounds=2)
     assert rank(config) == 0
-    text = capsys.readouterr().out
-    assert "of 2 pairs right" in text
-    assert "times as long as naive" in text
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[2:5]] == [
+        ["diamond", "flat"],
+        ["diamond", "growing"],
+        ["diamond", "naive"],
+    ]
+    assert all("of 1" in line for line in lines[2:5])
+    assert "times as many placements a minute" in lines[-2]
+    assert "times as long as that of flat" in lines[-1]
 
 
-def test_pairs_differ_enough_and_name_the_faster_one_first() -> None:
-    config = RankingConfig(pairs=2)
-    with pytest.raises(DevicePlacementError, match="Got 1 pairs that differ by 5%; 2 are needed"):
-        draw_pairs([1.04, 1.0, 1.06], config)
-    assert draw_pairs([1.2, 1.0], RankingConfig(pairs=1)) == [(1, 0)]
+def test_pairs_are_of_the_fastest_and_differ_enough() -> None:
+    true = {4: 1.04, 7: 1.0, 2: 1.06, 9: 5.0}
+    assert pairs_apart(true, best=3, difference=0.05) == [(7, 2)]
+    assert pairs_apart(true, best=4, difference=0.05) == [(7, 2), (7, 9), (4, 9), (2, 9)]
 
 
 def test_isolations_are_compared(capsys: pytest.CaptureFixture[str]) -> None:

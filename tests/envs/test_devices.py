@@ -17,6 +17,7 @@ from device_placement.envs import (
     make_core,
     parse_devices,
 )
+from device_placement.envs.cores import cpu_affinity, format_cores
 from device_placement.envs.devices import (
     FURTHER_CPU,
     cpu_plugin,
@@ -143,3 +144,55 @@ def test_a_listed_device_that_does_not_load_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ov.Core, "register_plugin", broken)
     with pytest.raises(DeviceError, match="lists the device 'CPU_B' but can't load it"):
         make_core(["CPU_B"])
+
+
+def test_a_device_that_owns_cores_sets_threads_and_no_pinning() -> None:
+    device = Device.parse("CPU_0:CORES=0-3+8;INFERENCE_PRECISION_HINT=f32")
+    assert device.cores == (0, 1, 2, 3, 8)
+    assert Device.parse(str(device)) == device
+    assert device.openvino_properties == {
+        "INFERENCE_NUM_THREADS": "5",
+        "ENABLE_CPU_PINNING": "NO",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    fewer = Device.parse("CPU_0:CORES=0-3;INFERENCE_NUM_THREADS=2;ENABLE_CPU_PINNING=FALSE")
+    assert fewer.openvino_properties == {
+        "INFERENCE_NUM_THREADS": "2",
+        "ENABLE_CPU_PINNING": "FALSE",
+    }
+    without = Device.parse("CPU_0:NUM_STREAMS=2")
+    assert without.cores == ()
+    assert without.openvino_properties == {"NUM_STREAMS": "2"}
+
+
+def test_properties_of_own_cores_reach_openvino() -> None:
+    core = make_core([f"CPU_0:CORES={cpu_affinity()[0]}"])
+    assert core.get_property("CPU_0", "INFERENCE_NUM_THREADS") == 1
+    assert core.get_property("CPU_0", "ENABLE_CPU_PINNING") is False
+    assert core.get_property("CPU", "INFERENCE_NUM_THREADS") != 1
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        ("CPU_0:CORES=a", r"Can't read CORES=a of the device 'CPU_0'.*as in CPU_0:CORES=0-3\+8\."),
+        ("CPU_0:CORES=3-1", r"the range 3-1 ends before it begins"),
+        ("CPU:CORES=0", r"Got CORES=0 for the device 'CPU'; only a further CPU instance"),
+        ("GPU.0:CORES=0", r"Got CORES=0 for the device 'GPU\.0'; only a further CPU instance"),
+        ("NPU:CORES=0", r"for the device 'NPU'; only a further CPU"),
+        ("CPU_0:CORES=0;ENABLE_CPU_PINNING=YES", r"ENABLE_CPU_PINNING and CORES for .*'CPU_0'"),
+        ("CPU_0:CORES=0;ENABLE_CPU_PINNING=true", r"pinned threads leave its cores\. Leave one"),
+        ("CPU_0:CORES=0-2,CPU_1:CORES=2+3", r"Got core 2 for the devices 'CPU_0' and 'CPU_1'"),
+        ("CPU_0:CORES=0+0,CPU_1:CORES=0", r"a core can belong to one device\. Give each"),
+    ],
+)
+def test_cores_that_can_not_be_owned_are_refused(devices: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        parse_devices(devices)
+
+
+def test_cores_that_are_missing_name_those_that_exist() -> None:
+    here = format_cores(cpu_affinity())
+    with pytest.raises(DeviceError, match=r"Got CORES=.* for the device 'CPU_0', but") as info:
+        make_core([f"CPU_0:CORES={cpu_affinity()[0]}+4000-4002"])
+    assert f"this process can't use 4000-4002; it may use {here}." in str(info.value)

@@ -200,6 +200,7 @@ def test_rewards_are_what_they_say() -> None:
         "relative": 0.5,
         "negative_sqrt": pytest.approx(-math.sqrt(500)),
         "inverse": 2.0,
+        "speedup": 2.0,
     }
 
 

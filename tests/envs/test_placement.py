@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from openvino.preprocess import PrePostProcessor
 
 from device_placement.envs import (
+    DevicePlacementError,
     Placement,
     PlacementError,
     coarsen,
@@ -21,6 +23,8 @@ from device_placement.envs import (
     read_graph,
     restore_affinities,
 )
+from device_placement.envs.executors.dataflow import DataflowModel
+from device_placement.envs.executors.hetero import HeteroModel
 from device_placement.envs.measuring.bench import BenchConfig, Entry, LocalBench
 from device_placement.envs.measuring.timing import Timing
 from problems import TWO_CPUS, chain, measured
@@ -287,3 +291,137 @@ def test_a_model_without_devices_is_not_changed() -> None:
     model = ov.Model([ops.relu(x)], [x])
     restore_affinities(model)
     assert not any("affinity" in op.get_rt_info() for op in model.get_ops())
+
+
+def dataflow_file(path: Path, **changes: object) -> Path:
+    """A placement file as it is written now, with changes; None leaves a key out."""
+    dataclasses.replace(half(), executor="dataflow").save(path)
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: one for key, one in content.items() if one is not None}))
+    return path
+
+
+def test_a_file_keeps_groups_and_executor(tmp_path: Path) -> None:
+    placement = dataclasses.replace(half(), executor="dataflow")
+    assert placement.op_groups == tuple(measured().coarse.op_group.tolist())
+    loaded = Placement.load(dataflow_file(tmp_path / "placement.json"))
+    assert loaded == placement
+    assert Placement.from_model(placement.apply(measured().model)) == placement
+    assert placement.with_devices(placement.devices[::-1]).op_groups == placement.op_groups
+    coarse = loaded.coarsen(measured().coarse.graph)
+    assert (coarse.op_group == measured().coarse.op_group).all()
+    assert coarse.num_groups == measured().coarse.num_groups
+    assert loaded.to_groups(coarse) == placement.to_groups(measured().coarse)
+
+
+def test_files_of_earlier_versions_have_neither_groups_nor_executor(tmp_path: Path) -> None:
+    path = dataflow_file(tmp_path / "placement.json", groups=None, executor=None)
+    loaded = Placement.load(path)
+    assert (loaded.op_groups, loaded.executor) == ((), "hetero")
+    graph = measured().coarse.graph
+    coarse = loaded.coarsen(graph)
+    assert coarse.num_groups == coarsen(graph, "none").num_groups
+    assert len(loaded.to_groups(coarse)) == coarse.num_groups
+    x = np.ones((1, 64), np.float32)
+    with loaded.compile(measured().model, "dataflow") as compiled:  # each op is a group
+        outputs = compiled.infer([x])
+    with loaded.compile(measured().model) as hetero:
+        assert isinstance(hetero, HeteroModel)
+        np.testing.assert_allclose(outputs[0], hetero.infer([x])[0], rtol=0.05, atol=0.05)
+
+
+def grouped(*groups: object) -> dict[str, object]:
+    """The groups of the ops, as a file holds them."""
+    return dict(zip(half().op_names, groups, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"groups": [0] * 9}, "TypeError: groups is no object"),
+        ({"first group": -1}, "got -1 for a count of 0 to"),
+        ({"first group": "0"}, "got '0' for a count"),
+        ({"first group": 0.5}, "got 0.5 for a count"),
+        ({"first group": True}, "got True for a count"),
+        ({"first group": 2**60}, "for a count"),
+        ({"groups": 5}, "TypeError"),
+        ({"executor": "auto"}, "Unknown executor 'auto'; allowed: hetero, dataflow"),
+        ({"executor": "dataflows"}, "Did you mean 'dataflow'"),
+        ({"executor": 3}, "Unknown executor 3"),
+        ({"executor": ["hetero"]}, "Unknown executor"),
+        ({"devices": ["CPU", "CPU_F32:CORES=x"]}, "CORES=x"),
+        ({"devices": ["CPU:CORES=0", "CPU_F32"]}, "only a further CPU instance"),
+    ],
+)
+def test_wrong_groups_and_executors_in_files_are_refused(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    assert len(half().op_names) == 9
+    if "first group" in changes:
+        changes = {"groups": grouped(changes["first group"], *[0] * 8)}
+    path = dataflow_file(tmp_path / "placement.json", **changes)
+    with pytest.raises(PlacementError, match=message) as info:
+        Placement.load(path)
+    assert "\n" not in str(info.value)
+    assert "placement.json" in str(info.value)
+
+
+def test_groups_that_do_not_fit_are_refused_when_they_are_used(tmp_path: Path) -> None:
+    graph, model = measured().coarse.graph, measured().model
+    assert half().op_groups == (0, 0, 0, 1, 1, 2, 2, 3, 3)
+    path = dataflow_file(tmp_path / "cyclic.json", groups=grouped(0, 0, 0, 1, 1, 2, 2, 0, 0))
+    cyclic = Placement.load(path)
+    with pytest.raises(PlacementError, match="not numbered in the order in which they run") as info:
+        cyclic.coarsen(graph)
+    assert "\n" not in str(info.value)
+    with pytest.raises(PlacementError, match=r"have a cycle between them.*`coarsen`\.$") as info:
+        dataclasses.replace(cyclic, op_devices=(0,) * 9).compile(model)
+    assert "\n" not in str(info.value)
+    path = dataflow_file(
+        tmp_path / "backwards.json",
+        groups=grouped(3, 3, 3, 2, 2, 1, 1, 0, 0),
+    )
+    with pytest.raises(PlacementError, match="not numbered in the order in which they run"):
+        Placement.load(path).coarsen(graph)
+    one_group = Placement.load(dataflow_file(tmp_path / "one.json", groups=grouped(*[0] * 9)))
+    with pytest.raises(PlacementError, match="on several devices"):
+        one_group.compile(model)
+    with pytest.raises(PlacementError, match="several devices"):
+        one_group.to_groups(one_group.coarsen(graph))
+    with pytest.raises(PlacementError, match="made for the model 'diamond'"):
+        one_group.coarsen(measured("resnet50").coarse.graph)
+
+
+def test_a_placement_compiles_for_its_own_executor_or_another() -> None:
+    model, placement = measured().model, half()
+    x = np.ones((1, 64), np.float32)
+    kinds: list[tuple[str, str, type]] = [
+        ("hetero", "", HeteroModel),
+        ("dataflow", "", DataflowModel),
+        ("hetero", "dataflow", DataflowModel),
+        ("dataflow", "hetero", HeteroModel),
+        ("dataflow", "auto", HeteroModel),  # both are the same processor
+    ]
+    for own, asked, kind in kinds:
+        placed = dataclasses.replace(placement, executor=own)
+        with placed.compile(model, asked, measured().core, requests=2) as compiled:
+            assert isinstance(compiled, kind)
+            flights = [compiled.start_async([x]), compiled.start_async({0: x})]
+            assert [flight.wait()[0].shape for flight in flights] == [(1, 64)] * 2
+    with pytest.raises(DevicePlacementError, match="Unknown executor 'fast'"):
+        placement.compile(model, "fast")
+    with pytest.raises(PlacementError, match="not for 'resnet50'"):
+        placement.compile(load_model("resnet50"))
+
+
+def test_a_saved_placement_runs_as_dataflow_in_a_fresh_process(tmp_path: Path) -> None:
+    path = dataflow_file(tmp_path / "placement.json")
+    code = f"""
+import numpy as np
+from device_placement.envs import Placement, load_model
+with Placement.load({str(path)!r}).compile(load_model("diamond")) as compiled:
+    outputs = compiled.infer([np.ones((1, 64), np.float32)])
+print(type(compiled).__name__, compiled.num_regions, float(np.abs(outputs[0]).sum()) > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["DataflowModel", "4", "True"]

@@ -40,7 +40,7 @@ CACHE = "CPU:CACHE_DIR=/nowhere"
     ],
 )
 def test_only_harmless_properties_pass(device: str) -> None:
-    with pytest.raises(DeviceError, match="a file may set CPU_DENORMALS_OPTIMIZATION"):
+    with pytest.raises(DeviceError, match="a file may set CORES, CPU_DENORMALS_OPTIMIZATION"):
         check_file_devices(parse_devices(device), "a.json")
     check_file_devices(parse_devices(device), "a.json", trusted=parse_devices(device))
 

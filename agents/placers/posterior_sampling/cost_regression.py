@@ -10,9 +10,8 @@ from typing import Literal
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-from numpy.typing import NDArray
 
-from device_placement.agents.placers.posterior_sampling.design_matrix import flatten_costs, terms
+from device_placement.agents.placers.posterior_sampling.design_matrix import contributions
 from device_placement.envs.arrays import Float64, UInt8
 from device_placement.envs.costs import Costs
 from device_placement.envs.graph.coarsening import CoarseGraph
@@ -70,11 +69,10 @@ class _Known:
 
     def solve(self, vector: Float64, trans: Literal[0, 1]) -> Float64:
         """Solve a triangular system with the factor or its transpose, and return the solution."""
-        return np.asarray(
-            scipy.linalg.solve_triangular(
-                self.factor, vector, trans=trans, lower=True, check_finite=False
-            )
-        )
+        # LAPACK itself, as SciPy's wrappers take longer than a small system.
+        found, info = scipy.linalg.lapack.dtrtrs(self.factor, vector, lower=1, trans=trans)
+        assert info == 0, info
+        return np.asarray(found)
 
 
 class CostPosterior:
@@ -88,7 +86,7 @@ class CostPosterior:
     Args:
         prior: of the costs.
         costs: of the same groups; times in it are ignored.
-        schedule: a name of `ROWS`.
+        schedule: a name of `COUNTS`.
     """
 
     def __init__(self, prior: CostPrior, costs: Costs, schedule: str) -> None:
@@ -99,6 +97,8 @@ class CostPosterior:
         self.noise = 0.02  # standard deviation of the logarithm of a time
         self._frame = costs
         self._runs = np.isfinite(costs.compute_s)
+        self._all_run = bool(self._runs.all())
+        self._apart = 1.0 - np.eye(costs.num_devices)
         self._white = np.zeros_like(prior.mean)  # the most probable costs
         self._known: _Known | None = None
 
@@ -178,7 +178,7 @@ class CostPosterior:
         return point
 
     def _look(self, white: Float64, problem: _Problem) -> _Point:
-        parts = self._parts(white, problem.placements)
+        parts = contributions(self._as_costs(white), problem.placements, self.schedule)
         total = parts.sum(axis=1)
         parts /= total[:, None]
         residual = (problem.logarithm - np.log(total)) / problem.deviation
@@ -200,23 +200,15 @@ class CostPosterior:
         target = rows.T @ (point.residual + rows @ point.white)
         return scipy.linalg.cho_solve((factor, True), target, check_finite=False), factor, rows
 
-    def _parts(self, white: Float64, placements: NDArray[np.integer]) -> Float64:
-        """Return what each cost adds to each time, (batch, num_terms)."""
-        costs = self._as_costs(white)
-        return terms(costs, placements, self.schedule) * flatten_costs(costs)
-
     def _as_costs(self, white: Float64) -> Costs:
         change = np.clip(self.prior.factor @ white, -RANGE, RANGE)
         values = np.exp(self.prior.mean + change)
-        groups, devices = self._frame.compute_s.shape
-        ends = np.cumsum([groups * devices, devices**2])
-        compute_s, latency_s, s_per_byte = np.split(values, ends)
-        apart = 1.0 - np.eye(devices)
-        return self._frame.with_times(
-            np.where(self._runs, compute_s.reshape(groups, devices), np.inf),
-            latency_s.reshape(devices, devices) * apart,
-            s_per_byte.reshape(devices, devices) * apart,
-        )
+        groups, devices = self._runs.shape
+        compute_s = values[: groups * devices].reshape(groups, devices)
+        links = values[groups * devices :].reshape(2, devices, devices) * self._apart
+        if not self._all_run:
+            compute_s = np.where(self._runs, compute_s, np.inf)
+        return self._frame.with_times(compute_s, links[0], links[1])
 
 
 # Variances of the logarithm of a group's cost on a device. Groups with similar features are

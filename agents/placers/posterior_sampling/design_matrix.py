@@ -17,10 +17,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from device_placement.envs.arrays import Float64, Int32, PlacementRows
+from device_placement.envs.arrays import Bool, Float64, Int32, PlacementRows
 from device_placement.envs.costs import Costs
 from device_placement.envs.errors import choose
 from device_placement.envs.jit import compiled
+
+# (batch, num_groups) how often each group counts, on its device; and (batch, 2, num_devices,
+# num_devices) number of moves, and their bytes, by from and to.
+Counts = tuple[Float64, Float64]
 
 NOTHING = -1  # predecessor of an event that starts at once
 
@@ -136,23 +140,44 @@ def longest_path(
 
 
 @compiled
-def on_devices(placements: PlacementRows, values: Float64, num_devices: int) -> Float64:
-    """Return the value of each group where it is placed, else 0.
+def device_loads(placements: PlacementRows, compute_s: Float64) -> Float64:
+    """Return the time of the groups on each device, (batch, num_devices)."""
+    batch, groups = placements.shape
+    loads = np.zeros((batch, compute_s.shape[1]))
+    for b in range(batch):
+        for group in range(groups):
+            device = placements[b, group]
+            loads[b, device] += compute_s[group, device]
+    return loads
+
+
+@compiled
+def join(placements: PlacementRows, values: Float64, counts: Float64, weights: Float64) -> Float64:
+    """Join the counts of groups and of moves into rows, each times its weight.
 
     Args:
         placements: (batch, num_groups) device numbers.
-        values: (batch, num_groups).
-        num_devices: number of devices.
+        values: (batch, num_groups) how often each group counts, on its device.
+        counts: (batch, 2, num_devices, num_devices) of moves.
+        weights: (num_terms,) in the order of `flatten_costs`.
 
     Returns:
-        (batch, num_groups, num_devices).
+        (batch, num_terms) rows.
     """
     batch, groups = placements.shape
-    found = np.zeros((batch, groups, num_devices))
+    devices = counts.shape[2]
+    rows = np.zeros((batch, weights.size))
     for b in range(batch):
         for group in range(groups):
-            found[b, group, placements[b, group]] = values[b, group]
-    return found
+            term = group * devices + placements[b, group]
+            rows[b, term] = values[b, group] * weights[term]
+        term = groups * devices
+        for kind in range(2):
+            for source in range(devices):
+                for target in range(devices):
+                    rows[b, term] = counts[b, kind, source, target] * weights[term]
+                    term += 1
+    return rows
 
 
 def terms(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float64:
@@ -162,7 +187,7 @@ def terms(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float
         costs: of the groups, tensors and devices; where a schedule takes the larger of two
             times, they decide which.
         placements: (batch, num_groups) device numbers.
-        schedule: a name of `ROWS`.
+        schedule: a name of `COUNTS`.
 
     Returns:
         (batch, num_terms) rows; `flatten_costs` returns the column to multiply them with.
@@ -170,8 +195,25 @@ def terms(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float
     Raises:
         DevicePlacementError: on an unknown schedule.
     """
-    rows_of = choose("schedule", schedule, ROWS)
-    return rows_of(costs, np.ascontiguousarray(placements, dtype=np.uint8))
+    return _weighted(costs, placements, schedule, np.ones_like(flatten_costs(costs)))
+
+
+def contributions(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float64:
+    """Return what each cost adds to each time, (batch, num_terms): `terms` times `flatten_costs`.
+
+    Raises:
+        DevicePlacementError: on an unknown schedule.
+    """
+    return _weighted(costs, placements, schedule, flatten_costs(costs))
+
+
+def _weighted(
+    costs: Costs, placements: NDArray[np.integer], schedule: str, weights: Float64
+) -> Float64:
+    numbers = np.ascontiguousarray(placements, dtype=np.uint8)
+    values, counts = choose("schedule", schedule, COUNTS)(costs, numbers)
+    rows: Float64 = join(numbers, values, counts, weights)
+    return rows
 
 
 def flatten_costs(costs: Costs) -> Float64:
@@ -180,13 +222,13 @@ def flatten_costs(costs: Costs) -> Float64:
     return np.concatenate([compute_s.ravel(), costs.latency_s.ravel(), costs.s_per_byte.ravel()])
 
 
-def _sequential(costs: Costs, placements: PlacementRows) -> Float64:
-    return _rows(_groups(costs, placements), _moves(costs, placements))
+def _sequential(costs: Costs, placements: PlacementRows) -> Counts:
+    return np.ones(placements.shape), _moves(costs, placements)
 
 
-def _concurrent(costs: Costs, placements: PlacementRows) -> Float64:
+def _concurrent(costs: Costs, placements: PlacementRows) -> Counts:
     start, tensor = costs.inputs
-    on_path, counts = longest_path(
+    found: Counts = longest_path(
         placements,
         costs.compute_s,
         costs.latency_s,
@@ -196,47 +238,45 @@ def _concurrent(costs: Costs, placements: PlacementRows) -> Float64:
         start,
         tensor,
     )
-    return _rows(on_devices(placements, on_path, costs.num_devices), counts)
+    return found
 
 
-def _pipelined(costs: Costs, placements: PlacementRows) -> Float64:
-    groups, counts = _groups(costs, placements), _moves(costs, placements)
+def _pipelined(costs: Costs, placements: PlacementRows) -> Counts:
+    counts = _moves(costs, placements)
     loads = _link_loads(costs, counts)
     own = np.arange(costs.num_devices)
-    loads[:, own, own] = _device_loads(costs, groups)
+    loads[:, own, own] = _device_loads(costs, placements)
     largest = loads.reshape(len(loads), -1).argmax(axis=1)[:, None]
     links = (np.arange(costs.num_devices**2) == largest).reshape(loads.shape)
-    return _rows(groups * links[:, None, own, own], counts * links[:, None])
+    return _on(links[:, own, own], placements), counts * links[:, None]
 
 
-def _max_load(costs: Costs, placements: PlacementRows) -> Float64:
-    groups = _groups(costs, placements)
+def _max_load(costs: Costs, placements: PlacementRows) -> Counts:
     sent = _moves(costs, placements, slowest_only=True) * costs.pays[:, None]
     received = _moves(costs, placements) * costs.pays
-    loads = _device_loads(costs, groups)
+    loads = _device_loads(costs, placements)
     loads += _link_loads(costs, sent).sum(axis=2) + _link_loads(costs, received).sum(axis=1)
     largest = np.arange(costs.num_devices) == loads.argmax(axis=1)[:, None]
     counts = sent * largest[:, None, :, None] + received * largest[:, None, None, :]
-    return _rows(groups * largest[:, None], counts)
+    return _on(largest, placements), counts
 
 
-ROWS: Mapping[str, Callable[[Costs, PlacementRows], Float64]] = {
+COUNTS: Mapping[str, Callable[[Costs, PlacementRows], Counts]] = {
     "sequential": _sequential,
     "concurrent": _concurrent,
     "pipelined": _pipelined,
     "max_load": _max_load,
 }
-"""Name of the schedule -> its rows, the simplest first.
+"""Name of the schedule -> how often each group and each move counts; the simplest first.
 
-`dataflow` has none: which regions there are, and their order, differ from placement to placement.
+`dataflow` is missing: which regions there are, and their order, differ from placement to placement.
 `concurrent`, which has links and devices side by side, too, comes nearest to it.
 """
 
 
-def _groups(costs: Costs, placements: PlacementRows) -> Float64:
-    """Return 1 where a group is on a device, (batch, num_groups, num_devices)."""
-    groups: Float64 = on_devices(placements, np.ones(placements.shape), costs.num_devices)
-    return groups
+def _on(chosen: Bool, placements: PlacementRows) -> Float64:
+    """Return 1 for the groups on chosen devices, (batch, num_groups)."""
+    return np.take_along_axis(chosen, placements.astype(np.int64), axis=1).astype(np.float64)
 
 
 def _moves(costs: Costs, placements: PlacementRows, slowest_only: bool = False) -> Float64:
@@ -253,18 +293,13 @@ def _moves(costs: Costs, placements: PlacementRows, slowest_only: bool = False) 
     return counts
 
 
-def _device_loads(costs: Costs, groups: Float64) -> Float64:
+def _device_loads(costs: Costs, placements: PlacementRows) -> Float64:
     """Return the time of the groups on each device, (batch, num_devices)."""
     compute_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
-    return np.asarray(np.einsum("bgd,gd->bd", groups, compute_s))
+    loads: Float64 = device_loads(placements, compute_s)
+    return loads
 
 
 def _link_loads(costs: Costs, counts: Float64) -> Float64:
     """Return the time of the moves on each link, (batch, num_devices, num_devices)."""
     return np.asarray(counts[:, 0] * costs.latency_s + counts[:, 1] * costs.s_per_byte)
-
-
-def _rows(groups: Float64, counts: Float64) -> Float64:
-    """Join both into rows, (batch, num_terms)."""
-    batch = len(groups)
-    return np.concatenate([groups.reshape(batch, -1), counts.reshape(batch, -1)], axis=1)

@@ -16,11 +16,12 @@ from device_placement.agents.placers.posterior_sampling.cost_regression import (
     Scale,
     make_prior,
 )
-from device_placement.agents.placers.posterior_sampling.design_matrix import ROWS, flatten_costs
+from device_placement.agents.placers.posterior_sampling.design_matrix import COUNTS, flatten_costs
 from device_placement.envs.arrays import Float64
 from device_placement.envs.costs import Costs
 from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.measuring.timing import MIN_SAMPLES
 from device_placement.envs.simulation.schedule import schedule_times
 
 WORK = 2e9  # observations * terms^2 of a fit; beyond this, only the fastest are used
@@ -28,7 +29,7 @@ DOUBT = 50.0  # log probability by which a schedule is less likely when it is gi
 SIMPLER = 2.0  # log probability by which one must be more likely than a simpler one
 TRIAL = 60  # observations before one is given up
 MATURE = 5  # fits before that
-ROUGH = 0.1  # relative standard deviation of a time that was cut short
+ROUGH = 0.1  # relative standard deviation of a time of too few samples for an interval
 ERRORS = "sequential"  # squared errors of groups add up, as their times do under it
 NEGLIGIBLE = 1e-3  # of the largest: error that groups add on a device without any
 
@@ -54,7 +55,7 @@ class PosteriorSample:
 
 
 class Posterior:
-    """Posterior of the costs under each schedule of `ROWS`, and of what adds to the output error.
+    """Posterior of the costs under each schedule of `COUNTS`, and of what adds to the output error.
 
     Args:
         coarse: the groups.
@@ -88,7 +89,7 @@ class Posterior:
         """
         enough = min(one.surprise for one in self._schedules.values()) + SIMPLER
         likely = {name for name, one in self._schedules.items() if one.surprise <= enough}
-        return next(name for name in ROWS if name in likely)
+        return next(name for name in COUNTS if name in likely)
 
     def learn(self, evaluations: Evaluations) -> None:
         """Fit the posterior to evaluations, at least one of which is valid."""
@@ -116,7 +117,7 @@ class Posterior:
             )
         if len(seen) >= self._reconsider:
             self._reconsider = max(TRIAL, 2 * len(seen))
-            for name in ROWS:
+            for name in COUNTS:
                 if name not in self._schedules:
                     self._schedules[name] = CostPosterior(self._prior, self._costs, name)
         for posterior in self._schedules.values():
@@ -176,5 +177,10 @@ def _times_of(evaluations: Evaluations, most: int) -> Observations:
     times_s = np.array([valid[key].time_s for key in fastest])
     low, high = np.array([valid[key].interval_s for key in fastest]).T
     spread = np.nan_to_num((high - low) / (2 * 1.96 * times_s))
-    rough = np.array([ROUGH * valid[key].cut_short for key in fastest])
+    rough = np.array([ROUGH * _is_rough(valid[key]) for key in fastest])
     return Observations(np.array(fastest, dtype=np.uint8), np.log(times_s), spread**2 + rough**2)
+
+
+def _is_rough(evaluation: Evaluation) -> bool:
+    """Return whether it was cut short so soon that its interval says too little."""
+    return evaluation.cut_short and len(evaluation.samples_s) < MIN_SAMPLES

@@ -17,6 +17,7 @@ from device_placement.envs.models.zoo.bert import bert_base
 from device_placement.envs.models.zoo.diamond import diamond
 from device_placement.envs.models.zoo.inception import inception_v3
 from device_placement.envs.models.zoo.resnet import resnet50
+from device_placement.envs.models.zoo.two_towers import two_towers
 
 __all__ = ["ZOO", "build"]
 
@@ -24,6 +25,7 @@ ZOO: Final[dict[str, Callable[[], ov.Model]]] = {
     "resnet50": resnet50,
     "inception_v3": inception_v3,
     "bert_base": bert_base,
+    "two_towers": two_towers,
     "diamond": diamond,
 }
 """Builder of each model, by name."""

@@ -20,7 +20,8 @@ def test_only_what_no_single_move_leads_to_is_tried() -> None:
         choice = generator.integers(DEVICES, size=UNITS).astype(np.uint8)
         window = generator.integers(len(spans), size=(count, BATCH))
         device = generator.integers(DEVICES, size=(count, BATCH)).astype(np.uint8)
-        found, number = apply_moves(choice, begins[window], ends[window], device, allowed)
+        some = choice, begins[window], ends[window], device, allowed
+        found, _, number = apply_moves(*some, np.zeros(0, dtype=np.bool_))
 
         def moved(
             start: np.ndarray, one: int, to: int, allowed: np.ndarray = allowed
@@ -41,6 +42,27 @@ def test_only_what_no_single_move_leads_to_is_tried() -> None:
         positions = iter(expected)
         assert all(one in positions for one in kept)  # in order
         assert number < BATCH
+
+
+def test_no_choice_is_tried_twice_and_the_columns_are_named() -> None:
+    generator = np.random.default_rng(1)
+    spans, allowed = windows(UNITS), np.ones((UNITS, DEVICES), dtype=np.bool_)
+    begins, ends = spans.argmax(axis=1), spans.argmax(axis=1) + spans.sum(axis=1)
+    seen = np.zeros(DEVICES**UNITS, dtype=np.bool_)
+    tried: list[bytes] = []
+    for _ in range(3):
+        window = generator.integers(len(spans), size=(2, BATCH))
+        device = generator.integers(DEVICES, size=(2, BATCH)).astype(np.uint8)
+        choice = np.zeros(UNITS, dtype=np.uint8)
+        some = choice, begins[window], ends[window], device, allowed
+        found, origin, number = apply_moves(*some, seen)
+        for row, column in zip(found[:number], origin[:number], strict=True):
+            expected = choice
+            for one, to in zip(window[:, column], device[:, column], strict=True):
+                expected = np.where(spans[one], to, expected)
+            assert row.tolist() == expected.tolist()
+        tried += [row.tobytes() for row in found[:number]]
+    assert len(tried) == len(set(tried)) == seen.sum()
 
 
 def test_small_matrices_are_left_to_one_thread_and_the_setting_comes_back() -> None:

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from device_placement.agents.runs.recording import RecordingEvaluator
-from device_placement.agents.training.algorithms import make_algorithm
-from device_placement.agents.training.policy_file import PolicyCard
-from device_placement.agents.training.preset_placer import (
-    PresetPlacer,
-    algorithm_on_copies,
-    named_search,
-)
+from device_placement.agents.training.preset_placer import PresetPlacer, named_search
 from device_placement.envs import DevicePlacementError
 from scripted import diamond_evaluator, twelve_groups_evaluator
 
@@ -32,16 +25,6 @@ def test_a_learner_keeps_the_budget_and_is_the_same_again(name: str) -> None:
     assert len(asked) == 60 or name == "hsdag"  # which may propose little that is new
     assert found[0].time_s == min(time_s for _, time_s in found[0].evaluations)
     assert math.isnan(found[0].bound_s)
-
-
-@pytest.mark.parametrize(("name", "copies"), [("ppo", 1), ("rnn", 16), ("placeto", 8)])
-def test_copies_share_the_steps_of_an_update(name: str, copies: int) -> None:
-    evaluator = twelve_groups_evaluator()
-    card = PolicyCard.of(name, None, [evaluator])
-    together: Any = algorithm_on_copies(card, evaluator)
-    alone: Any = make_algorithm(name, card.make_env(evaluator))
-    assert together.n_envs == copies
-    assert together.n_envs * together.n_steps == alone.n_steps
 
 
 def test_construct_has_steps_enough() -> None:

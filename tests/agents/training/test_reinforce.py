@@ -35,6 +35,7 @@ def weights_of(rewards: list[float], **options: Any) -> list[float]:
         ({"gamma": 0.5}, [4.0, 1.0, 0.25]),  # gamma^i r_i, as published
         ({"gamma": 1.0, "baseline": "mean"}, [4 - 7 / 3, 2 - 7 / 3, 1 - 7 / 3]),
         ({"gamma": 1.0, "baseline": "moving_average"}, [4 - 7 / 3, 2 - 7 / 3, 1 - 7 / 3]),
+        ({"gamma": 0.5, "credit": "buffer"}, [5.25, 5.25, 5.25]),
         ({"gamma": 1.0, "normalize_advantage": True}, [4 / 1.247219, 2 / 1.247219, 1 / 1.247219]),
     ],
 )
@@ -51,8 +52,9 @@ def test_the_average_moves_from_buffer_to_buffer() -> None:
     assert weights == [[-1, 1], [5, 3], [1, 1]]  # the average before: 3, 3, 0.75 * 3 + 0.25 * 7
 
 
-def test_the_update_is_the_published_gradient() -> None:
-    algorithm = make(n_steps=4, gamma=0.9, learning_rate=1e-3)
+@pytest.mark.parametrize("n_epochs", [1, 3])
+def test_the_update_is_the_published_gradient(n_epochs: int) -> None:
+    algorithm = make(n_steps=4, gamma=0.9, learning_rate=1e-3, n_epochs=n_epochs)
     before = {name: one.clone() for name, one in algorithm.policy.state_dict().items()}
     torch.manual_seed(0)
     algorithm.learn(4)
@@ -61,13 +63,24 @@ def test_the_update_is_the_published_gradient() -> None:
     policy.load_state_dict(before)
     policy.set_training_mode(True)
     seen = {key: torch.as_tensor(array) for key, array in buffer.observations.items()}
-    _, log_prob, _ = policy.evaluate_actions(seen, torch.as_tensor(buffer.actions))
     weights = torch.as_tensor(0.9 ** np.arange(4) * buffer.rewards[:, 0])
     policy.optimizer.param_groups[0]["lr"] = 1e-3
-    (-(log_prob * weights).sum()).backward()
-    policy.optimizer.step()
+    for _ in range(n_epochs):
+        _, log_prob, _ = policy.evaluate_actions(seen, torch.as_tensor(buffer.actions))
+        policy.optimizer.zero_grad()
+        (-(log_prob * weights).sum()).backward()
+        policy.optimizer.step()
     for name, weight in policy.state_dict().items():
         torch.testing.assert_close(algorithm.policy.state_dict()[name], weight, msg=name)
+
+
+def test_the_average_moves_once_per_buffer() -> None:
+    averages = []
+    for n_epochs in (1, 4):
+        env = DevicePlacementEnv(evaluator=diamond_evaluator(), reward="inverse")
+        options: Any = {"baseline": "moving_average", "n_epochs": n_epochs, "seed": 0}
+        averages.append(Reinforce(NodewisePolicy, env, n_steps=4, **options).learn(4).average)
+    assert averages[0] == averages[1]
 
 
 def test_it_learns_twelve_groups() -> None:
@@ -91,5 +104,9 @@ def test_it_is_saved_and_goes_on(tmp_path: Any) -> None:
 def test_wrong_options_are_named() -> None:
     with pytest.raises(DevicePlacementError, match=r"Unknown baseline 'avarage'.*moving_average"):
         make(baseline="avarage")
+    with pytest.raises(DevicePlacementError, match=r"Unknown credit 'bufer'.*buffer"):
+        make(credit="bufer")
+    with pytest.raises(DevicePlacementError, match="Got n_epochs=0"):
+        make(n_epochs=0)
     with pytest.raises(DevicePlacementError, match=r"Got decay=1\.5"):
         make(decay=1.5)

@@ -98,9 +98,7 @@ def test_a_variant_leaves_features_out(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(env.observation_space["node_features"].shape[1])  # type: ignore[attr-defined]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(
-        "device_placement.agents.training.preset_placer.make_algorithm", spaces_only
-    )
+    monkeypatch.setattr("device_placement.agents.training.copies.make_algorithm", spaces_only)
     for name in ("hsdag", *VARIANTS):
         with pytest.raises(KeyboardInterrupt):
             run(name)

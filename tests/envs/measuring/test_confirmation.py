@@ -27,7 +27,7 @@ class LuckyBench:
     def measure(self, job: Job) -> Measurement:
         """As measured, but with the next ratio that is told for the placement."""
         self.jobs.append(job)
-        measured = self.inner.measure(dataclasses.replace(job, give_up=math.inf))
+        measured = self.inner.measure(dataclasses.replace(job, best=math.inf))
         ratio = self.told[job.op_devices].pop(0)
         if math.isnan(ratio):
             return Measurement(error="lost")
@@ -70,7 +70,7 @@ def test_luck_in_one_compile_does_not_make_a_best_placement() -> None:
     assert ratio_of(evaluator, SECOND) == pytest.approx(0.92)
     assert ratio_of(evaluator, SLOW) == pytest.approx(1.1)  # not of interest: one compile
     assert len(bench.jobs) == 3 + 3 + 1
-    assert [math.isinf(job.give_up) for job in bench.jobs[:3]] == [False, True, True]
+    assert [math.isinf(job.best) for job in bench.jobs[:3]] == [False, True, True]
 
 
 def test_what_a_second_compile_refutes_is_not_compiled_a_third_time() -> None:

@@ -55,6 +55,7 @@ def test_what_a_time_depends_on_keeps_evaluations_apart(tmp_path: Path) -> None:
     for change in (
         {"timing": "plain"},
         {"tolerance": 0.5},
+        {"tolerance_growth": 0.5},
         {"timing": "plain", "objective": "throughput"},
         {"timing": "plain", "objective": "throughput", "requests": 2},
         {"reference": "CPU_F32"},
@@ -99,12 +100,19 @@ def test_stored_outputs_serve_any_limit(tmp_path: Path) -> None:
         evaluator.close()
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"give_up_factor": 1.0, "tolerance_growth": 0.0},
+        {"give_up_factor": 1e9, "tolerance_growth": 1e6},
+    ],
+)
 def test_a_timing_that_was_cut_short_is_no_result(
-    tmp_path: Path, faulty: Callable[..., None]
+    tmp_path: Path, faulty: Callable[..., None], rule: dict[str, float]
 ) -> None:
     faulty("dawdle", "time", "every:1")  # so that what is no single is far slower on any machine
     store = tmp_path / "store.sqlite"
-    options: dict[str, Any] = {"give_up_factor": 1.0, "max_samples": 20, "max_seconds": 60.0}
+    options: dict[str, Any] = {**rule, "tolerance": 0.0, "max_samples": 20, "max_seconds": 60.0}
     first = evaluator_of("diamond", store, **options)
     first.evaluate([0] * 4)
     slow = [0, 1, 0, 0]

@@ -214,3 +214,25 @@ def test_the_command_tells_by_its_exit_status(
     assert "was made for the model 'diamond'" in capsys.readouterr().err
     assert main(["validate", str(tmp_path / "nothing.json"), "diamond"]) == 2
     assert "as a placement" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("own", ["hetero", "dataflow"])
+def test_the_command_measures_with_the_placements_executor_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    used: list[tuple[str, int]] = []
+
+    def note(evaluator: Any, placement: Placement) -> Any:
+        used.append((evaluator.executor.name, evaluator.coarse.num_groups))
+        return validate_placement(evaluator, placement)
+
+    monkeypatch.setattr("device_placement.agents.commands.validate.validate_placement", note)
+    path = tmp_path / "placement.json"
+    placement = Placement.from_groups(measured().coarse, measured().devices, MIXED, own)
+    dataclasses.replace(placement, claim=Claim("CPU", 1e-3)).save(path)
+    words = ["validate", str(path), "diamond", "--store", "None", "--max-samples", "2"]
+    words += ["--isolation", "none", "--max-seconds", "1"]
+    assert main(words) == 0
+    other = "hetero" if own == "dataflow" else "dataflow"
+    assert main([*words, "--executor", other]) == 0
+    assert used == [(own, 4), (other, 4)]

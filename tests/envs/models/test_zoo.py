@@ -17,17 +17,28 @@ COUNTS = {
     "resnet50": (396, 411),
     "inception_v3": (728, 768),
     "bert_base": (996, 1055),
+    "two_towers": (115, 128),
     "diamond": (9, 9),
 }
 # Graph sizes given by HSDAG (Duan et al. 2024, arXiv:2405.14185)
 PAPER_COUNTS = {"resnet50": (396, 411), "inception_v3": (728, 764), "bert_base": (1009, 1071)}
-PARAMETERS = {"resnet50": 25.53e6, "inception_v3": 23.82e6, "bert_base": 109.48e6, "diamond": 12288}
+PARAMETERS = {
+    "resnet50": 25.53e6,
+    "inception_v3": 23.82e6,
+    "bert_base": 109.48e6,
+    "two_towers": 1.121e6,
+    "diamond": 12288,
+}
 SHAPES = {
     "resnet50": ({"x": [1, 3, 224, 224]}, {"logits": [1, 1000]}),
     "inception_v3": ({"x": [1, 3, 299, 299]}, {"logits": [1, 1000]}),
     "bert_base": (
         {"input_ids": [1, 128], "attention_mask": [1, 128], "token_type_ids": [1, 128]},
         {"last_hidden_state": [1, 128, 768], "pooler_output": [1, 768]},
+    ),
+    "two_towers": (
+        {"query": [1, 96, 128], "document": [1, 96, 128]},
+        {"scores": [1, 16]},
     ),
     "diamond": ({"x": [1, 64]}, {"y": [1, 64]}),
 }

@@ -189,3 +189,18 @@ def test_many_at_once_are_each_as_the_formula_says(seed: int, groups: int, devic
         times = schedule_times(costs, placements, schedule)
         for row in (0, 1, BLOCK - 1, BLOCK, BLOCK + 2):
             assert times[row] == plainly(costs, placements[row].tolist(), schedule)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(0, 12))
+@settings(deadline=None, max_examples=30)
+def test_placements_that_agree_on_their_first_groups(seed: int, devices: int, first: int) -> None:
+    generator = np.random.default_rng(seed)
+    groups = 12
+    costs = random_costs(generator, groups, devices)
+    base = generator.integers(0, devices, groups)
+    placements = generator.integers(0, devices, (BLOCK + 3, groups))
+    placements[:, :first] = base[:first]
+    for schedule in SCHEDULES:
+        times = schedule_times(costs, placements, schedule)
+        expected = [plainly(costs, one, schedule) for one in placements.tolist()]
+        assert times.tolist() == expected

@@ -23,7 +23,7 @@ from device_placement.agents.placers.posterior_sampling.cost_regression import (
     make_prior,
 )
 from device_placement.agents.placers.posterior_sampling.design_matrix import (
-    ROWS,
+    COUNTS,
     flatten_costs,
     terms,
 )
@@ -36,7 +36,7 @@ from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 from scripted import ScriptedEvaluator, twelve_groups_evaluator
 
-each_schedule = pytest.mark.parametrize("schedule", ROWS)
+each_schedule = pytest.mark.parametrize("schedule", COUNTS)
 
 
 @functools.cache
