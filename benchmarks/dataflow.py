@@ -90,10 +90,15 @@ def heft_assignment(devices: str, config: DataflowConfig) -> tuple[int, ...]:
     """Return the placement of Inception-V3 by HEFT, on costs profiled on these devices."""
     progress("Profiling Inception-V3 ...")
     profile = measure_profile(
-        "inception_v3", devices, placements=config.placements, seed=config.seed, store=None
+        "inception_v3",
+        devices,
+        placements=config.placements,
+        seed=config.seed,
+        executor="dataflow",
+        store=None,
     )
     simulated = make_evaluator(
-        "inception_v3", devices, evaluator="simulator", profile=profile, schedule="concurrent"
+        "inception_v3", devices, evaluator="simulator", profile=profile, schedule="dataflow"
     )
     return Heft().place(simulated, budget=1 + len(simulated.devices), seed=config.seed).assignment
 
