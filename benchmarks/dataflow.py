@@ -48,7 +48,7 @@ class DataflowConfig:
     """Lengths of the chains."""
     runs: int = 300
     """Runs of each chain under each executor."""
-    placements: int = 12
+    placements: int = 24
     """Random placements that the profile of Inception-V3 is fitted to."""
     rounds: int = 30
     """Samples of each contender."""
