@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from device_placement.envs.evaluation import (
@@ -13,9 +14,12 @@ from device_placement.envs.evaluation import (
     Evaluator,
     single_assignments,
 )
+from device_placement.envs.graph.computation_graph import IN_F32
 from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
-from device_placement.envs.measuring.verification import ERROR_FLOOR
+from device_placement.envs.measuring.program import Program, is_stateful
+from device_placement.envs.measuring.verification import ERROR_FLOOR, output_difference
 from device_placement.envs.placement import Claim, Placement
 
 TIME_SLACK = 0.05  # may be slower than claimed by this share
@@ -119,8 +123,8 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
     """Measure a placement and the singles again, and check its outputs against the reference's.
 
     Nothing is taken from the store, and nothing that the claim says loosens the check: the allowed
-    output error is the evaluator's, else twice that of the worst single and at most `MOST_ERROR`. A
-    claim of a smaller error is held to it.
+    output error is the evaluator's, else twice that of the worst single, or twice that of the
+    reference against f32, and at most `MOST_ERROR`. A claim of a smaller error is held to it.
 
     Args:
         evaluator: has the model, the devices and the way to measure; its cache is not used.
@@ -143,9 +147,11 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
     with contextlib.closing(fresh):
         singles = [fresh.evaluate(single) for single in single_assignments(fresh).values()]
         found = fresh.evaluate(assignment)
+        rounding_error = _rounding_error(fresh)
     allowed_error = evaluator.config.max_output_error
     if allowed_error is None:
         errors = [single.output_error for single in singles if single.valid]
+        errors.append(rounding_error)
         allowed_error = min(ERROR_FLOOR + ERROR_SLACK * max(errors, default=0.0), MOST_ERROR)
     claimed_error = None if claim is None else claim.max_output_error
     valid = [number for number, single in enumerate(singles) if single.valid]
@@ -180,6 +186,29 @@ def _fresh(evaluator: OpenVINOEvaluator, config: MeasureConfig) -> OpenVINOEvalu
         verify=True,
         max_output_error=None,
     )
+
+
+def _rounding_error(evaluator: OpenVINOEvaluator) -> float:
+    """Return how the reference's outputs differ from those in f32; 0 if it can't compute in f32.
+
+    The pieces of a model round otherwise than the whole, also on devices of one precision.
+    """
+    name, model = evaluator.devices[evaluator.reference].name, evaluator.model
+    outputs = []
+    try:
+        # In a thread of its own, as compiling may change how the calling one rounds.
+        with machine_lock(), ThreadPoolExecutor(1) as thread:
+            for config in ({}, IN_F32):
+                compiled = thread.submit(
+                    evaluator.core.compile_model, model.clone(), name, config
+                ).result()
+                samples = evaluator.samples.tensors(compiled)
+                program = Program(compiled, samples, lambda _: NAN, 0.0, is_stateful(model))
+                outputs.append(thread.submit(getattr, program, "outputs").result())
+    except RuntimeError:
+        return 0.0
+    error, _ = output_difference(*outputs)
+    return 0.0 if math.isnan(error) else error
 
 
 def _verdict(holds: bool) -> str:

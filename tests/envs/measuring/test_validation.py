@@ -22,10 +22,11 @@ from device_placement.envs import (
     Placement,
     PlacementError,
     Validation,
+    make_evaluator,
 )
 from device_placement.envs.evaluation import NAN
 from device_placement.envs.measuring.validation import TIME_SLACK, claim_of, validate_placement
-from problems import TWO_CPUS, chain, measured
+from problems import QUICK, TWO_CPUS, chain, measured
 
 MIXED = [0, 1, 0, 0]
 FOUND = Evaluation(1.0, (1.0,) * 6, (0.99, 1.01), output_error=0.1, output_cosine=0.99)
@@ -236,3 +237,14 @@ def test_the_command_measures_with_the_placements_executor_unless_told(
     other = "hetero" if own == "dataflow" else "dataflow"
     assert main([*words, "--executor", other]) == 0
     assert used == [(own, 4), (other, 4)]
+
+
+def test_pieces_on_devices_of_one_precision_may_round_as_the_reference_does() -> None:
+    devices = "CPU_ONE,CPU_OTHER"  # alike, so the singles do not tell how much a cut may change
+    evaluator = make_evaluator("two_towers", devices, executor="dataflow", **QUICK)
+    alternating = [group % 2 for group in range(evaluator.coarse.num_groups)]
+    placement = Placement.from_groups(evaluator.coarse, evaluator.devices, alternating)
+    validation = validate_placement(evaluator, placement)
+    evaluator.close()
+    assert validation.outputs_hold
+    assert validation.allowed_error < 0.2
