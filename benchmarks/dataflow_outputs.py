@@ -69,7 +69,7 @@ class OutputsConfig(ModelsConfig):
 def run_in_flight(
     compiled: Any, inputs: Sequence[Sequence[NDArray[Any]]], requests: int
 ) -> list[Outputs]:
-    """Run a compiled placement for each of the inputs, so many at a time; return all outputs."""
+    """Run a compiled placement for each of the inputs, several at a time; return all outputs."""
     found: list[Outputs] = []
     flying: deque[Inference] = deque()
     for sample in inputs:

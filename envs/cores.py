@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from device_placement.envs.errors import DeviceError
 
 _LIST = re.compile(r"\d{1,5}(-\d{1,5})?(\+\d{1,5}(-\d{1,5})?)*")
 
@@ -54,3 +56,23 @@ def format_cores(cores: Iterable[int]) -> str:
         ends = members[:1] if len(members) == 1 else [members[0], members[-1]]
         parts.append("-".join(map(str, ends)))
     return "+".join(parts)
+
+
+def check_separate(cores: Mapping[str, Iterable[int]]) -> None:
+    """Check that no two devices own one core.
+
+    Args:
+        cores: of each device, by its name.
+
+    Raises:
+        DeviceError: when two do.
+    """
+    owner: dict[int, str] = {}
+    for name, owned in cores.items():
+        for core in owned:
+            if core in owner:
+                raise DeviceError(
+                    f"Got core {core} for the devices {owner[core]!r} and {name!r}; a core can "
+                    "belong to one device. Give each device cores of its own."
+                )
+            owner[core] = name

@@ -14,7 +14,7 @@ import openvino as ov
 from openvino.properties.device import Type
 
 from device_placement.envs.affinities import is_placed, restore_affinities
-from device_placement.envs.cores import cpu_affinity, format_cores, parse_cores
+from device_placement.envs.cores import check_separate, cpu_affinity, format_cores, parse_cores
 from device_placement.envs.errors import DeviceError, DevicePlacementError
 
 FURTHER_CPU = "CPU_F32:INFERENCE_PRECISION_HINT=f32"  # what `auto` adds to a single device
@@ -134,18 +134,6 @@ def _check_cores(device: Device) -> None:
         )
 
 
-def _check_separate(devices: Sequence[Device]) -> None:
-    owner: dict[int, str] = {}
-    for device in devices:
-        for core in device.cores:
-            if core in owner:
-                raise DeviceError(
-                    f"Got core {core} for the devices {owner[core]!r} and {device.name!r}; a core "
-                    "can belong to one device. Give each device cores of its own."
-                )
-            owner[core] = device.name
-
-
 def _check_bytes(name: str, memory_bytes: int) -> None:
     if not 0 <= memory_bytes <= MAX_BYTES:
         raise DeviceError(
@@ -186,7 +174,7 @@ def parse_devices(devices: str | Device | Sequence[str | Device]) -> tuple[Devic
                 f"Got the device {name!r}, which chooses among devices; name the devices "
                 "themselves."
             )
-    _check_separate(parsed)
+    check_separate({device.name: device.cores for device in parsed})
     return parsed
 
 

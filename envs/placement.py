@@ -19,7 +19,7 @@ from device_placement.envs.devices import Device, make_core, parse_devices
 from device_placement.envs.errors import PlacementError, choose
 from device_placement.envs.executors import DATAFLOW, HETERO
 from device_placement.envs.executors.choice import choose_executor
-from device_placement.envs.executors.dataflow import DataflowModel
+from device_placement.envs.executors.dataflow import DataflowModel, PlacedModel
 from device_placement.envs.executors.hetero import HeteroModel
 from device_placement.envs.executors.regions import plan_regions
 from device_placement.envs.files import replaced
@@ -137,7 +137,7 @@ class Placement:
 
     def compile(
         self, model: Any, executor: str = "", core: Any = None, requests: int = 1
-    ) -> DataflowModel | HeteroModel:
+    ) -> PlacedModel:
         """Compile a model as placed, and return an object that runs it.
 
         Both kinds have ``infer(inputs) -> outputs``, ``start_async(inputs)``, whose result has

@@ -9,6 +9,7 @@ The file needs only ``openvino`` and ``numpy``, so that a product may bring it a
 
 from __future__ import annotations
 
+import abc
 import atexit
 import contextlib
 import functools
@@ -420,7 +421,38 @@ def bind_thread(cores: Iterable[int]) -> bool:
     return False
 
 
-class DataflowModel:
+class PlacedModel(abc.ABC):
+    """Compiled placement of a model, under any executor."""
+
+    def infer(self, inputs: Inputs) -> list[NDArray[Any]]:
+        """Run the model once, and return copies of its outputs, in their order.
+
+        Args:
+            inputs: arrays, in the order of the model's inputs, or by number or name.
+
+        Raises:
+            ValueError: when an input is missing or unknown, or has another shape or type.
+            RuntimeError: when the inference failed; a `DataflowError` if it is one of a
+                `DataflowModel`.
+        """
+        return self.start_async(inputs).wait()
+
+    @abc.abstractmethod
+    def start_async(self, inputs: Inputs) -> Inference:
+        """Begin an inference."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release what the model holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class DataflowModel(PlacedModel):
     """Compiled model whose regions run side by side.
 
     `infer` and `start_async` may be called by several threads at a time; with `requests` inferences
@@ -485,18 +517,6 @@ class DataflowModel:
         """Return a request with tensors of its own, to be used by one thread at a time."""
         return DataflowRequest(self.compiled)
 
-    def infer(self, inputs: Inputs) -> list[NDArray[Any]]:
-        """Run the model once, and return copies of its outputs, in their order.
-
-        Args:
-            inputs: arrays, in the order of the model's inputs, or by number or name.
-
-        Raises:
-            ValueError: when an input is missing or unknown, or has another shape or type.
-            DataflowError: when a region failed.
-        """
-        return self.start_async(inputs).wait()
-
     def start_async(self, inputs: Inputs) -> Inference:
         """Begin an inference; wait first while as many as `requests` are in flight.
 
@@ -522,12 +542,6 @@ class DataflowModel:
         """End the threads of the devices, if they are the model's own."""
         if self._owns_threads:
             self.threads.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class CompiledRegions:

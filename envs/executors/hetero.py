@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import openvino as ov
-from numpy.typing import NDArray
 
 from device_placement.envs.executors.dataflow import (
     CONFIG,
     Inference,
     Inputs,
+    PlacedModel,
     RequestPool,
     read_inputs,
 )
 
 
-class HeteroModel:
+class HeteroModel(PlacedModel):
     """Placed model that OpenVINO's HETERO runs, with the methods of `DataflowModel`.
 
     `infer` and `start_async` may be called by several threads at a time; with `requests` inferences
@@ -36,18 +34,6 @@ class HeteroModel:
         hint = CONFIG if requests == 1 else {"PERFORMANCE_HINT": "THROUGHPUT"}
         self.compiled = core.compile_model(model, device_name, hint)
         self._pool = RequestPool(requests)
-
-    def infer(self, inputs: Inputs) -> list[NDArray[Any]]:
-        """Run the model once, and return copies of its outputs, in their order.
-
-        Args:
-            inputs: arrays, in the order of the model's inputs, or by number or name.
-
-        Raises:
-            ValueError: when an input is missing or unknown, or has another shape or type.
-            RuntimeError: when the inference failed.
-        """
-        return self.start_async(inputs).wait()
 
     def start_async(self, inputs: Inputs) -> Inference:
         """Begin an inference; wait first while as many as `requests` are in flight.
@@ -69,9 +55,3 @@ class HeteroModel:
 
     def close(self) -> None:
         """Do nothing: OpenVINO releases what it holds with the last reference."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -20,13 +20,12 @@ from device_placement.envs.simulation.kernels import (
     any_differs,
     concurrent_times,
     count_pieces,
-    dataflow_times,
     max_load_times,
     memory_used,
     pipelined_times,
-    region_roots,
     sequential_times,
 )
+from device_placement.envs.simulation.region_kernels import dataflow_times, region_roots
 
 BLOCK = 64  # placements per block, whose state fits into the cache
 

@@ -1,4 +1,4 @@
-"""Chain of ops that do next to nothing, to measure what running an op costs besides."""
+"""Chain of ops that do next to nothing, to measure the overhead of running an op."""
 
 from __future__ import annotations
 
