@@ -16,7 +16,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from device_placement.envs.arrays import Assignment, Bool, Int64
+from device_placement.envs.arrays import Assignment, Bool, Float32, Int64
+from device_placement.envs.cost_features import PartialFeatures
 from device_placement.envs.episode import Baseline, Episode, Incumbent
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
 from device_placement.envs.evaluation import NAN, Evaluation, Evaluator
@@ -24,6 +25,7 @@ from device_placement.envs.factory import EvaluatorOptions, make_parts
 from device_placement.envs.formulations import check_actions, unplaced
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.features import DEFAULT_BLOCKS
+from device_placement.envs.known_costs import with_known_costs
 from device_placement.envs.measuring.openvino_evaluator import executor_of
 from device_placement.envs.measuring.validation import Validation, claim_of, validate_placement
 from device_placement.envs.observation import Observation, observe
@@ -70,6 +72,20 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     | ``last_time`` | (1,) float32 | log(time / reference time) of the last placement |
     | ``step`` | (1,) int32 | actions of the episode so far |
     | ``graph_id`` | (1,) int32 | which of the given models |
+
+    With ``costs="profile"`` also these, without units; `envs/observation.py` lists what each
+    column holds:
+
+    | key | shape, type | content |
+    |---|---|---|
+    | ``group_device_costs`` | (max_groups, num_devices, 4) float32 | times of groups |
+    | ``group_costs`` | (max_groups, 9) float32 | levels, moves and weights of groups |
+    | ``edge_costs`` | (max_edges, 4) float32 | times of moves |
+    | ``device_costs`` | (num_devices, 8) float32 | totals, memory, alike and faster devices |
+    | ``graph_costs`` | (11,) float32 | critical path, moves, sizes, the schedule |
+    | ``costs_known`` | (2,) int8 | 1 = times of groups are known; 1 = those of moves are |
+    | ``partial_schedule`` | (num_devices, 21) float32 | only in ``construct``: what the groups |
+    | | | placed so far mean for the group at the cursor on each device |
 
     ## Rewards
     In ``assign``, minus the milliseconds per inference (``negative_ms``); in ``construct`` the
@@ -121,6 +137,9 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         start: where ``refine`` starts: a `Placement`, or the path of a saved one.
         evaluator: ``openvino``, ``simulator``, or an `Evaluator` (or a list, one per model; then
             ``model``, ``devices`` and ``options`` are ignored).
+        costs: ``none``, or ``profile`` to show costs to agents: those of the simulator, or, if
+            placements are measured, those of ``profile``, a `HardwareProfile` or its file; by
+            default every device then runs the model once with OpenVINO's profiler.
         render_mode: ``text`` or ``rgb_array``.
         options: passed to `make_evaluator`. For every evaluator ``coarsening`` (``fusion``,
             ``colocation`` or ``none``), ``max_groups`` (the maximum per model) and
@@ -167,15 +186,21 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         features: Sequence[str] = DEFAULT_BLOCKS,
         start: Placement | str | os.PathLike[str] | None = None,
         evaluator: str | Evaluator | Sequence[Evaluator] = "openvino",
+        costs: str = "none",
         render_mode: str | None = None,
         **options: Unpack[EvaluatorOptions],
     ) -> None:
         if render_mode is not None:
             choose("render mode", render_mode, dict.fromkeys(self.metadata["render_modes"]))
         self.render_mode = render_mode
-        self._parts = make_parts(
-            model, devices, evaluator, formulation, horizon, reward, features, **options
+        profile = options.get("profile")
+        parts = make_parts(
+            model, devices, evaluator, formulation, horizon, reward, features, costs, **options
         )
+        self._parts = with_known_costs(parts, profile)
+        self._partial: PartialFeatures | None = None
+        if self._parts.layout.partial:
+            self._partial = PartialFeatures(self._parts.known, num_rows=1)
         self.evaluators = self._parts.evaluators
         self.layout = self._parts.layout
         self.observation_space = self._parts.observation_space
@@ -184,6 +209,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         self._owns_evaluators = isinstance(evaluator, str)
         self._start = start
         self._incumbent = Incumbent(self.evaluators)
+        self._next_costs: Float32 | None = None  # of the group at the cursor
         self._episode = self._begin(0)
 
     @property
@@ -240,6 +266,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             episode.time_s = episode.time_s if undone else time_s
         if not undone:
             episode.assignment = proposal
+        self._advance(proposal, episode.step)
         terminated, truncated = self._formulation.ends(num_groups, episode.step)
         return self._observe(), reward, terminated, truncated, self._info()
 
@@ -281,6 +308,10 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         self._incumbent.restore(snapshot["best"])
         self._episode = Episode.from_json(snapshot["episode"])
         self.np_random.bit_generator.state = snapshot["np_random"]
+        if self._partial is not None:
+            self._begin(self._episode.graph_id)
+            for step in range(1, self._episode.step + 1):
+                self._advance(self._episode.assignment, step)
         return self._observe()
 
     def placement(self, assignment: Sequence[int] | None = None) -> Placement:
@@ -340,7 +371,14 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         return self._incumbent.baseline(self._episode.graph_id)
 
     def _begin(self, graph_id: int) -> Episode:
+        if self._partial is not None:
+            self._next_costs = self._partial.begin(np.array([0]), np.array([graph_id]))[0]
         return Episode(graph_id, unplaced(self.evaluators[graph_id].coarse.num_groups))
+
+    def _advance(self, assignment: Assignment, step: int) -> None:
+        """Place the group of a step in the partial schedule, if agents see one."""
+        if self._partial is not None:
+            self._next_costs = self._partial.place(np.array([0]), assignment[[step - 1]])[0]
 
     def _start_assignment(self) -> Assignment:
         if self._start is None:
@@ -360,6 +398,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             self._formulation.cursor(self.coarse.num_groups, episode.step),
             math.log(episode.time_s / baseline.reference_s),
             episode.step,
+            self._next_costs,
         )
 
     def _info(self) -> dict[str, Any]:

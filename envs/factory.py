@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from device_placement.envs.cores import cpu_affinity
+from device_placement.envs.cost_features import KnownCosts
 from device_placement.envs.devices import (
     Device,
     discover_devices,
@@ -51,6 +52,9 @@ from device_placement.envs.simulation.roofline import derive_profile
 from device_placement.envs.simulation.schedule import SCHEDULES
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 from device_placement.envs.simulation.workloads import is_workload, load_workload
+
+COSTS = {"none": False, "profile": True}
+"""Name -> whether agents see costs."""
 
 # Whether the devices must be on this machine.
 EVALUATORS = {"openvino": True, "simulator": False}
@@ -312,6 +316,7 @@ class EnvParts:
     static: tuple[Observation, ...]  # one per model, from `graph_arrays`
     observation_space: spaces.Dict
     action_space: spaces.Space[Any]
+    known: tuple[KnownCosts, ...] = ()  # one per model, if agents see costs
 
     def draw_graph(self, generator: np.random.Generator, chosen: Any = None) -> int:
         """Return the model of the next episode: the chosen number, or a random one.
@@ -337,19 +342,27 @@ def make_parts(
     horizon: int,
     reward: str | None,
     features: Sequence[str],
+    costs: str,
     **options: Unpack[EvaluatorOptions],
 ) -> EnvParts:
     """Return the parts of an environment for the arguments of `DevicePlacementEnv`.
+
+    The costs that agents see are added by `with_known_costs`.
 
     Raises:
         DevicePlacementError: or a subclass, when an argument is wrong.
     """
     choose("formulation", formulation, dict.fromkeys(FORMULATIONS))
     chosen_reward = choose("reward", reward or DEFAULT_REWARDS[formulation], REWARDS)
+    sees_costs = choose("costs", costs, COSTS)
     width = num_features(features)
+    if sees_costs and evaluator == "openvino":
+        options.pop("profile", None)  # is for the agents, not for the evaluator
     evaluators = make_evaluators(model, devices, evaluator, **options)
     graphs = [one.coarse for one in evaluators]
-    layout = Layout.of(graphs, width, len(evaluators[0].devices))
+    layout = Layout.of(
+        graphs, width, len(evaluators[0].devices), sees_costs, formulation == "construct"
+    )
     return EnvParts(
         evaluators=evaluators,
         layout=layout,

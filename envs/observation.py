@@ -22,6 +22,75 @@ LIMIT = 10.0  # of the absolute value of every float in an observation
 NUM_EDGE_FEATURES = 2
 NUM_DEVICE_FEATURES = 4
 
+# Columns of the cost features, which `cost_features` computes: m is the mean time of a group on its
+# fastest device, S the sum of these times, and sl(x) = sign(x) log(1 + |x|).
+GROUP_DEVICE_COSTS = (
+    "1 if the device runs the group",
+    "sl(time / m)",
+    "log(time / time on the fastest device)",
+    "sl((time - mean over the devices) / m)",
+)
+GROUP_COSTS = (
+    "sl(time on the fastest device / m)",
+    "longest path to the group / S, by mean times and half of the moves",
+    "longest path from the group / S, likewise",
+    "longest path to the group / S, by the fastest times",
+    "longest path from the group / S, likewise",
+    "sl(moves of its inputs / m)",
+    "sl(moves of its outputs / m)",
+    "share of the weights",
+    "share of the devices that run it",
+)
+EDGE_COSTS = (
+    "sl(mean move / m)",
+    "1 / edges from the producer",
+    "1 / edges to the consumer",
+    "1 if the move takes longer than the consumer",
+)
+DEVICE_COSTS = (
+    "log(time of all groups / S)",
+    "log(time of all groups / that of the fastest device)",
+    "share of the groups that it can't run",
+    "share of the weights that fit",
+    "share of the other devices that are alike",
+    "share of the other devices that are faster",
+    "sl(mean move to it / m)",
+    "sl(mean move from it / m)",
+)
+GRAPH_COSTS = (
+    "critical path / S, by mean times and half of the moves",
+    "critical path / S, by the fastest times",
+    "sl(mean move / m)",
+    "sl(all moves / S)",
+    "log(groups)",
+    "log(devices)",
+    *("1 for sequential", "1 for concurrent", "1 for dataflow", "1 for pipelined"),
+    "1 for max_load",
+)
+PARTIAL_SCHEDULE = (
+    "1 if the weights fit",
+    "end of the group, over the earliest: sl(excess / m)",
+    "arrival of its inputs, likewise",
+    "when the device is free, likewise",
+    "sl((end of the group - end of all before) / m)",
+    "time and moves, over the least: sl(excess / m)",
+    "sl(moves / m)",
+    "time of all that is then placed, over the least: sl(excess / m)",
+    "sl(growth of that time / m)",
+    "load of the device then, over the least: sl(excess / m)",
+    "share of the input bytes that are made there",
+    "share of the input bytes that were moved there before",
+    "1 if any input is made there",
+    "1 if the group before is there",
+    "room left, as a share of the weights",
+    "sl(load / S)",
+    "sl(time of the groups not placed, if all go there / S)",
+    "sl(time of all that is placed / S)",
+    "share of the groups placed",
+    "end of the group and of what depends on it, over the least: sl(excess / m)",
+    "1 if any group is there",
+)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -32,9 +101,18 @@ class Layout:
     num_features: int
     num_devices: int
     num_graphs: int = 1
+    costs: bool = False  # whether costs are part of the observation
+    partial: bool = False  # whether the state of the partial schedule is, too
 
     @classmethod
-    def of(cls, graphs: Sequence[CoarseGraph], num_features: int, num_devices: int) -> Layout:
+    def of(
+        cls,
+        graphs: Sequence[CoarseGraph],
+        num_features: int,
+        num_devices: int,
+        costs: bool = False,
+        partial: bool = False,
+    ) -> Layout:
         """Return the smallest layout that holds all the given graphs."""
         return cls(
             max_groups=max(coarse.num_groups for coarse in graphs),
@@ -42,12 +120,23 @@ class Layout:
             num_features=num_features,
             num_devices=num_devices,
             num_graphs=len(graphs),
+            costs=costs,
+            partial=costs and partial,
         )
 
 
 def observation_space(layout: Layout) -> spaces.Dict:
     """Return the flat Dict of finite Boxes; padding is 0 and masked."""
     groups, edges, devices = layout.max_groups, layout.max_edges, layout.num_devices
+    known = {
+        "group_device_costs": _real(groups, devices, len(GROUP_DEVICE_COSTS)),
+        "group_costs": _real(groups, len(GROUP_COSTS)),
+        "edge_costs": _real(edges, len(EDGE_COSTS)),
+        "device_costs": _real(devices, len(DEVICE_COSTS)),
+        "graph_costs": _real(len(GRAPH_COSTS)),
+        "costs_known": _flags(2),
+    }
+    partial = {"partial_schedule": _real(devices, len(PARTIAL_SCHEDULE))}
     return spaces.Dict(
         {
             "node_features": _real(groups, layout.num_features),
@@ -62,6 +151,8 @@ def observation_space(layout: Layout) -> spaces.Dict:
             "last_time": _real(1),
             "step": spaces.Box(0, np.iinfo(np.int32).max, (1,), np.int32),
             "graph_id": spaces.Box(0, max(layout.num_graphs - 1, 1), (1,), np.int32),
+            **(known if layout.costs else {}),
+            **(partial if layout.partial else {}),
         }
     )
 
@@ -170,6 +261,7 @@ def observe(
     cursor: int | None,
     log_time: float,
     step: int,
+    partial: Float32 | None = None,
 ) -> Observation:
     """Return one observation; every array is a copy.
 
@@ -181,6 +273,7 @@ def observe(
         cursor: the group to place next, if the formulation has one.
         log_time: log(time / reference time) of the last placement.
         step: actions of the episode so far.
+        partial: (num_devices, len(PARTIAL_SCHEDULE)), if it is part of the observation.
     """
     groups = np.arange(assignment.size)
     placement = np.zeros((layout.max_groups, layout.num_devices + 1), dtype=np.int8)
@@ -195,6 +288,7 @@ def observe(
         "device_features": devices.copy(),
         "last_time": np.array([np.clip(log_time, -LIMIT, LIMIT)], dtype=np.float32),
         "step": np.array([step], dtype=np.int32),
+        **({} if partial is None else {"partial_schedule": partial.copy()}),
     }
 
 
@@ -228,6 +322,7 @@ def observe_many(
     cursors: Int64 | None,
     log_times: Sequence[float],
     steps: Int64,
+    partial: Float32 | None = None,
 ) -> Observation:
     """Return the observations of many copies, one row per copy; see `observe`.
 
@@ -238,6 +333,7 @@ def observe_many(
         cursors: (num_envs,) the group to place next, -1 where there is none.
         log_times: (num_envs,) log(time / reference time) of the last placements.
         steps: (num_envs,) actions of the episodes so far.
+        partial: (num_envs, num_devices, len(PARTIAL_SCHEDULE)), if it is part of the observation.
     """
     number, real = len(assignments), static["node_mask"].astype(np.bool_)
     placement = np.empty((*assignments.shape, layout.num_devices + 1), dtype=np.bool_)
@@ -255,4 +351,5 @@ def observe_many(
         "cursor": pointers,
         "last_time": last_time[:, None],
         "step": steps.astype(np.int32)[:, None],
+        **({} if partial is None else {"partial_schedule": partial.copy()}),
     }

@@ -13,12 +13,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from device_placement.envs.arrays import Bool, Float64, Int64
+from device_placement.envs.arrays import Bool, Float32, Float64, Int64
+from device_placement.envs.cost_features import PartialFeatures
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.factory import EvaluatorOptions, make_parts
 from device_placement.envs.formulations import check_actions, make_vector_formulation
 from device_placement.envs.graph.features import DEFAULT_BLOCKS
+from device_placement.envs.known_costs import with_known_costs
 from device_placement.envs.observation import UNPLACED, Observation, observe_many, stack_static
 from device_placement.envs.simulation.simulator import as_simulated
 from device_placement.envs.vector_state import (
@@ -41,9 +43,9 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
 
     ## Observations
     Arrays that are constant for a model (``node_features``, ``node_mask``, ``edge_index``,
-    ``edge_features``, ``edge_mask``, ``device_mask``, ``device_features``, ``graph_id``) are
-    read-only and shared between steps; copy one before you change it. The others are new in each
-    step.
+    ``edge_features``, ``edge_mask``, ``device_mask``, ``device_features``, ``graph_id``, and with
+    ``costs`` all but ``partial_schedule``) are read-only and shared between steps; copy one before
+    you change it. The others are new in each step.
 
     ## Information
     The keys of `DevicePlacementEnv` as arrays over the copies, each with its mask under ``_``
@@ -69,6 +71,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         reward: a name of `REWARDS`; by default that of the formulation.
         features: names of the feature blocks.
         evaluator: ``simulator``, a `SimulatedEvaluator`, or a list of them, one per model.
+        costs: ``none``, or ``profile`` to show costs to agents.
         autoreset_mode: a `gymnasium.vector.AutoresetMode`, or its value.
         options: ``coarsening``, ``max_groups``, ``input_shapes``, ``hardware``, ``profile`` and
             ``schedule``, as `DevicePlacementEnv` takes them.
@@ -96,14 +99,16 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         reward: str | None = None,
         features: Sequence[str] = DEFAULT_BLOCKS,
         evaluator: str | Evaluator | Sequence[Evaluator] = "simulator",
+        costs: str = "none",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         **options: Unpack[EvaluatorOptions],
     ) -> None:
         check_native(num_envs, formulation, evaluator, options)
         self._mode = parse_autoreset(autoreset_mode)
-        self._parts = make_parts(
-            model, devices, evaluator, formulation, horizon, reward, features, **options
+        parts = make_parts(
+            model, devices, evaluator, formulation, horizon, reward, features, costs, **options
         )
+        self._parts = with_known_costs(parts)
         self.num_envs = num_envs
         self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
         self.evaluators = [as_simulated(one, _ADVICE) for one in self._parts.evaluators]
@@ -128,6 +133,11 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._time_s = np.zeros(num_envs)  # the time before, for the next reward
         self._ended = np.zeros(num_envs, dtype=np.bool_)  # waiting for a reset
         self._all = np.broadcast_to(True, num_envs)
+        self._partial: PartialFeatures | None = None
+        self._next_costs: Float32 | None = None  # (num_envs, num_devices, len(PARTIAL_SCHEDULE))
+        if self.layout.partial:
+            self._partial = PartialFeatures(self._parts.known, num_envs)
+            self._next_costs = self._partial.begin(np.arange(num_envs), self._graph_ids)
 
     def reset(
         self,
@@ -181,6 +191,9 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._steps += acting
         state = self._graph_ids, self._steps
         self._assignments = self._formulation.act(self._assignments, chosen, *state)
+        if self._partial is not None and self._next_costs is not None:
+            rows = np.flatnonzero(acting)
+            self._next_costs[rows] = self._partial.place(rows, chosen[rows])
         due = np.flatnonzero(acting & self._formulation.is_due(*state))
         outcomes = self._evaluate(due)
         rewards = self._reward(due, outcomes)
@@ -223,6 +236,8 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._ended[rows] = False
         self._assignments[rows] = UNPLACED
         self._time_s[rows] = self._incumbents.reference_s[graph_ids[rows]]
+        if self._partial is not None and self._next_costs is not None:
+            self._next_costs[rows] = self._partial.begin(rows, graph_ids[rows])
 
     def _evaluate(self, due: Int64) -> Outcomes:
         """Evaluate the placements of some copies, one model at a time, and return the outcomes."""
@@ -253,6 +268,7 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
             self._formulation.cursors(self._graph_ids, self._steps),
             [*map(math.log, (self._time_s / reference_s).tolist())],
             self._steps,
+            self._next_costs,
         )
 
     def _describe(self, outcomes: Outcomes, given: Bool) -> Infos:

@@ -43,6 +43,9 @@ PLACERS: Mapping[str, PlacerEntry] = {
         "posterior_sampling.placer", "PosteriorSampling", "learns the costs and plans with them"
     ),
     "heft": PlacerEntry("list_scheduling", "Heft", "earliest finish time, by upward rank", True),
+    "greedy": PlacerEntry(
+        "greedy", "Greedy", "each group where the schedule's time grows least", True
+    ),
     "m_etf": PlacerEntry(
         "list_scheduling", "MemoryEtf", "earliest start time within the memory of devices", True
     ),

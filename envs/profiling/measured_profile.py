@@ -14,7 +14,7 @@ import numpy as np
 from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.devices import Device, find_shared_memory, with_memory
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.evaluation import single_assignments
+from device_placement.envs.evaluation import Evaluator, single_assignments
 from device_placement.envs.executors import DATAFLOW, HETERO
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.failures import FailureCause, group_failures, list_causes
@@ -26,7 +26,7 @@ from device_placement.envs.measuring.config import (
 )
 from device_placement.envs.measuring.inputs import Inputs
 from device_placement.envs.measuring.machine import describe_host, describe_machine
-from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
 from device_placement.envs.models.normalisation import Shapes
 from device_placement.envs.profiling.dataflow_fit import DATAFLOW_FORMULA, calibrate_dataflow
 from device_placement.envs.profiling.fit import FORMULA, Agreement, calibrate
@@ -287,6 +287,22 @@ def _scale_to_singles(profiled: HardwareProfile, singles_s: Float64) -> Hardware
     sums_s = np.nansum(profiled.op_s, axis=0)
     scales = np.divide(singles_s, sums_s, out=np.full_like(sums_s, np.nan), where=sums_s > 0)
     return replace(profiled, op_s=profiled.op_s * np.where(np.isnan(scales), 1.0, scales))
+
+
+def profile_runs(evaluator: Evaluator) -> HardwareProfile:
+    """Return the op times of one profiled run per device, scaled to the singles.
+
+    Transfers and subgraphs cost nothing in it, as no run with several devices is measured.
+
+    Args:
+        evaluator: one that measures; it evaluates the singles.
+
+    Raises:
+        DevicePlacementError: when a device can't be profiled.
+    """
+    singles = [evaluator.evaluate(one) for one in single_assignments(evaluator).values()]
+    profiled = _profile_ops(as_measuring(evaluator))
+    return _scale_to_singles(profiled, np.array([single.time_s for single in singles]))
 
 
 def _factors(profiled: HardwareProfile, fitted: HardwareProfile) -> dict[str, float]:

@@ -30,8 +30,9 @@ ORDER = {
         *("arrays", "errors", "files", "jit", "rewards", "affinities", "cores", "devices"),
         *("untrusted", "models", "graph", "executors", "costs", "evaluation", "failures"),
         *("placement", "observation"),
-        *("measuring", "simulation", "rendering"),
-        *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
+        *("measuring", "simulation", "cost_features", "rendering"),
+        *("formulations", "factory", "profiling", "known_costs", "episode", "env"),
+        *("vector_state", "vector_env"),
     ),
     "agents": (
         *("options", "policies", "presets", "runs", "placers", "training", "commands", "output"),
