@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from device_placement.envs.simulation.roofline import derive_profile
     from device_placement.envs.simulation.simulator import SimulatedEvaluator
     from device_placement.envs.simulation.workloads import load_workload
+    from device_placement.envs.problem_vector_env import ProblemVectorEnv
     from device_placement.envs.vector_env import DevicePlacementVectorEnv
 
 _HOMES = {
@@ -73,6 +74,7 @@ _HOMES = {
     "DevicePlacementEnv": "env",
     "DevicePlacementError": "errors",
     "DevicePlacementVectorEnv": "vector_env",
+    "ProblemVectorEnv": "problem_vector_env",
     "Evaluation": "evaluation",
     "EvaluationStore": "measuring.store",
     "Evaluator": "evaluation",

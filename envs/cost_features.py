@@ -32,7 +32,12 @@ from device_placement.envs.simulation.partial_kernels import (
     OVER_TOTAL,
     scale_features,
 )
-from device_placement.envs.simulation.partial_schedule import TIMINGS, Outlook, PartialSchedules
+from device_placement.envs.simulation.partial_schedule import (
+    TIMINGS,
+    Outlook,
+    PaddedTable,
+    PartialSchedules,
+)
 
 MOST = 8.0  # of the absolute value of a feature
 
@@ -258,22 +263,30 @@ class PartialFeatures:
     def __init__(self, problems: Sequence[KnownCosts], num_rows: int) -> None:
         costs = [one.costs for one in problems]
         self.partial = PartialSchedules(costs, [one.schedule for one in problems], num_rows)
-        scales = [Scales.of(one) for one in costs]
-        groups = max(one.num_groups for one in costs) + 1
-        devices = max(one.num_devices for one in costs)
-        self._group_s = np.array([one.group_s for one in scales])
-        self._total_s = np.array([one.total_s for one in scales])
-        self._weight_bytes = np.array([one.weight_bytes for one in scales])
-        self._num_groups = np.array([one.num_groups for one in costs])
-        self._input_bytes = np.ones((len(costs), groups))
-        self._tail_s = np.zeros((len(costs), groups))  # after the group, to the end
-        self._remaining_s = np.zeros((len(costs), groups, devices))  # this group and those after it
-        for number, (one, own) in enumerate(zip(costs, scales, strict=True)):
-            count, width = one.compute_s.shape
-            self._input_bytes[number, :count] = np.maximum(own.input_bytes, 1.0)
-            self._tail_s[number, :count] = own.mean_levels.bottom - own.mean_s
-            work_s = np.where(np.isfinite(one.compute_s), one.compute_s, 0.0)
-            self._remaining_s[number, :count, :width] = work_s[::-1].cumsum(axis=0)[::-1]
+        self._table = PaddedTable(len(problems))
+        for number, one in enumerate(problems):
+            self._put(number, one)
+
+    def replace(self, problem: int, known: KnownCosts) -> None:
+        """Replace a problem by another one; call `begin` for the rows that had it."""
+        self.partial.replace(problem, known.costs, known.schedule)
+        self._put(problem, known)
+
+    def _put(self, problem: int, known: KnownCosts) -> None:
+        costs, scales = known.costs, Scales.of(known.costs)
+        work_s = np.where(np.isfinite(costs.compute_s), costs.compute_s, 0.0)
+        end = [(0, 1)]  # one more row, for the cursor after the last group
+        self._table.put(
+            problem,
+            num_groups=np.float64(costs.num_groups),
+            group_s=np.float64(scales.group_s),
+            total_s=np.float64(scales.total_s),
+            weight_bytes=np.float64(scales.weight_bytes),
+            input_bytes=np.pad(np.maximum(scales.input_bytes, 1.0), end, constant_values=1.0),
+            tail_s=np.pad(scales.mean_levels.bottom - scales.mean_s, end),
+            # Of the group and those after it.
+            remaining_s=np.pad(work_s[::-1].cumsum(axis=0)[::-1], [*end, (0, 0)]),
+        )
 
     def begin(self, rows: Int64, problems: Int64) -> Float32:
         """Begin other problems in some rows, and return the features of their first groups.
@@ -300,49 +313,43 @@ class PartialFeatures:
         return self._features(rows, self.partial.place(rows, devices))
 
     def _features(self, rows: Int64, outlook: Outlook) -> Float32:
-        partial, problem = self.partial, self.partial.problem[rows]
-        cursor = partial.cursor[rows]
-        runs = np.isfinite(outlook.compute_s) & (cursor < self._num_groups[problem])[:, None]
+        partial, table = self.partial, self._table
+        problem, cursor = partial.problem[rows], partial.cursor[rows, None]
+        at = problem, cursor[:, 0]
+        num_groups = table["num_groups"][problem, None]
+        runs = np.isfinite(outlook.compute_s) & (cursor < num_groups)
         runs &= np.arange(runs.shape[1]) < partial.num_devices[problem, None]
         now_s, finish_s = partial.value_s[rows, None], outlook.finish_s
-        room = outlook.room_bytes / self._weight_bytes[problem, None]
-        input_bytes = self._input_bytes[problem, cursor][:, None]
+        room = outlook.room_bytes / table["weight_bytes"][problem, None]
+        input_bytes = table["input_bytes"][at][:, None]
         features = np.empty((*runs.shape, len(PARTIAL_SCHEDULE)))
         with np.errstate(invalid="ignore"):  # inf - inf, after a device that can't run its group
             columns = (
-                room >= 0,
-                finish_s,
-                outlook.arrival_s,
-                outlook.free_s,
-                finish_s - partial.makespan_s[rows, None],
-                outlook.compute_s + outlook.moves_s,
-                outlook.moves_s,
-                outlook.value_s,
-                outlook.value_s - now_s,
-                outlook.load_s,
-                outlook.bytes_made / input_bytes,
-                outlook.bytes_moved / input_bytes,
-                outlook.bytes_made > 0,
-                outlook.is_previous,
-                np.clip(room, 0.0, 1.0),
-                partial.load_s[rows],
-                self._remaining_s[problem, cursor],
-                now_s,
-                (cursor / self._num_groups[problem])[:, None],
-                finish_s + self._tail_s[problem, cursor][:, None],
-                partial.num_placed[rows] > 0,
+                (AS_IT_IS, room >= 0),
+                (EXCESS, finish_s),
+                (EXCESS, outlook.arrival_s),
+                (EXCESS, outlook.free_s),
+                (OVER_GROUP, finish_s - partial.makespan_s[rows, None]),
+                (EXCESS, outlook.compute_s + outlook.moves_s),
+                (OVER_GROUP, outlook.moves_s),
+                (EXCESS, outlook.value_s),
+                (OVER_GROUP, outlook.value_s - now_s),
+                (EXCESS, outlook.load_s),
+                (AS_IT_IS, outlook.bytes_made / input_bytes),
+                (AS_IT_IS, outlook.bytes_moved / input_bytes),
+                (AS_IT_IS, outlook.bytes_made > 0),
+                (AS_IT_IS, outlook.is_previous),
+                (AS_IT_IS, np.clip(room, 0.0, 1.0)),
+                (OVER_TOTAL, partial.load_s[rows]),
+                (OVER_TOTAL, table["remaining_s"][at]),
+                (OVER_TOTAL, now_s),
+                (AS_IT_IS, cursor / num_groups),
+                (EXCESS, finish_s + table["tail_s"][at][:, None]),
+                (AS_IT_IS, partial.num_placed[rows] > 0),
             )
-        for column, values in enumerate(columns):
+        for column, (_, values) in enumerate(columns):
             features[:, :, column] = values
-        scales = self._group_s[problem], self._total_s[problem]
-        scale_features(features, _KINDS, runs, *scales, MOST)
+        kinds = np.array([kind for kind, _ in columns])
+        scales = table["group_s"][problem], table["total_s"][problem]
+        scale_features(features, kinds, runs, *scales, MOST)
         return features.astype(np.float32)
-
-
-_KINDS = np.array(
-    [
-        *(AS_IT_IS, EXCESS, EXCESS, EXCESS, OVER_GROUP, EXCESS, OVER_GROUP, EXCESS, OVER_GROUP),
-        *(EXCESS, AS_IT_IS, AS_IT_IS, AS_IT_IS, AS_IT_IS, AS_IT_IS, OVER_TOTAL, OVER_TOTAL),
-        *(OVER_TOTAL, AS_IT_IS, EXCESS, AS_IT_IS),
-    ]
-)

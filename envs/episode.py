@@ -98,6 +98,7 @@ class Baseline:
     reference_s: float
     penalty_s: float  # counts as the time of an invalid placement
     features: Float32  # (num_devices, 4), part of every observation
+    fastest_s: float  # of the fastest valid single
 
 
 def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseline:
@@ -133,6 +134,7 @@ def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseli
         reference_s=float(times[reference]),
         penalty_s=PENALTY_FACTOR * float(np.nanmax(times)),
         features=device_features(np.log(times / times[reference]), coarse, memory, reference),
+        fastest_s=float(np.nanmin(times)),
     )
 
 

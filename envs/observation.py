@@ -188,11 +188,13 @@ def device_masks(supported: Bool, layout: Layout) -> Bool:
         layout: the sizes to pad to.
 
     Returns:
-        (max_groups, num_devices); padding allows device 0 only.
+        (max_groups, num_devices) of the layout; padding of groups allows device 0 only, and
+        devices beyond those given are never allowed.
     """
     masks = np.zeros((layout.max_groups, layout.num_devices), dtype=np.bool_)
-    masks[:, 0] = True
-    masks[: len(supported)] = supported | ~supported.any(axis=1, keepdims=True)
+    masks[len(supported) :, 0] = True
+    groups, devices = supported.shape
+    masks[:groups, :devices] = supported | ~supported.any(axis=1, keepdims=True)
     return masks
 
 

@@ -7,7 +7,7 @@ single copy and thousands, each with its own graph, machine and schedule.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ TIMINGS = {
 groups that are not placed yet, so its prefixes are timed by `concurrent`, whose list is fixed."""
 
 NOT_PLACED = -1
+
+Arrays = TypeVar("Arrays", CostArrays, StateArrays)
 
 
 class Outlook:
@@ -95,10 +97,58 @@ class PartialSchedules:
     """
 
     def __init__(self, costs: Sequence[Costs], schedules: Sequence[str], num_rows: int) -> None:
-        timings = [choose("schedule", schedule, TIMINGS) for schedule in schedules]
-        self._costs = pack_costs(costs, timings)
+        self._table = PaddedTable(len(costs))
+        for problem, (one, schedule) in enumerate(zip(costs, schedules, strict=True)):
+            self._put(problem, one, schedule)
+        self._costs = self._table.rows(CostArrays)
         self._state = _empty_state(self._costs, num_rows)
         self.begin(np.arange(num_rows), np.zeros(num_rows, dtype=np.int64))
+
+    def replace(self, problem: int, costs: Costs, schedule: str) -> None:
+        """Replace a problem by another one; call `begin` for the rows that had it.
+
+        Args:
+            problem: number of the problem.
+            costs: of the new one.
+            schedule: a name of `SCHEDULES`.
+
+        Raises:
+            DevicePlacementError: on an unknown schedule.
+        """
+        self._put(problem, costs, schedule)
+        self._costs = self._table.rows(CostArrays)
+        needed, old = _empty_state(self._costs, 0), self._state._asdict()
+        self._state = StateArrays(
+            **{
+                name: resized(old[name], (len(old[name]), *new.shape[1:]), FILLS.get(name, 0))
+                for name, new in needed._asdict().items()
+            }
+        )
+
+    def _put(self, problem: int, costs: Costs, schedule: str) -> None:
+        start, tensor = costs.inputs
+        limits = [*costs.memory_limits()]
+        limited = np.zeros((len(limits), costs.num_devices), dtype=np.bool_)
+        for number, (members, _) in enumerate(limits):
+            limited[number, members] = True
+        self._table.put(
+            problem,
+            num_groups=np.int32(costs.num_groups),
+            num_devices=np.int32(costs.num_devices),
+            timing=np.int32(choose("schedule", schedule, TIMINGS)),
+            compute_s=costs.compute_s,
+            tensor_group=costs.tensor_group,
+            tensor_bytes=costs.tensor_bytes,
+            input_start=start,
+            input_tensor=tensor,
+            latency_s=costs.latency_s,
+            s_per_byte=costs.s_per_byte,
+            subgraph_s=costs.subgraph_s,
+            pays=costs.pays,
+            group_bytes=costs.group_bytes,
+            limit_bytes=np.array([size for _, size in limits], dtype=np.float64),
+            limited=limited,
+        )
 
     def begin(self, rows: Int64, problems: Int64) -> Outlook:
         """Remove all that is placed in some rows, and return the outlook on their first groups.
@@ -173,47 +223,54 @@ class PartialSchedules:
         return self._state.num_placed
 
 
-def pack_costs(costs: Sequence[Costs], timings: Sequence[int]) -> CostArrays:
-    """Return the costs of several problems as padded arrays.
+class PaddedTable:
+    """Named arrays with one row per problem, each padded to the largest row in every dimension.
 
     Args:
-        costs: of each problem.
-        timings: of each problem, a value of `TIMINGS`.
+        num_rows: number of problems.
+
+    >>> table = PaddedTable(2)
+    >>> table.put(0, size=np.array([1, 2])), table.put(1, size=np.array([3]))
+    (None, None)
+    >>> table["size"].tolist()
+    [[1, 2], [3, 0]]
     """
-    starts, tensors = zip(*(one.inputs for one in costs), strict=True)
-    limits = [list(one.memory_limits()) for one in costs]
-    devices = max(one.num_devices for one in costs)
-    limit_bytes = np.full((len(costs), max(map(len, limits))), np.inf)
-    limited = np.zeros((*limit_bytes.shape, devices), dtype=np.bool_)
-    for problem, pairs in enumerate(limits):
-        for number, (members, size) in enumerate(pairs):
-            limit_bytes[problem, number] = size
-            limited[problem, number, members] = True
-    return CostArrays(
-        num_groups=np.array([one.num_groups for one in costs], dtype=np.int32),
-        num_devices=np.array([one.num_devices for one in costs], dtype=np.int32),
-        timing=np.array(timings, dtype=np.int32),
-        compute_s=_padded([one.compute_s for one in costs], np.inf),
-        tensor_group=_padded([one.tensor_group for one in costs]),
-        tensor_bytes=_padded([one.tensor_bytes for one in costs]),
-        input_start=_padded(starts),
-        input_tensor=_padded(tensors),
-        latency_s=_padded([one.latency_s for one in costs]),
-        s_per_byte=_padded([one.s_per_byte for one in costs]),
-        subgraph_s=_padded([one.subgraph_s for one in costs]),
-        pays=_padded([one.pays for one in costs]),
-        group_bytes=_padded([one.group_bytes for one in costs]),
-        limit_bytes=limit_bytes,
-        limited=limited,
-    )
+
+    def __init__(self, num_rows: int) -> None:
+        self._num_rows = num_rows
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return an array, (num_rows, ...)."""
+        return self._arrays[name]
+
+    def put(self, row: int, **values: Any) -> None:
+        """Set a row of some arrays, which grow where it is larger."""
+        for name, value in values.items():
+            fill = FILLS.get(name, 0)
+            if name not in self._arrays:
+                self._arrays[name] = np.full((self._num_rows, *value.shape), fill, value.dtype)
+            old = self._arrays[name]
+            shape = np.maximum(old.shape[1:], value.shape).astype(np.int64).tolist()
+            array = self._arrays[name] = resized(old, (self._num_rows, *shape), fill)
+            array[row] = fill
+            array[row, ...][tuple(map(slice, value.shape))] = value
+
+    def rows(self, kind: type[Arrays]) -> Arrays:
+        """Return the arrays that are fields of a named tuple."""
+        return kind(*(self._arrays[name] for name in kind._fields))
 
 
-def _padded(arrays: Sequence[NDArray[Any]], fill: float = 0) -> NDArray[Any]:
-    """Return arrays stacked, each padded to the largest in every dimension."""
-    shape = np.max([array.shape for array in arrays], axis=0)
-    result = np.full((len(arrays), *shape), fill, dtype=arrays[0].dtype)
-    for number, array in enumerate(arrays):
-        result[number][tuple(slice(size) for size in array.shape)] = array
+FILLS = {"compute_s": np.inf, "limit_bytes": np.inf, "there_s": -1.0, "device": NOT_PLACED}
+"""Name of an array -> what it is padded with; the others with 0."""
+
+
+def resized(array: NDArray[Any], shape: tuple[int, ...], fill: float) -> NDArray[Any]:
+    """Return an array of a shape that is nowhere smaller, padded; the same one if it fits."""
+    if array.shape == shape:
+        return array
+    result = np.full(shape, fill, dtype=array.dtype)
+    result[tuple(map(slice, array.shape))] = array
     return result
 
 

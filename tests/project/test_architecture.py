@@ -32,7 +32,7 @@ ORDER = {
         *("placement", "observation"),
         *("measuring", "simulation", "cost_features", "rendering"),
         *("formulations", "factory", "profiling", "known_costs", "episode", "env"),
-        *("vector_state", "vector_env"),
+        *("vector_state", "vector_env", "problem_vector_env"),
     ),
     "agents": (
         *("options", "policies", "presets", "runs", "placers", "training", "commands", "output"),
