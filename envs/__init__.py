@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from device_placement.envs.models.loading import load_model, model_hash
     from device_placement.envs.models.side_by_side import combine_models
     from device_placement.envs.placement import Claim, Placement
+    from device_placement.envs.problems.config import GeneratorConfig
+    from device_placement.envs.problems.generator import generate_problem
+    from device_placement.envs.problems.seeds import is_validation_seed, training_seeds
     from device_placement.envs.profiling.measured_profile import measure_profile
     from device_placement.envs.simulation.profile import HardwareProfile
     from device_placement.envs.simulation.roofline import derive_profile
@@ -77,6 +80,7 @@ _HOMES = {
     "EvaluationStore": "measuring.store",
     "Evaluator": "evaluation",
     "EvaluatorWrapper": "evaluation",
+    "GeneratorConfig": "problems.config",
     "HardwareProfile": "simulation.profile",
     "HeteroModel": "executors.hetero",
     "InputError": "errors",
@@ -94,7 +98,9 @@ _HOMES = {
     "combine_models": "models.side_by_side",
     "derive_profile": "simulation.roofline",
     "discover_devices": "devices",
+    "generate_problem": "problems.generator",
     "group_features": "graph.features",
+    "is_validation_seed": "problems.seeds",
     "load_model": "models.loading",
     "load_workload": "simulation.workloads",
     "make_core": "devices",
@@ -105,6 +111,7 @@ _HOMES = {
     "read_graph": "graph.computation_graph",
     "restore_affinities": "affinities",
     "save_inputs": "measuring.inputs",
+    "training_seeds": "problems.seeds",
 }
 
 __all__ = [
@@ -123,6 +130,7 @@ __all__ = [
     "EvaluationStore",
     "Evaluator",
     "EvaluatorWrapper",
+    "GeneratorConfig",
     "HardwareProfile",
     "HeteroModel",
     "InputError",
@@ -140,7 +148,9 @@ __all__ = [
     "combine_models",
     "derive_profile",
     "discover_devices",
+    "generate_problem",
     "group_features",
+    "is_validation_seed",
     "load_model",
     "load_workload",
     "make_core",
@@ -151,6 +161,7 @@ __all__ = [
     "read_graph",
     "restore_affinities",
     "save_inputs",
+    "training_seeds",
 ]
 
 _SUFFIXES = {"assign": "", "construct": "Construct", "refine": "Refine"}

@@ -30,7 +30,7 @@ ORDER = {
         *("arrays", "errors", "files", "jit", "rewards", "affinities", "cores", "devices"),
         *("untrusted", "models", "graph", "executors", "costs", "evaluation", "failures"),
         *("placement", "observation"),
-        *("measuring", "simulation", "rendering"),
+        *("measuring", "simulation", "problems", "rendering"),
         *("formulations", "factory", "profiling", "episode", "env", "vector_state", "vector_env"),
     ),
     "agents": (
