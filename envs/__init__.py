@@ -54,12 +54,15 @@ if TYPE_CHECKING:
     from device_placement.envs.models.loading import load_model, model_hash
     from device_placement.envs.models.side_by_side import combine_models
     from device_placement.envs.placement import Claim, Placement
+    from device_placement.envs.problem_vector_env import ProblemVectorEnv
+    from device_placement.envs.problems.config import GeneratorConfig
+    from device_placement.envs.problems.generator import generate_problem
+    from device_placement.envs.problems.seeds import is_validation_seed, training_seeds
     from device_placement.envs.profiling.measured_profile import measure_profile
     from device_placement.envs.simulation.profile import HardwareProfile
     from device_placement.envs.simulation.roofline import derive_profile
     from device_placement.envs.simulation.simulator import SimulatedEvaluator
     from device_placement.envs.simulation.workloads import load_workload
-    from device_placement.envs.problem_vector_env import ProblemVectorEnv
     from device_placement.envs.vector_env import DevicePlacementVectorEnv
 
 _HOMES = {
@@ -74,11 +77,11 @@ _HOMES = {
     "DevicePlacementEnv": "env",
     "DevicePlacementError": "errors",
     "DevicePlacementVectorEnv": "vector_env",
-    "ProblemVectorEnv": "problem_vector_env",
     "Evaluation": "evaluation",
     "EvaluationStore": "measuring.store",
     "Evaluator": "evaluation",
     "EvaluatorWrapper": "evaluation",
+    "GeneratorConfig": "problems.config",
     "HardwareProfile": "simulation.profile",
     "HeteroModel": "executors.hetero",
     "InputError": "errors",
@@ -88,6 +91,7 @@ _HOMES = {
     "OpenVINOEvaluator": "measuring.openvino_evaluator",
     "Placement": "placement",
     "PlacementError": "errors",
+    "ProblemVectorEnv": "problem_vector_env",
     "SharedMemory": "devices",
     "SimulatedEvaluator": "simulation.simulator",
     "StoreError": "errors",
@@ -96,7 +100,9 @@ _HOMES = {
     "combine_models": "models.side_by_side",
     "derive_profile": "simulation.roofline",
     "discover_devices": "devices",
+    "generate_problem": "problems.generator",
     "group_features": "graph.features",
+    "is_validation_seed": "problems.seeds",
     "load_model": "models.loading",
     "load_workload": "simulation.workloads",
     "make_core": "devices",
@@ -107,6 +113,7 @@ _HOMES = {
     "read_graph": "graph.computation_graph",
     "restore_affinities": "affinities",
     "save_inputs": "measuring.inputs",
+    "training_seeds": "problems.seeds",
 }
 
 __all__ = [
@@ -125,6 +132,7 @@ __all__ = [
     "EvaluationStore",
     "Evaluator",
     "EvaluatorWrapper",
+    "GeneratorConfig",
     "HardwareProfile",
     "HeteroModel",
     "InputError",
@@ -134,6 +142,7 @@ __all__ = [
     "OpenVINOEvaluator",
     "Placement",
     "PlacementError",
+    "ProblemVectorEnv",
     "SharedMemory",
     "SimulatedEvaluator",
     "StoreError",
@@ -142,7 +151,9 @@ __all__ = [
     "combine_models",
     "derive_profile",
     "discover_devices",
+    "generate_problem",
     "group_features",
+    "is_validation_seed",
     "load_model",
     "load_workload",
     "make_core",
@@ -153,6 +164,7 @@ __all__ = [
     "read_graph",
     "restore_affinities",
     "save_inputs",
+    "training_seeds",
 ]
 
 _SUFFIXES = {"assign": "", "construct": "Construct", "refine": "Refine"}

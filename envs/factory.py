@@ -45,6 +45,8 @@ from device_placement.envs.observation import (
     graph_arrays,
     observation_space,
 )
+from device_placement.envs.problems.generator import generated_evaluator
+from device_placement.envs.problems.seeds import is_generated
 from device_placement.envs.rewards import DEFAULT_REWARDS, REWARDS, Reward
 from device_placement.envs.simulation.hardware import HARDWARE
 from device_placement.envs.simulation.profile import HardwareProfile
@@ -58,6 +60,7 @@ COSTS = {"none": False, "profile": True}
 
 # Whether the devices must be on this machine.
 EVALUATORS = {"openvino": True, "simulator": False}
+SEQUENTIAL = "sequential"  # the schedule of a simulator, unless another one is given
 
 
 class EvaluatorOptions(MeasureOptions, total=False):
@@ -114,7 +117,7 @@ def make_evaluator(
     inputs: Inputs | None = None,
     hardware: str = "",
     profile: str | os.PathLike[str] | HardwareProfile | None = None,
-    schedule: str = "sequential",
+    schedule: str = "",
     measuring: MeasureConfig | None = None,
     **options: Unpack[MeasureOptions],
 ) -> OpenVINOEvaluator | SimulatedEvaluator:
@@ -122,10 +125,11 @@ def make_evaluator(
 
     Args:
         model: what `load_model` takes; for the simulator also a file of `load_workload`, which
-            has its own groups and costs.
+            has its own groups and costs, or ``generated:SEED``, a problem of `generate_problem`.
         devices: what `parse_devices` takes; at least two. For the simulator, ``auto`` means
-            those of the hardware, profile or workload. With the executor ``auto`` or ``dataflow``
-            it means two halves of the cores, if a CPU is all there is and the model can be cut.
+            those of the hardware, profile, workload or generated problem. With the executor
+            ``auto`` or ``dataflow`` it means two halves of the cores, if a CPU is all there is and
+            the model can be cut.
         coarsening: a method of `coarsen`.
         max_groups: maximum number of groups.
         evaluator: ``openvino`` measures, ``simulator`` predicts.
@@ -134,7 +138,8 @@ def make_evaluator(
             of several such samples, or an ``.npz`` file; see `read_inputs`. Invented if None.
         hardware: for the simulator, a name of `HARDWARE`; ``desktop`` by default.
         profile: for the simulator, instead of hardware: a `HardwareProfile`, or its file.
-        schedule: for the simulator, a name of `SCHEDULES`.
+        schedule: for the simulator, a name of `SCHEDULES`; by default ``sequential``, or that of a
+            generated problem.
         measuring: how to measure, for ``openvino``; the defaults if None.
         options: fields of `MeasureConfig`, which override those of ``measuring``.
 
@@ -146,8 +151,14 @@ def make_evaluator(
     """
     here = choose("evaluator", evaluator, EVALUATORS)
     config = make_measure_config(measuring, **options)
-    choose("schedule", schedule, SCHEDULES)
-    if here and (hardware or profile or schedule != "sequential"):
+    chosen_schedule = schedule or SEQUENTIAL
+    choose("schedule", chosen_schedule, SCHEDULES)
+    if here and is_generated(model):
+        raise DevicePlacementError(
+            f"Got the model {model!r} with evaluator='openvino', but a generated problem can only "
+            "be simulated; add evaluator='simulator'."
+        )
+    if here and (hardware or profile or chosen_schedule != SEQUENTIAL):
         raise DevicePlacementError(
             "Got hardware, profile or schedule, which are for the simulator; add "
             "evaluator='simulator'."
@@ -165,11 +176,25 @@ def make_evaluator(
                 "Got hardware, profile or max_groups with a workload, which has groups and costs "
                 "of its own; leave them out."
             )
-        return _workload(model, devices, schedule)
+        return _workload(model, devices, chosen_schedule)
+    if is_generated(model):
+        given = {
+            "hardware": hardware,
+            "profile": profile,
+            "max_groups": max_groups is not None,
+            "coarsening": coarsening not in ("fusion", "none"),
+            "input_shapes": input_shapes,
+        }
+        if any(given.values()):
+            raise DevicePlacementError(
+                f"Got {', '.join(name for name, one in given.items() if one)} with {model!r}; a "
+                "generated problem has groups and costs of its own. Leave them out."
+            )
+        return _generated(model, devices, schedule)
     loaded = load_model(model, input_shapes=input_shapes)
     if not here:
         return _simulator(
-            loaded, devices, coarsening, max_groups, hardware or "desktop", profile, schedule
+            loaded, devices, coarsening, max_groups, hardware or "desktop", profile, chosen_schedule
         )
     checked = None if inputs is None else read_inputs(loaded, inputs)
     parsed = check_several(
@@ -253,6 +278,13 @@ def _workload(
     workload = load_workload(path)
     chosen = workload.profile.devices if devices == "auto" else parse_devices(devices)
     return workload.evaluator(schedule, check_several(chosen))
+
+
+def _generated(
+    model: str, devices: str | Sequence[str | Device], schedule: str
+) -> SimulatedEvaluator:
+    chosen = None if devices == "auto" else parse_devices(devices)
+    return generated_evaluator(model, chosen, schedule)
 
 
 def make_evaluators(

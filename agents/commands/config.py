@@ -132,8 +132,9 @@ class TrainConfig(SearchConfig):
 
     model: str = "resnet50"
     """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
-    with a + between them, several that run side by side. With commas between them, models share the
-    budget; each episode draws one of them."""
+    with a + between them, several that run side by side; for the simulator also generated:SEED, a
+    random problem. With commas between them, models share the budget; each episode draws one of
+    them."""
     preset: str = "ppo"
     """ppo, a2c, maskable_ppo, nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto, gdp or rnn."""
     override: str = ""
@@ -188,7 +189,8 @@ class PlaceConfig(SearchConfig):
 
     model: str = "resnet50"
     """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
-    with a + between them, several that run side by side."""
+    with a + between them, several that run side by side; for the simulator also generated:SEED, a
+    random problem."""
     policy: str
     """The policy.zip of a training run."""
     devices: str = ""

@@ -24,7 +24,8 @@ class SearchConfig(MeasureConfig):
 
     model: str = "resnet50"
     """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
-    with a + between them, several that run side by side."""
+    with a + between them, several that run side by side; for the simulator also generated:SEED, a
+    random problem."""
     executor: str = "auto"
     """auto (dataflow if devices can run side by side), hetero (OpenVINO's HETERO, which runs the
     subgraphs of a request in turn) or dataflow (regions run side by side, each when its inputs
@@ -44,8 +45,9 @@ class SearchConfig(MeasureConfig):
     profile: str | None = None
     """Simulate the machine described in a file by `device-placement profile`, in place of
     --hardware."""
-    schedule: str = "sequential"
-    """Simulated execution: sequential, concurrent, dataflow, pipelined or max_load."""
+    schedule: str = ""
+    """Simulated execution: sequential (the default), concurrent, dataflow, pipelined or max_load;
+    a generated problem draws one of its own."""
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
     inputs: str = ""

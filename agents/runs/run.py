@@ -269,12 +269,11 @@ def _check_unused(folder: Path) -> None:
 def short_names(models: Sequence[str]) -> list[str]:
     """Return a unique name for each model, for its folder and its curves.
 
-    >>> short_names(["resnet50", "mine/net.onnx", "other/net.xml"])
-    ['resnet50', 'net', 'net-2']
+    >>> short_names(["resnet50", "mine/net.onnx", "other/net.xml", "generated:7"])
+    ['resnet50', 'net', 'net-2', 'generated-7']
     """
-    return distinct_names(
-        [JOINT.join(Path(part).stem for part in model_parts(model)) for model in models]
-    )
+    names = [JOINT.join(Path(part).stem for part in model_parts(model)) for model in models]
+    return distinct_names([name.replace(":", "-") for name in names])  # Windows refuses colons
 
 
 def _check_same_devices(evaluators: Mapping[str, Evaluator]) -> None:

@@ -26,7 +26,7 @@ VERSION = 1
 # Sums of such times, and the time that such a tensor takes on such a link, are finite.
 LARGEST_S, LARGEST_BYTES, LEAST_BYTES_PER_S = 1e300, 1e30, 1e-30
 REGIONAL = {"region_s": 0.0, "crossing_s": 0.0, "split_factor": 1.0}  # field -> least, default
-KINDS = ("measured", "derived", "given")  # the origin of the numbers
+KINDS = ("measured", "derived", "given", "generated")  # the origin of the numbers
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ ORDER = {
         *("arrays", "errors", "files", "jit", "rewards", "affinities", "cores", "devices"),
         *("untrusted", "models", "graph", "executors", "costs", "evaluation", "failures"),
         *("placement", "observation"),
-        *("measuring", "simulation", "cost_features", "rendering"),
+        *("measuring", "simulation", "problems", "cost_features", "rendering"),
         *("formulations", "factory", "profiling", "known_costs", "episode", "env"),
         *("vector_state", "vector_env", "problem_vector_env"),
     ),

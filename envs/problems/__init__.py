@@ -1,0 +1,1 @@
+"""Problems without end: seeded random graphs on random machines."""
