@@ -317,10 +317,24 @@ def stack_static(
     return result
 
 
+def one_hot_placements(assignments: Int64, real: Bool, num_devices: int) -> NDArray[np.int8]:
+    """Return the devices of groups as flags, (num_envs, max_groups, num_devices + 1).
+
+    Args:
+        assignments: (num_envs, max_groups) device of each group, `UNPLACED` where it has none.
+        real: (num_envs, max_groups) whether it is a group, and not padding.
+        num_devices: number of devices.
+    """
+    placement = np.empty((*assignments.shape, num_devices + 1), dtype=np.bool_)
+    for slot, device in enumerate((*range(num_devices), UNPLACED)):
+        np.equal(assignments, device, out=placement[:, :, slot])
+    placement &= real[:, :, None]
+    return placement.view(np.int8)
+
+
 def observe_many(
     static: Observation,
-    layout: Layout,
-    assignments: Int64,
+    placements: NDArray[np.int8],
     cursors: Int64 | None,
     log_times: Sequence[float],
     steps: Int64,
@@ -330,26 +344,21 @@ def observe_many(
 
     Args:
         static: from `stack_static`; returned unchanged.
-        layout: the sizes that it was padded to.
-        assignments: (num_envs, max_groups) device of each group, `UNPLACED` where it has none.
+        placements: (num_envs, max_groups, num_devices + 1) from `one_hot_placements`; returned
+            unchanged.
         cursors: (num_envs,) the group to place next, -1 where there is none.
         log_times: (num_envs,) log(time / reference time) of the last placements.
         steps: (num_envs,) actions of the episodes so far.
         partial: (num_envs, num_devices, len(PARTIAL_SCHEDULE)), if it is part of the observation.
     """
-    number, real = len(assignments), static["node_mask"].astype(np.bool_)
-    placement = np.empty((*assignments.shape, layout.num_devices + 1), dtype=np.bool_)
-    for slot, device in enumerate((*range(layout.num_devices), UNPLACED)):
-        np.equal(assignments, device, out=placement[:, :, slot])
-    placement &= real[:, :, None]
-    pointers = np.zeros((number, layout.max_groups), dtype=np.int8)
+    pointers = np.zeros(placements.shape[:2], dtype=np.int8)
     if cursors is not None:
         rows = np.flatnonzero(cursors >= 0)
         pointers[rows, cursors[rows]] = 1
     last_time = np.clip(log_times, -LIMIT, LIMIT).astype(np.float32)
     return {
         **static,
-        "placement": placement.view(np.int8),
+        "placement": placements,
         "cursor": pointers,
         "last_time": last_time[:, None],
         "step": steps.astype(np.int32)[:, None],

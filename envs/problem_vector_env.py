@@ -129,6 +129,8 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         # (num_problems, max_groups + 1, max_devices) devices allowed for each group
         self._masks = np.ones((self.num_problems, max_groups + 1, max_devices), dtype=np.bool_)
         self._assignments = np.full((num_envs, max_groups), UNPLACED, dtype=np.int64)
+        # (num_envs, max_groups, max_devices + 1) the same as flags
+        self._placements = np.zeros((num_envs, max_groups, max_devices + 1), dtype=np.int8)
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._time_s = np.ones(num_envs)
         self._ended = np.zeros(num_envs, dtype=np.bool_)  # waiting for a new problem
@@ -169,7 +171,10 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         chosen = check_actions(actions, self.action_space.shape, self.layout.num_devices)
         acting, finished = ~self._ended, np.unique(self._of[self._ended]).tolist()
         rows = np.flatnonzero(acting)
-        self._assignments[rows, self._steps[rows]] = chosen[rows]
+        groups = self._steps[rows]
+        self._assignments[rows, groups] = chosen[rows]
+        self._placements[rows, groups, chosen[rows]] = 1
+        self._placements[rows, groups, UNPLACED] = 0
         self._steps[rows] += 1
         self._set_next(rows, self._partial.place(rows, chosen[rows]))
         ended = acting & (self._steps == self._sizes[self._of])
@@ -236,6 +241,8 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
             self._masks[problem] = np.arange(self.layout.num_devices) < count
             self._masks[problem, :number] = arrays["device_mask"][:number]
             self._assignments[own] = UNPLACED
+            self._placements[own] = 0
+            self._placements[own, :number, UNPLACED] = 1
             self._steps[own] = 0
             self._time_s[own] = baseline.reference_s
             self._set_next(own, self._partial.begin(own, np.full(len(own), problem)))
@@ -278,8 +285,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         steps, sizes = self._steps, self._sizes[self._of]
         return observe_many(
             self._static,
-            self.layout,
-            self._assignments,
+            self._placements.copy(),
             np.where(steps < sizes, steps, -1),
             [*map(math.log, (self._time_s / self._reference_s[self._of]).tolist())],
             steps,

@@ -21,7 +21,13 @@ from device_placement.envs.factory import EvaluatorOptions, make_parts
 from device_placement.envs.formulations import check_actions, make_vector_formulation
 from device_placement.envs.graph.features import DEFAULT_BLOCKS
 from device_placement.envs.known_costs import with_known_costs
-from device_placement.envs.observation import UNPLACED, Observation, observe_many, stack_static
+from device_placement.envs.observation import (
+    UNPLACED,
+    Observation,
+    observe_many,
+    one_hot_placements,
+    stack_static,
+)
 from device_placement.envs.simulation.simulator import as_simulated
 from device_placement.envs.vector_state import (
     Incumbents,
@@ -260,11 +266,11 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         return rewards
 
     def _observe(self) -> Observation:
+        real = self._static["node_mask"].astype(np.bool_)
         reference_s = self._incumbents.reference_s[self._graph_ids]
         return observe_many(
             self._static,
-            self.layout,
-            self._assignments,
+            one_hot_placements(self._assignments, real, self.layout.num_devices),
             self._formulation.cursors(self._graph_ids, self._steps),
             [*map(math.log, (self._time_s / reference_s).tolist())],
             self._steps,
