@@ -1,0 +1,201 @@
+"""Partial schedules and their features in plain Python, from the definitions, for comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from device_placement.envs.costs import Costs
+from device_placement.envs.simulation.schedule import schedule_times
+
+Arrivals = dict[tuple[int, int], float]  # seconds by tensor and device
+
+
+def prefix(costs: Costs, groups: int) -> Costs:
+    """The costs of the first groups alone, with the reads among them."""
+    tensor = np.repeat(np.arange(costs.num_tensors), np.diff(costs.reader_start))
+    kept = costs.reader < groups
+    tensors = np.flatnonzero(np.bincount(tensor[kept], minlength=costs.num_tensors))
+    counts = np.bincount(tensor[kept], minlength=costs.num_tensors)[tensors]
+    return replace(
+        costs,
+        compute_s=costs.compute_s[:groups],
+        tensor_group=costs.tensor_group[tensors],
+        tensor_bytes=costs.tensor_bytes[tensors],
+        reader_start=np.append(0, counts.cumsum()).astype(np.int32),
+        reader=costs.reader[kept],
+        group_bytes=costs.group_bytes[:groups],
+        colour=costs.colour[:groups],
+        is_input=costs.is_input[:0],
+        is_output=costs.is_output[:0],
+        is_idle=costs.is_idle[:0],
+        memory_bytes=np.full(costs.num_devices, np.inf),
+        pool_bytes=costs.pool_bytes[:0],
+        pool_devices=costs.pool_devices[:0],
+    )
+
+
+def prefix_time(costs: Costs, schedule: str, devices: Sequence[int]) -> float:
+    """The time of the first groups; with `dataflow` that of `concurrent`."""
+    if not len(devices):
+        return 0.0
+    chosen = "concurrent" if schedule == "dataflow" else schedule
+    return float(schedule_times(prefix(costs, len(devices)), np.array([devices]), chosen)[0])
+
+
+def squash(x: float) -> float:
+    """sign(x) log(1 + |x|), at most 8 in size."""
+    return math.copysign(min(math.log1p(abs(x)), 8.0), x)
+
+
+def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[list[float] | None]:
+    """Features of the next group on each device, in the order of PARTIAL_SCHEDULE.
+
+    None: the device does not run the group.
+    """
+    group, number = len(devices), costs.num_devices
+    inputs = [
+        (int(costs.tensor_group[tensor]), tensor)
+        for tensor in range(costs.num_tensors)
+        if group in costs.readers(tensor)
+    ]
+
+    def move(tensor: int, source: int, target: int) -> float:
+        return float(costs.transfer_s(tensor)[source, target])
+
+    def replay(
+        placed: Sequence[int],
+    ) -> tuple[list[float], list[float], dict[tuple[int, int], float]]:
+        """Ends of the groups, when devices are free, and arrivals, by `concurrent`."""
+        ends: list[float] = []
+        free, links = [0.0] * number, {}
+        there: Arrivals = {}
+        for one, own in enumerate(placed):
+            ready = free[own]
+            for tensor in range(costs.num_tensors):
+                if one not in costs.readers(tensor):
+                    continue
+                producer = int(costs.tensor_group[tensor])
+                source = placed[producer]
+                if source == own:
+                    ready = max(ready, ends[producer])
+                    continue
+                if (tensor, own) not in there:
+                    begin = max(ends[producer], links.get((source, own), 0.0))
+                    there[tensor, own] = begin + move(tensor, source, own)
+                    links[source, own] = there[tensor, own]
+                ready = max(ready, there[tensor, own])
+            ends.append(ready + float(costs.compute_s[one, own]))
+            free[own] = ends[-1]
+        return ends, free, there
+
+    fastest = [float(min(row[np.isfinite(row)])) for row in costs.compute_s]
+    mean = [float(np.mean(row[np.isfinite(row)])) for row in costs.compute_s]
+    total = sum(fastest)
+    m = total / costs.num_groups
+    pairs = number * (number - 1)
+    moves = [float(costs.transfer_s(tensor).sum()) / pairs for tensor in range(costs.num_tensors)]
+    bottom = [0.0] * costs.num_groups
+    for one in range(costs.num_groups - 1, -1, -1):
+        after = [
+            bottom[reader] + moves[tensor] / 2
+            for tensor in range(costs.num_tensors)
+            if costs.tensor_group[tensor] == one
+            for reader in costs.readers(tensor).tolist()
+        ]
+        bottom[one] = mean[one] + max(after, default=0.0)
+    ends, free, there = replay(devices)
+    now = prefix_time(costs, schedule, devices)
+    weights = max(float(costs.group_bytes.sum()), 1.0)
+    sizes = max(sum(float(costs.tensor_bytes[tensor]) for _, tensor in inputs), 1.0)
+    rows: list[dict[str, float] | None] = []
+    for own in range(number):
+        compute = float(costs.compute_s[group, own])
+        if math.isinf(compute):
+            rows.append(None)
+            continue
+        after_ends, _, after_there = replay([*devices, own])
+        here = [tensor for producer, tensor in inputs if devices[producer] == own]
+        known = [tensor for _, tensor in inputs if (tensor, own) in there]
+        new = {
+            tensor: devices[producer]
+            for producer, tensor in inputs
+            if tensor not in here and tensor not in known
+        }
+        arrivals = [ends[int(costs.tensor_group[tensor])] for tensor in here]
+        arrivals += [after_there[tensor, own] for tensor in (*known, *new)]
+        room = math.inf
+        for members, limit in costs.memory_limits():
+            if own in members:
+                used = sum(
+                    float(costs.group_bytes[g]) for g, d in enumerate(devices) if d in members
+                )
+                room = min(room, limit - used - float(costs.group_bytes[group]))
+        rows.append(
+            {
+                "fits": float(room >= 0),
+                "finish": after_ends[-1],
+                "arrival": max(arrivals, default=0.0),
+                "free": free[own],
+                "beyond": after_ends[-1] - max(free),
+                "work": compute + sum(move(t, s, own) for t, s in new.items()),
+                "moves": sum(move(t, s, own) for t, s in new.items()),
+                "value": prefix_time(costs, schedule, [*devices, own]),
+                "growth": prefix_time(costs, schedule, [*devices, own]) - now,
+                "load": _load(costs, schedule, [*devices, own], own),
+                "made": sum(float(costs.tensor_bytes[t]) for t in here) / sizes,
+                "moved": sum(float(costs.tensor_bytes[t]) for t in known) / sizes,
+                "any": float(sum(float(costs.tensor_bytes[t]) for t in here) > 0),
+                "previous": float(group > 0 and devices[-1] == own),
+                "room": min(max(room / weights, 0.0), 1.0),
+                "now_load": _load(costs, schedule, devices, own) / total,
+                "remaining": sum(
+                    float(row[own]) for row in costs.compute_s[group:] if np.isfinite(row[own])
+                )
+                / total,
+                "now": now / total,
+                "position": group / costs.num_groups,
+                "tail": after_ends[-1] + bottom[group] - mean[group],
+                "used": float(own in devices),
+            }
+        )
+    result: list[list[float] | None] = []
+    for row in rows:
+        if row is None:
+            result.append(None)
+            continue
+        for key in ("beyond", "moves", "growth"):
+            row[key] = squash(row[key] / m)
+        for key in ("now_load", "remaining", "now"):
+            row[key] = squash(row[key])
+        result.append(list(row.values()))
+    present = [row for row in rows if row is not None]
+    for key in ("finish", "arrival", "free", "work", "value", "load", "tail"):
+        column = list(present[0]).index(key)
+        least = min(row[key] for row in present)
+        for values, row in zip(result, rows, strict=True):
+            if values is not None and row is not None:
+                values[column] = squash((row[key] - least) / m)
+    return result
+
+
+def _load(costs: Costs, schedule: str, devices: Sequence[int], own: int) -> float:
+    """Seconds of compute on a device, with `max_load` also of what it sends and receives."""
+    load = sum(float(costs.compute_s[group, own]) for group, d in enumerate(devices) if d == own)
+    if schedule != "max_load" or not costs.pays[own]:
+        return load
+    for tensor in range(costs.num_tensors):
+        producer = int(costs.tensor_group[tensor])
+        if producer >= len(devices):
+            continue
+        source = devices[producer]
+        readers = [r for r in costs.readers(tensor).tolist() if r < len(devices)]
+        targets = {devices[reader] for reader in readers} - {source}
+        if source == own:
+            load += max((costs.transfer_s(tensor)[own, one] for one in targets), default=0.0)
+        elif own in targets:
+            load += float(costs.transfer_s(tensor)[source, own])
+    return load
