@@ -142,6 +142,8 @@ def cost_arrays(known: KnownCosts, coarse: CoarseGraph, layout: Layout) -> Obser
     }
     for key, array in values.items():
         result[key][tuple(slice(size) for size in array.shape)] = np.clip(array, -MOST, MOST)
+    pairs = result["group_device_costs"]
+    result["group_device_costs"] = pairs.reshape(groups * devices, -1)
     result["costs_known"] = np.array([1, known.knows_transfers], dtype=np.int8)
     return result
 

@@ -78,7 +78,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     | key | shape, type | content |
     |---|---|---|
-    | ``group_device_costs`` | (max_groups, num_devices, 4) float32 | times of groups |
+    | ``group_device_costs`` | (max_groups * num_devices, 4) float32 | times of groups; |
+    | | | row = group * num_devices + device |
     | ``group_costs`` | (max_groups, 9) float32 | levels, moves and weights of groups |
     | ``edge_costs`` | (max_edges, 4) float32 | times of moves |
     | ``device_costs`` | (num_devices, 8) float32 | totals, memory, alike and faster devices |

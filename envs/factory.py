@@ -161,7 +161,7 @@ def make_evaluator(
     if here and (hardware or profile or chosen_schedule != SEQUENTIAL):
         raise DevicePlacementError(
             "Got hardware, profile or schedule, which are for the simulator; add "
-            "evaluator='simulator'."
+            "evaluator='simulator'. Or, for a profile that agents should see, costs='profile'."
         )
     if not here and inputs is not None:
         raise DevicePlacementError(

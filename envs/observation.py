@@ -129,7 +129,8 @@ def observation_space(layout: Layout) -> spaces.Dict:
     """Return the flat Dict of finite Boxes; padding is 0 and masked."""
     groups, edges, devices = layout.max_groups, layout.max_edges, layout.num_devices
     known = {
-        "group_device_costs": _real(groups, devices, len(GROUP_DEVICE_COSTS)),
+        # SB3 takes a Box of three dimensions for an image.
+        "group_device_costs": _real(groups * devices, len(GROUP_DEVICE_COSTS)),
         "group_costs": _real(groups, len(GROUP_COSTS)),
         "edge_costs": _real(edges, len(EDGE_COSTS)),
         "device_costs": _real(devices, len(DEVICE_COSTS)),

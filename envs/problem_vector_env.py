@@ -124,6 +124,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._static: Observation = {}
         self._of = np.repeat(np.arange(self.num_problems), copies_per_problem)  # (num_envs,)
         self._sizes = np.zeros(self.num_problems, dtype=np.int64)  # groups of each problem
+        self._num_devices = np.zeros(self.num_problems, dtype=np.int64)
         self._reference_s = np.ones(self.num_problems)
         self._single_s = np.ones(self.num_problems)  # of the fastest single
         # (num_problems, max_groups + 1, max_devices) devices allowed for each group
@@ -176,7 +177,9 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._placements[rows, groups, chosen[rows]] = 1
         self._placements[rows, groups, UNPLACED] = 0
         self._steps[rows] += 1
-        self._set_next(rows, self._partial.place(rows, chosen[rows]))
+        # A device that the problem lacks makes the placement invalid, and counts as the first here.
+        lacking = chosen >= self._num_devices[self._of]
+        self._set_next(rows, self._partial.place(rows, np.where(lacking, 0, chosen)[rows]))
         ended = acting & (self._steps == self._sizes[self._of])
         time_s, rewards = np.full(self.num_envs, np.nan), np.zeros(self.num_envs)
         for problem in np.unique(self._of[ended]).tolist():
@@ -235,7 +238,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
                 if key not in self._static:
                     self._static[key] = np.zeros((self.num_envs, *array.shape), array.dtype)
                 self._static[key][own] = array
-            self._sizes[problem] = number
+            self._sizes[problem], self._num_devices[problem] = number, count
             self._reference_s[problem] = baseline.reference_s
             self._single_s[problem] = baseline.fastest_s
             self._masks[problem] = np.arange(self.layout.num_devices) < count
@@ -271,7 +274,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         baseline = self._baselines[problem]
         placements = self._assignments[rows, : self._sizes[problem]]
         time_s = np.full(len(rows), np.nan)
-        real = (placements < len(self._evaluators[problem].devices)).all(axis=1)
+        real = (placements < self._num_devices[problem]).all(axis=1)
         if real.any():
             outcomes = evaluate_placements(self._evaluators[problem], placements[real])
             time_s[real] = outcomes.time_s

@@ -70,7 +70,11 @@ def test_partial_features_equal_their_definitions(schedule: str, seed: int) -> N
 def arrays_of(costs: Costs, schedule: str = "concurrent") -> dict[str, np.ndarray]:
     coarse = CostsEvaluator(costs, schedule).coarse
     layout = Layout.of([coarse], 1, costs.num_devices, costs=True)
-    return cost_arrays(KnownCosts(costs, schedule), coarse, layout)
+    arrays = cost_arrays(KnownCosts(costs, schedule), coarse, layout)
+    pairs = arrays["group_device_costs"]
+    assert pairs.shape == (costs.num_groups * costs.num_devices, len(GROUP_DEVICE_COSTS))
+    arrays["group_device_costs"] = pairs.reshape(costs.num_groups, costs.num_devices, -1)
+    return arrays
 
 
 def test_features_of_a_diamond_worked_by_hand() -> None:

@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 import device_placement.agents
 import device_placement.envs
 from device_placement.envs import DevicePlacementEnv, DevicePlacementError
+from device_placement.envs.factory import COSTS
 from device_placement.envs.rewards import REWARDS
 from problems import QUICK, chain
 from scripted import twelve_groups_evaluator
@@ -35,18 +36,22 @@ def scripted(**arguments: Any) -> DevicePlacementEnv:
     return DevicePlacementEnv(evaluator=twelve_groups_evaluator(), **arguments)
 
 
+@pytest.mark.parametrize("costs", COSTS)
 @pytest.mark.parametrize("name", IDS)
-def test_gymnasiums_checker_passes(name: str) -> None:
-    check_env(gym.make(name, model="diamond", **QUICK).unwrapped)
+def test_gymnasiums_checker_passes(name: str, costs: str) -> None:
+    check_env(gym.make(name, model="diamond", costs=costs, **QUICK).unwrapped)
 
 
+@pytest.mark.parametrize("costs", COSTS)
 @pytest.mark.parametrize("name", IDS)
-def test_stable_baselines_checker_passes_but_for_its_advice_on_2d_boxes(name: str) -> None:
+def test_stable_baselines_checker_passes_but_for_its_advice_on_2d_boxes(
+    name: str, costs: str
+) -> None:
     from stable_baselines3.common.env_checker import check_env as check_sb3
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_sb3(gym.make(name, model="diamond", **QUICK).unwrapped)
+        check_sb3(gym.make(name, model="diamond", costs=costs, **QUICK).unwrapped)
     messages = [str(warning.message) for warning in caught]
     assert all("unconventional shape" in message for message in messages), messages
 
@@ -92,11 +97,12 @@ def test_placements_in_info_are_lists_that_deep_copies_take_as_a_whole(key: str)
     assert copied != kept
 
 
+@pytest.mark.parametrize("costs", COSTS)
 @pytest.mark.parametrize("suffix", ["", "Construct", "Refine"])
-def test_simulated_rollouts_repeat_for_a_seed(suffix: str, folder: Path) -> None:
+def test_simulated_rollouts_repeat_for_a_seed(suffix: str, costs: str, folder: Path) -> None:
     models, rollouts = ["diamond", chain(folder)], []
     for _ in range(2):
-        env = gym.make(f"SimulatedDevicePlacement{suffix}-v0", model=models)
+        env = gym.make(f"SimulatedDevicePlacement{suffix}-v0", model=models, costs=costs)
         env.action_space.seed(1)
         observation, _ = env.reset(seed=5)
         rollout = [observation]
@@ -168,6 +174,7 @@ def test_vector_copies_work_and_masks_are_reached_through_wrappers() -> None:
         ({"max_groups": 0}, "max_groups"),
         ({"render_mode": "human"}, "Unknown render mode 'human'; allowed: text, rgb_array"),
         ({"evaluator": "sim"}, "Unknown evaluator 'sim'"),
+        ({"costs": "profil"}, "Unknown costs 'profil'; allowed: none, profile"),
         ({"objective": "speed"}, "Unknown objective 'speed'"),
     ],
 )

@@ -49,7 +49,8 @@ def test_copies_draw_the_models_that_single_environments_draw(
     formulation: str, mode: AutoresetMode, seed: Any
 ) -> None:
     evaluators = [simulator(), simulator("resnet50", max_groups=12)]
-    envs = both(evaluators, mode, formulation=formulation, features=["flops"])
+    settings = {"formulation": formulation, "features": ["flops"], "costs": "profile"}
+    envs = both(evaluators, mode, **settings)
     check_rollout(*envs, episodes=5, seed=seed)
     drawn = [envs[0].reset(seed=one)[0]["graph_id"] for one in range(5)]
     assert len(np.unique(drawn)) == 2
