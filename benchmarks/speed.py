@@ -5,7 +5,7 @@ Run it with::
     python -m device_placement.benchmarks.speed
 
 With ``--simulator`` it times the simulator instead: placements and steps per second; with
-``--training`` the agents that train on it.
+``--training`` the agents that train on it; with ``--problems`` many problems at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from device_placement.benchmarks import simulator_speed, training_speed
+from device_placement.benchmarks import problem_speed, simulator_speed, training_speed
 from device_placement.benchmarks.study import LiveTable, ModelsConfig, random_steps, run, timed
 from device_placement.envs.measuring.timing import median_interval
 
@@ -32,6 +32,8 @@ class SpeedConfig(ModelsConfig):
     """Time the simulator instead of OpenVINO; ignores models, devices and steps."""
     training: bool = False
     """Time the agents that train on the simulator; ignores all other options."""
+    problems: bool = False
+    """Time the vector environment over generated problems; ignores models, devices and steps."""
     data: str = ""
     """Folder of the dnn-partitioning files for --simulator; default: random graphs."""
 
@@ -68,6 +70,8 @@ def main(config: SpeedConfig) -> int:
         return simulator_speed.run(config.data, config.seed)
     if config.training:
         return training_speed.run()
+    if config.problems:
+        return problem_speed.run(config.seed)
     columns = "model:<14", "placements/min:>15.1f", "step ms:>9.0f", "compile ms:>12.0f"
     table = LiveTable(*columns, "run ms:>8.0f", "  own share (95 % interval):<1")
     for model in config.models:

@@ -95,6 +95,38 @@ def test_a_gap_is_filled() -> None:
     assert first_gap([], 1.5, 3.0) == 1.5
 
 
+def test_greedy_takes_the_least_growth() -> None:
+    # 0 ends at 1 on device 0, at 2 on device 1. 1 then ends at 6 there, at 4 on device 1, which has
+    # its input at 3. 2 ends at 2 on device 0, which does not grow the time. 3 has its inputs at 7
+    # on device 0, and on device 1 at 4: it ends at 6.
+    assert planned("greedy", make_costs(COMPUTE, TENSORS)) == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [("sequential", [0, 0]), ("max_load", [0, 1])])
+def test_greedy_goes_by_the_schedule(schedule: str, expected: list[int]) -> None:
+    # In turn, 1 costs 3 on device 0, on device 1 also 3, and a move of 1. The load is 4 + 3 on
+    # device 0, or 4 + 1 there and 3 + 1 on device 1.
+    evaluator = CostsEvaluator(make_costs([[4.0, 9.0], [3.0, 3.0]], {0: (1.0, [1])}), schedule)
+    found = make_placer("greedy").place(evaluator, 10, 0)
+    assert list(found.assignment) == expected
+
+
+def test_greedy_breaks_ties_by_the_end_and_then_the_load() -> None:
+    # The first takes 9 anywhere and goes to device 0; the second could end at 11 or 2 without
+    # making the whole longer on device 1; the third ends at 4 there.
+    costs = make_costs([[9.0, 9.0], [2.0, 2.0], [2.0, 2.0]], {})
+    assert planned("greedy", costs) == [0, 1, 1]
+
+
+def test_greedy_keeps_to_memory_support_and_colours() -> None:
+    lacking = make_costs([COMPUTE[0], [INF, 5.0], *COMPUTE[2:]], TENSORS)
+    assert planned("greedy", lacking)[1] == 1
+    full = make_costs(COMPUTE, TENSORS, group_bytes=ONES, memory_bytes=np.array([4.0, 1.0]))
+    assert planned("greedy", full).count(1) <= 1
+    coloured = make_costs(COMPUTE, TENSORS, colour=np.array([7, 7, -1, 7], dtype=np.int32))
+    assert planned("greedy", coloured) == [0, 0, 0, 0]
+
+
 def test_m_etf_takes_what_starts_first() -> None:
     # 0 starts at 0 anywhere and ends first on device 0. Then 1 and 2 start there at 1, on
     # device 1 not before 3; 2 ends first. 1 starts at 2, and 3 has its inputs at 7.
@@ -129,7 +161,7 @@ def test_m_etf_keeps_to_shared_memory() -> None:
 
 def test_a_plan_for_too_little_memory_is_invalid() -> None:
     costs = make_costs(COMPUTE, TENSORS, group_bytes=ONES, memory_bytes=np.array([1.0, 1.0]))
-    for name in ("heft", "m_etf"):
+    for name in ("heft", "m_etf", "greedy"):
         found = make_placer(name).place(CostsEvaluator(costs), 10, 0)
         assert (found.assignment, len(found.evaluations)) == ((), 1)
     assert make_placer("stages").place(CostsEvaluator(costs), 10, 0).evaluations == ()
@@ -149,7 +181,8 @@ def test_plans_keep_to_the_rules(seed: int, groups: int, devices: int) -> None:
         assert found.assignment, name
         assert evaluator.optimum() <= found.time_s
     free = CostsEvaluator(random_costs(generator, groups, devices, colour=colour))
-    assert make_placer("heft").place(free, 100, 0).assignment
+    for name in ("heft", "greedy"):
+        assert make_placer(name).place(free, 100, 0).assignment
 
 
 def test_automatic_takes_the_first_device_that_can() -> None:
