@@ -46,6 +46,16 @@ def test_without_twins_all_devices_differ(seed: int) -> None:
     assert len(alike_devices(costs)) == costs.num_devices
 
 
+def test_equal_ops_take_equal_times() -> None:
+    evaluator = generate_problem(3, GeneratorConfig(groups=(100, 100), families=("repeated",)))
+    graph = evaluator.coarse.graph
+    keys = [*zip(graph.op_types, graph.output_shapes, graph.bytes_in.tolist(), strict=True)]
+    for key in {*keys}:
+        rows = evaluator.costs.compute_s[[one == key for one in keys]]
+        assert (rows == rows[0]).all()
+    assert len({*keys}) < 50
+
+
 def test_devices_are_good_at_different_types() -> None:
     for seed in range(10):
         evaluator = generate_problem(seed, GeneratorConfig(groups=(100, 100), twin_share=0.0))
