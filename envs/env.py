@@ -128,7 +128,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     ## Arguments
     Args:
         model: what `load_model` takes, or a list of it; for the simulator also files of
-            `load_workload`.
+            `load_workload` and ``generated:SEED``.
         devices: what `parse_devices` takes: ``"auto"``, ``"CPU,GPU.0"``, a list; the first
             is the reference.
         formulation: ``assign``, ``construct`` or ``refine``.
@@ -147,9 +147,10 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             ``input_shapes`` (static shapes for models with dynamic ones, as in `load_model`).
             For the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``, ``laptop`` or
             ``server``) or ``profile`` (a `HardwareProfile` or its file), and ``schedule``
-            (``sequential``, ``concurrent``, ``dataflow``, ``pipelined`` or ``max_load``). For
-            OpenVINO ``inputs`` (an array for each input by name, a list of such samples, or an
-            ``.npz`` file of either; invented by default), and ``measuring``, a `MeasureConfig`,
+            (``sequential``, ``concurrent``, ``dataflow``, ``pipelined`` or ``max_load``; by default
+            ``sequential``, or that of a generated problem). For OpenVINO ``inputs`` (an array for
+            each input by name, a list of such samples, or an ``.npz`` file of either; invented by
+            default), and ``measuring``, a `MeasureConfig`,
             or its fields as keywords: ``objective`` (``latency`` or ``throughput``), ``timing``,
             ``tolerance``, ``tolerance_growth``, ``isolation``, ``timeout_s``, ``store``,
             ``reference``, ``verify``, ``max_output_error`` and others.

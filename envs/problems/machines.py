@@ -108,7 +108,7 @@ def _draw_times(
     """Draw the seconds of each op on each kind of device, (num_ops, num_kinds).
 
     An op takes the time to launch it, and its roofline time over the speed of the device for
-    ops of its type.
+    ops of its type. Ops of one type and size take the same time.
     """
     moved = graph.bytes_in + graph.bytes_out + graph.weight_bytes
     work_s = np.maximum(graph.flops / FLOPS_PER_S, moved / BYTES_PER_S)
@@ -125,7 +125,10 @@ def _draw_times(
     rate[:, 0] = by_family[:, 0]
     launch_s = mean(work_s) * draws.scales(0.003, 0.3, fleet.num_kinds)
     op = [row[name] for name in graph.op_types]
-    noise = draws.spread(0.2, graph.num_ops, fleet.num_kinds)
+    number: dict[object, int] = {}
+    sizes = graph.op_types, graph.output_shapes, graph.flops.tolist(), graph.weight_bytes.tolist()
+    same = [number.setdefault(one, len(number)) for one in zip(*sizes, strict=True)]
+    noise = draws.spread(0.2, len(number), fleet.num_kinds)[same]
     return np.asarray(launch_s + work_s[:, None] / rate[op] * noise)
 
 

@@ -56,6 +56,25 @@ def test_every_placer_leaves_a_whole_run(
     assert Placement.load(out / "best_placement.json").model_name == "diamond"
 
 
+def test_a_generated_problem_is_searched_and_resumed_under_its_own_schedule(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = make_evaluator("generated:3", evaluator="simulator")
+    out = str(tmp_path / "run")
+    words = ["search", "generated:3", "--placer", "annealing", "--evaluator", "simulator"]
+    assert main([*words, "--budget", "30", "--out", out]) == 0
+    assert main(["search", "--resume", "--out", out, "--budget", "40"]) == 0
+    placement = json.loads((tmp_path / "run" / "best_placement.json").read_text())
+    assert placement["model"] == own.coarse.graph.name
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["evaluated"]["distinct"] == 40
+    best_s = min(row["time_s"] for row in result["rows"] if row["time_s"] is not None)
+    (row,) = [row for row in result["rows"] if row["name"] == result["result"]]
+    assert row["time_s"] == best_s
+    assert main([*words[:2], "--placer", "annealing", "--out", f"{out}2"]) == 2
+    assert "can only be simulated; add --evaluator simulator" in capsys.readouterr().err
+
+
 def test_a_plan_that_is_no_improvement_has_a_row_of_its_own(tmp_path: Path) -> None:
     out = tmp_path / "run"
     settings: dict[str, Any] = {"model": "resnet50", "evaluator": "simulator", "hardware": "paper"}
