@@ -26,6 +26,7 @@ from device_placement.envs.measuring.compare import (
     file_name,
     paired_ratio,
     slower_than_file,
+    whole_model_assignments,
 )
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import as_measuring, executor_of
@@ -155,11 +156,15 @@ def without_slower(rows: list[Row], names: Sequence[str]) -> list[Row]:
 def measure_again(
     evaluator: Evaluator, assignments: Mapping[str, list[int]], rounds: int
 ) -> dict[str, Evaluation]:
-    """Evaluate each single, OpenVINO's own choices, the model's file and the given placements."""
+    """Evaluate each single, whole models on devices of their own, and the given placements.
+
+    Where they are measured, also OpenVINO's own choices and the model's file.
+    """
     if evaluator.measures:
         measuring = as_measuring(evaluator)
         return compare(measuring, contenders(measuring, assignments), rounds)
-    entries = {**single_assignments(evaluator), **assignments}
+    whole = whole_model_assignments(evaluator.coarse)
+    entries = {**single_assignments(evaluator), **whole, **assignments}
     return {name: evaluator.evaluate(assignment) for name, assignment in entries.items()}
 
 

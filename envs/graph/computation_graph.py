@@ -17,7 +17,7 @@ from device_placement.envs.graph.flops import op_flops
 from device_placement.envs.graph.shapes import largest_shape
 from device_placement.envs.graph.tied_ops import STATE_TYPES, TiedOps, read_tied_ops
 from device_placement.envs.models.loading import model_hash
-from device_placement.envs.models.normalisation import bodies_of
+from device_placement.envs.models.normalisation import bodies_of, input_name
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -53,6 +53,7 @@ class ComputationGraph:
     supported: Bool  # (num_ops, num_devices)
     fusion_sets: tuple[tuple[int, ...], ...]  # ops that the first device runs as one node
     tied: tuple[TiedOps, ...] = ()  # disjoint sets of ops that must share a group
+    inputs: tuple[tuple[int, str], ...] = ()  # op and name of each input of the model
 
     @property
     def num_ops(self) -> int:
@@ -137,6 +138,9 @@ def read_graph(
         supported=_read_support(core, model, parsed, names, simulated),
         fusion_sets=_read_fusion_sets(core, model, host, properties, number, edges[:2], constant),
         tied=read_tied_ops(ops, edges[:2], constant),
+        inputs=tuple(
+            (number[port.get_node().get_friendly_name()], input_name(port)) for port in model.inputs
+        ),
     )
 
 

@@ -17,12 +17,12 @@ from device_placement.envs.evaluation import (
     Measurement,
     single_assignments,
 )
+from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.components import components
 from device_placement.envs.measuring.bench import Entry
 from device_placement.envs.measuring.isolation import WorkerError
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.timing import MIN_SAMPLES, median_interval
-from device_placement.envs.models.normalisation import input_name
 from device_placement.envs.models.side_by_side import JOINT
 from device_placement.envs.placement import Placement
 
@@ -67,7 +67,7 @@ def contenders(
             Entry(f"AUTO:{','.join(everything)}"),
         ),
     ]
-    whole = whole_model_assignments(evaluator)
+    whole = whole_model_assignments(evaluator.coarse)
     found = [
         placed(evaluator, name, assignment) for name, assignment in {**whole, **assignments}.items()
     ]
@@ -77,20 +77,22 @@ def contenders(
 MAX_WHOLE = 16  # placements of whole models in a table
 
 
-def whole_model_assignments(evaluator: OpenVINOEvaluator) -> dict[str, tuple[int, ...]]:
+def whole_model_assignments(coarse: CoarseGraph) -> dict[str, tuple[int, ...]]:
     """Return the placements that put each of several models on a device of its own, by title.
 
     For one model, or more placements than `MAX_WHOLE`, there are none. Singles are left out.
+
+    Args:
+        coarse: groups of models that were combined by `combine_models`.
     """
-    coarse, devices = evaluator.coarse, evaluator.devices
-    names = evaluator.model.get_friendly_name().split(JOINT)
+    graph = coarse.graph
+    names, devices = graph.name.split(JOINT), graph.devices
     part = components(coarse.num_groups, coarse.edge_index.astype(np.int64), "weak")
-    op = {name: number for number, name in enumerate(coarse.graph.op_names)}
     model_of = {
-        int(part[coarse.op_group[op[port.get_node().get_friendly_name()]]]): name
-        for port in evaluator.model.inputs
+        int(part[coarse.op_group[op]]): name
+        for op, title in graph.inputs
         for name in names
-        if input_name(port).startswith(f"{name}/")
+        if title.startswith(f"{name}/")
     }
     if len(names) < 2 or set(model_of) != set(part.tolist()):
         return {}
@@ -100,7 +102,7 @@ def whole_model_assignments(evaluator: OpenVINOEvaluator) -> dict[str, tuple[int
     for chosen in itertools.product(range(len(devices)), repeat=len(names)):
         if len(set(chosen)) > 1:
             home = dict(zip(names, chosen, strict=True))
-            title = ", ".join(f"{name} on {devices[home[name]].name}" for name in names)
+            title = ", ".join(f"{name} on {devices[home[name]]}" for name in names)
             found[title] = tuple(home[model_of[one]] for one in part.tolist())
     return found
 

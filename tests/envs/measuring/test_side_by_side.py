@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_placement.agents.runs.summary import beside_all_cores
+from device_placement.agents.runs.summary import beside_all_cores, measure_again
 from device_placement.envs import make_evaluator, parse_devices
 from device_placement.envs.cores import cpu_affinity
 from device_placement.envs.errors import DeviceError
@@ -62,7 +62,7 @@ def test_auto_means_two_precisions_under_hetero() -> None:
 def test_whole_models_and_all_cores_are_rows() -> None:
     evaluator = make_evaluator("diamond+diamond", "halves", executor="auto", **QUICK)
     names = [one.name for one in contenders(evaluator, {})]
-    whole = whole_model_assignments(evaluator)
+    whole = whole_model_assignments(evaluator.coarse)
     assert list(whole) == [
         "diamond on CPU_0, diamond-2 on CPU_1",
         "diamond on CPU_1, diamond-2 on CPU_0",
@@ -73,9 +73,21 @@ def test_whole_models_and_all_cores_are_rows() -> None:
     evaluator.close()
 
 
+def test_whole_models_are_rows_of_the_simulator_too() -> None:
+    evaluator = make_evaluator("diamond+two_towers", "CPU,GPU", evaluator="simulator")
+    found = measure_again(evaluator, {}, rounds=0)
+    assert [*found] == [
+        "all on CPU",
+        "all on GPU",
+        "diamond on CPU, two_towers on GPU",
+        "diamond on GPU, two_towers on CPU",
+    ]
+    assert all(one.valid for one in found.values())
+
+
 def test_a_single_model_has_no_such_rows() -> None:
     evaluator = make_evaluator("diamond", TWO_CPUS, **QUICK)
-    assert whole_model_assignments(evaluator) == {}
+    assert whole_model_assignments(evaluator.coarse) == {}
     assert ALL_CORES not in [one.name for one in contenders(evaluator, {})]
     evaluator.close()
 
