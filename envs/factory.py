@@ -178,19 +178,16 @@ def make_evaluator(
             )
         return _workload(model, devices, chosen_schedule)
     if is_generated(model):
-        given = {
-            "hardware": hardware,
-            "profile": profile,
-            "max_groups": max_groups is not None,
-            "coarsening": coarsening not in ("fusion", "none"),
-            "input_shapes": input_shapes,
-        }
-        if any(given.values()):
-            raise DevicePlacementError(
-                f"Got {', '.join(name for name, one in given.items() if one)} with {model!r}; a "
-                "generated problem has groups and costs of its own. Leave them out."
-            )
-        return _generated(model, devices, schedule)
+        return _generated(
+            model,
+            devices,
+            schedule,
+            hardware=hardware,
+            profile=profile,
+            max_groups=max_groups is not None,
+            coarsening=coarsening not in ("fusion", "none"),  # the default, and what it has
+            input_shapes=input_shapes,
+        )
     loaded = load_model(model, input_shapes=input_shapes)
     if not here:
         return _simulator(
@@ -281,8 +278,14 @@ def _workload(
 
 
 def _generated(
-    model: str, devices: str | Sequence[str | Device], schedule: str
+    model: str, devices: str | Sequence[str | Device], schedule: str, **others: object
 ) -> SimulatedEvaluator:
+    """Return the evaluator of a generated problem; refuse other arguments that are given."""
+    if given := [name for name, value in others.items() if value]:
+        raise DevicePlacementError(
+            f"Got {', '.join(given)} with {model!r}; a generated problem has groups and costs of "
+            "its own. Leave them out."
+        )
     chosen = None if devices == "auto" else parse_devices(devices)
     return generated_evaluator(model, chosen, schedule)
 

@@ -45,7 +45,8 @@ class GeneratorConfig:
     """Standard deviation of the logarithm to base 2 of a device's speed over the types of ops;
     some machines have less, down to a quarter."""
     twin_share: float = 0.45
-    """Share of the machines on which some devices are alike; a third of it with two devices."""
+    """Share of the machines on which some devices are alike; of those with two devices, a third as
+    many."""
     limited_share: float = 0.4
     """Share of the problems with a memory limit."""
     pool_share: float = 0.3
