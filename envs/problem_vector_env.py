@@ -32,6 +32,7 @@ from device_placement.envs.observation import (
 )
 from device_placement.envs.rewards import DEFAULT_REWARDS, REWARDS
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
+from device_placement.envs.vector_env import parse_autoreset
 from device_placement.envs.vector_state import evaluate_placements
 
 Infos = dict[str, Any]
@@ -56,8 +57,9 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
     single, and ``problem``, the name.
 
     ## Autoreset
-    ``NextStep``: the step after an episode's end ignores the action and begins a new problem.
-    When the problems run out, `StopIteration` ends the step.
+    ``NextStep``, the default: the step after an episode's end ignores the action and begins a new
+    problem. ``Disabled``: copies whose episode has ended ignore actions until `reset`, which begins
+    new problems in all copies. If the problems run out, `reset` or `step` raises `StopIteration`.
 
     Args:
         num_envs: number of copies.
@@ -68,6 +70,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         max_edges: most edges of a problem.
         reward: a name of `REWARDS`.
         features: names of the feature blocks.
+        autoreset_mode: ``NextStep`` or ``Disabled``, or a `gymnasium.vector.AutoresetMode`.
 
     Raises:
         DevicePlacementError: when an argument is wrong, or, in `reset` and `step`, a problem does
@@ -93,7 +96,14 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         max_edges: int = 1200,
         reward: str = "log_speedup",
         features: Sequence[str] = DEFAULT_BLOCKS,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
+        self._mode = parse_autoreset(autoreset_mode)
+        if self._mode is AutoresetMode.SAME_STEP:
+            raise DevicePlacementError(
+                "Got the autoreset mode 'SameStep'; allowed are 'NextStep' and 'Disabled', as the "
+                "copies of a problem begin together."
+            )
         if num_envs < 1 or copies_per_problem < 1 or num_envs % copies_per_problem:
             raise DevicePlacementError(
                 f"Got {num_envs} copies and {copies_per_problem} copies per problem; both must be "
@@ -105,7 +115,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         self._features = tuple(features)
         self.num_envs, self.copies_per_problem = num_envs, copies_per_problem
         self.num_problems = num_envs // copies_per_problem
-        self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
         self.layout = Layout(
             max_groups=max_groups,
             max_edges=max_edges,
@@ -157,6 +167,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         shape = self.num_envs, self.layout.num_devices, len(PARTIAL_SCHEDULE)
         self._next_costs = np.zeros(shape, dtype=np.float32)
         self._static = {}
+        self._ended[:] = False
         self._begin(range(self.num_problems))
         return self._observe(), self._describe(np.full(self.num_envs, np.nan))
 
@@ -165,12 +176,14 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
 
         Raises:
             PlacementError: when an action is not the number of a device, up to max_devices.
-            ResetNeeded: before the first reset.
+            ResetNeeded: before the first reset, or in ``Disabled`` after every copy's end.
         """
-        if not self._evaluators:
+        waits = self._mode is AutoresetMode.DISABLED
+        if not self._evaluators or (waits and self._ended.all()):
             raise ResetNeeded("Call reset() before step().")
         chosen = check_actions(actions, self.action_space.shape, self.layout.num_devices)
-        acting, finished = ~self._ended, np.unique(self._of[self._ended]).tolist()
+        acting = ~self._ended
+        finished = [] if waits else np.unique(self._of[self._ended]).tolist()
         rows = np.flatnonzero(acting)
         groups = self._steps[rows]
         self._assignments[rows, groups] = chosen[rows]
@@ -185,7 +198,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         for problem in np.unique(self._of[ended]).tolist():
             own = np.flatnonzero(self._of == problem)
             time_s[own], rewards[own] = self._evaluate(problem, own)
-        self._ended = ended
+        self._ended = ended | (self._ended & waits)
         for problem in finished:
             self._evaluators[problem] = self._next()
             self._baselines[problem] = self._baseline(self._evaluators[problem])

@@ -153,6 +153,25 @@ def test_a_sequence_begins_again_and_a_generator_goes_on() -> None:
     assert [envs.reset()[1]["problem"][0] for _ in range(2)] == ["diamond", "two_towers"]
 
 
+def test_without_autoreset_copies_wait_for_each_other() -> None:
+    envs = ProblemVectorEnv(
+        2, [*problems()[:2], *problems()[:2]], autoreset_mode="Disabled", **SIZES
+    )
+    envs.reset()
+    ends, times = [], []
+    for _ in range(9):
+        *_, terminated, _, infos = envs.step([0, 0])
+        ends.append(terminated.tolist())
+        times.append(infos["_time_s"].tolist())
+    assert ends == times
+    assert ends == [[step == 3, step == 8] for step in range(9)]
+    assert [one.coarse.num_groups for one in envs.evaluators] == [4, 9]
+    with pytest.raises(ResetNeeded):
+        envs.step([0, 0])
+    envs.reset()
+    envs.step([0, 0])
+
+
 def test_a_device_that_the_problem_lacks_is_invalid() -> None:
     envs = ProblemVectorEnv(1, problems(), **SIZES)
     envs.reset()
@@ -167,6 +186,8 @@ def test_a_device_that_the_problem_lacks_is_invalid() -> None:
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(DevicePlacementError, match="3 copies and 2 copies per problem"):
         ProblemVectorEnv(3, problems(), copies_per_problem=2)
+    with pytest.raises(DevicePlacementError, match="autoreset mode 'SameStep'"):
+        ProblemVectorEnv(1, problems(), autoreset_mode="SameStep")
     with pytest.raises(DevicePlacementError, match="Unknown reward 'speed'"):
         ProblemVectorEnv(1, problems(), reward="speed")
     envs = ProblemVectorEnv(1, problems())
