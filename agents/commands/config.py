@@ -125,7 +125,8 @@ class TrainConfig(SearchConfig):
 
     OPTION_GROUPS: ClassVar[OptionGroups] = {
         "training": (
-            *("override", "formulation", "horizon", "reward", "checkpoint_s", "torch_device"),
+            *("override", "formulation", "horizon", "reward", "costs"),
+            *("checkpoint_s", "torch_device"),
         ),
         "comparison": ("samples",),
     }
@@ -145,6 +146,9 @@ class TrainConfig(SearchConfig):
     reward: str | None = None
     """negative_ms, improvement_ms, log_speedup, log_improvement, relative, inverse,
     speedup or negative_sqrt; default: the preset's."""
+    costs: str | None = None
+    """Costs that the agent sees: none, or profile for those of the simulator or of --profile;
+    default: the preset's."""
     checkpoint_s: float = 10.0
     """Shortest time between two checkpoints, in seconds; they are written after an update."""
     torch_device: str = "cpu"

@@ -12,6 +12,12 @@ from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional
 
+from device_placement.agents.policies.cost_inputs import (
+    NUM_PAIR_COSTS,
+    pool_pair_costs,
+    read_devices,
+    sees_costs,
+)
 from device_placement.agents.policies.distributions import MASKED
 from device_placement.agents.policies.gnn import (
     Graphs,
@@ -95,11 +101,12 @@ class GroupingExtractor(BaseFeaturesExtractor):
         self.num_logits = groups * (devices + 1)
         super().__init__(observation_space, self.num_logits + hidden)
         num_features = (observation_space["node_features"].shape or ())[1]
-        self.static = StaticEncoder(num_features, hidden, layers=layers, **options)
+        costs = sees_costs(observation_space)
+        self.static = StaticEncoder(num_features, hidden, costs=costs, layers=layers, **options)
         self.parsers = nn.ModuleList(
             ParsingLayer(hidden, parsing_dropout, similarity) for _ in range(passes)
         )
-        self.head = PairHead(hidden)
+        self.head = PairHead(hidden, num_costs=NUM_PAIR_COSTS * costs, sees_costs=costs)
         self.min_score, self.convex, self.moves_state = min_score, convex, moves_state
         self._own = [*self.parsers.parameters(), *self.head.parameters()]
         self._last: ParsedSteps | None = None
@@ -210,12 +217,16 @@ class GroupingExtractor(BaseFeaturesExtractor):
         self, embedded: list[Tensor], graph: Tensor, leaders: list[Tensor], static: TensorDict
     ) -> tuple[Tensor, ...]:
         """Return the logits of each step, (num_graphs, max_groups, num_devices)."""
-        steps = len(embedded)
-        devices, allowed = (
-            static[key].repeat(steps, 1, 1) for key in ("device_features", "device_mask")
-        )
-        logits: Tensor = self.head(torch.cat(embedded), graph.repeat(steps, 1), devices.float())
-        masked = logits.masked_fill(~_in_common(torch.cat(leaders), allowed.bool()), MASKED)
+        steps, leader = len(embedded), torch.cat(leaders)
+        devices = read_devices(static).repeat(steps, 1, 1)
+        allowed = static["device_mask"].repeat(steps, 1, 1)
+        costs: Tensor | None = None
+        if "group_device_costs" in static:
+            pairs = static["group_device_costs"].float().repeat(steps, 1, 1, 1)
+            costs = pool_pair_costs(pairs, leader)
+        nodes, pooled = torch.cat(embedded), graph.repeat(steps, 1)
+        logits: Tensor = self.head(nodes, pooled, devices, costs=costs)
+        masked = logits.masked_fill(~_in_common(leader, allowed.bool()), MASKED)
         return masked.chunk(steps)
 
 

@@ -32,8 +32,15 @@ from device_placement.envs.placement import Placement
 from device_placement.envs.untrusted import check_count
 
 
-def evaluator_of(config: SearchConfig) -> Evaluator:
-    """Make the evaluator that a search's settings name."""
+def evaluator_of(config: SearchConfig, shows_costs: bool = False) -> Evaluator:
+    """Make the evaluator that a search's settings name.
+
+    Args:
+        config: the settings.
+        shows_costs: whether an agent sees costs; if placements are measured, the profile is for
+            the agent only.
+    """
+    shown = shows_costs and config.evaluator == "openvino"
     return make_evaluator(
         config.model,
         config.devices,
@@ -43,7 +50,7 @@ def evaluator_of(config: SearchConfig) -> Evaluator:
         input_shapes=parse_input_shapes(config.input_shapes),
         inputs=config.inputs or None,
         hardware=config.hardware,
-        profile=config.profile,
+        profile=None if shown else config.profile,
         schedule=config.schedule,
         measuring=config,
     )
@@ -60,6 +67,7 @@ class Run:
         config: the settings; `out` and `resume` determine the folder.
         label: prefix of the name of a new folder under ``runs/``.
         extra: placements in addition to the singles, instead of the settings' budget.
+        shows_costs: whether an agent sees costs; see `evaluator_of`.
 
     Raises:
         DevicePlacementError: when the folder exists and is not to be resumed, is of other models,
@@ -67,11 +75,17 @@ class Run:
             devices.
     """
 
-    def __init__(self, config: SearchConfig, label: str, extra: int | None = None) -> None:
+    def __init__(
+        self,
+        config: SearchConfig,
+        label: str,
+        extra: int | None = None,
+        shows_costs: bool = False,
+    ) -> None:
         self.config = config
         self.names = short_names(config.models)
         made = [
-            evaluator_of(dataclasses.replace(config, model=model, inputs=inputs))
+            evaluator_of(dataclasses.replace(config, model=model, inputs=inputs), shows_costs)
             for model, inputs in zip(config.models, config.input_files, strict=True)
         ]
         _check_same_devices(dict(zip(self.names, made, strict=True)))
