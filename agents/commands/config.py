@@ -214,8 +214,8 @@ class SearchCommand(SearchConfig):
 
     placer: str = "local_search"
     """With any evaluator: single, automatic, random, local_search, annealing, cross_entropy,
-    genetic or posterior_sampling. With the simulator only: heft, m_etf, stages, and the exact
-    contiguous, min_cut and cp_sat."""
+    genetic or posterior_sampling. With the simulator only: heft, greedy, m_etf, stages, and the
+    exact contiguous, min_cut and cp_sat."""
     time_limit: float | None = None
     """Time limit in seconds for a placer that has one, such as cp_sat; default: its own."""
 

@@ -30,6 +30,8 @@ STATIC_COSTS = (
 
 NUM_PAIR_COSTS = len(GROUP_DEVICE_COSTS)
 NUM_NODE_COSTS = len(GROUP_COSTS) + NUM_PAIR_COSTS + len(GRAPH_COSTS) + 2
+TIME = 1  # the column sl(time / m)
+LOG_RATIO = 2  # the column log(time / time on the fastest device)
 NUM_PARTIAL = len(PARTIAL_SCHEDULE)
 
 
@@ -97,7 +99,7 @@ def pool_pair_costs(pairs: Tensor, leader: Tensor) -> Tensor:
     """
     index = leader[:, :, None].expand(pairs.shape[:3])
     runs = _smallest(pairs[..., 0], index)
-    time = torch.expm1(pairs[..., 1]) * pairs[..., 0]
+    time = torch.expm1(pairs[..., TIME]) * pairs[..., 0]
     time = torch.zeros_like(time).scatter_add_(1, index, time).gather(1, index) * runs
     fastest = time.masked_fill(runs == 0, torch.inf).amin(dim=2, keepdim=True)
     valid = (time > 0) & (fastest > 0) & torch.isfinite(fastest)
@@ -117,8 +119,10 @@ def _smallest(values: Tensor, index: Tensor) -> Tensor:
 class CostTerms(nn.Module):
     """Terms that costs add to the hidden units and to the logit of a pair of node and device.
 
+    At first, the probability of a device is inversely proportional to the node's time on it.
+
     Args:
-        size: of the costs of a pair.
+        size: of the costs of a pair, of which the first are `group_device_costs`.
         hidden: number of hidden units.
 
     Shapes:
@@ -131,6 +135,8 @@ class CostTerms(nn.Module):
         self.of_costs = nn.Linear(size, hidden, bias=False)
         self.skip = nn.Linear(size, 1, bias=False)
         nn.init.zeros_(self.skip.weight)
+        with torch.no_grad():
+            self.skip.weight[0, LOG_RATIO] = -1.0
 
     def forward(self, costs: Tensor) -> tuple[Tensor, Tensor]:
         """Return both terms."""

@@ -106,16 +106,16 @@ class NodewiseExtractor(BaseFeaturesExtractor):
     is also encoded for each device, with groups marked that are on it. So a device is described
     by the groups it already has, whatever its number.
 
-    Costs are read if the observations have them: those of groups and of the graph describe nodes,
-    those of edges the edges, those of devices the devices, and those of a group on a device, with
-    the state of the partial schedule in ``construct``, the pair.
+    Costs are read if the observations have them. There is then always a copy of the graph for each
+    device, with the costs of groups on it. The head also reads these costs, those of devices and,
+    in ``construct``, the state of the partial schedule.
 
     Args:
         observation_space: of a `DevicePlacementEnv`.
         action_space: of the same; its kind determines the formulation.
         hidden: size of a node's embedding.
         layers: rounds of messages before the placement is seen.
-        state_layers: rounds of messages that carry it.
+        state_layers: rounds of messages on the copies for each device.
         sees_placement: whether logits depend on the placement; by default all but in ``assign``.
         sweeps: in ``refine``, move one group per step, in topological order.
         attention: see `StaticEncoder`.
@@ -148,10 +148,13 @@ class NodewiseExtractor(BaseFeaturesExtractor):
             num_features, hidden, attention, costs, layers=layers, **options
         )
         self.sweeps = sweeps and self.formulation == "refine"
+        if sees_placement is None:
+            sees_placement = self.formulation != "assign"
+        self.sees_placement = sees_placement
         self.state: GraphEncoder | None = None
-        if self.formulation != "assign" if sees_placement is None else sees_placement:
-            num_pairs = NUM_PAIR_COSTS if costs else 0
-            self.embed_state = nn.Linear(hidden + NUM_STATE + num_pairs, hidden)
+        if sees_placement or costs:
+            num_inputs = NUM_STATE * sees_placement + NUM_PAIR_COSTS * costs
+            self.embed_state = nn.Linear(hidden + num_inputs, hidden)
             self.state = GraphEncoder(
                 hidden,
                 num_edge_inputs(costs),
@@ -170,9 +173,10 @@ class NodewiseExtractor(BaseFeaturesExtractor):
         static, graph = distinct_graphs(observations)
         nodes = self.static(static)
         pooled = masked_mean(nodes, static["node_mask"])
-        if self.state is None:
+        if not self.sees_placement:
+            pairs = None if self.state is None else self._see(nodes, static)
             devices, costs = read_devices(static), _pair_costs(static)
-            logits = self._mask(self.head(nodes, pooled, devices, costs=costs), static)
+            logits = self._mask(self.head(nodes, pooled, devices, pairs, costs), static)
             logits, seen = logits[graph], torch.zeros_like(pooled)[graph]
         else:
             pairs = self._see(nodes[graph], observations)
@@ -187,12 +191,13 @@ class NodewiseExtractor(BaseFeaturesExtractor):
 
     def _see(self, nodes: Tensor, observations: TensorDict) -> Tensor:
         """Encode each group for each device, (batch, max_groups, num_devices, hidden)."""
-        placement = observations["placement"].float()
-        here, unplaced = placement[:, :, :-1], placement[:, :, -1:]
-        batch, groups, devices = here.shape
-        state = [here, unplaced.expand_as(here), observations["cursor"].float()[:, :, None]]
-        state[2] = state[2].expand_as(here)
-        parts = [nodes[:, :, None].expand(-1, -1, devices, -1), torch.stack(state, dim=3)]
+        batch, groups, devices = observations["device_mask"].shape
+        parts = [nodes[:, :, None].expand(-1, -1, devices, -1)]
+        if self.sees_placement:
+            placement = observations["placement"].float()
+            here, unplaced = placement[:, :, :-1], placement[:, :, -1:]
+            state = [here, unplaced, observations["cursor"].float()[:, :, None]]
+            parts.append(torch.stack([one.expand_as(here) for one in state], dim=3))
         if "group_device_costs" in observations:
             parts.append(observations["group_device_costs"].float())
         pairs = torch.cat(parts, dim=3)

@@ -32,15 +32,8 @@ from device_placement.envs.placement import Placement
 from device_placement.envs.untrusted import check_count
 
 
-def evaluator_of(config: SearchConfig, shows_costs: bool = False) -> Evaluator:
-    """Make the evaluator that a search's settings name.
-
-    Args:
-        config: the settings.
-        shows_costs: whether an agent sees costs; if placements are measured, the profile is for
-            the agent only.
-    """
-    shown = shows_costs and config.evaluator == "openvino"
+def evaluator_of(config: SearchConfig) -> Evaluator:
+    """Make the evaluator that a search's settings name."""
     return make_evaluator(
         config.model,
         config.devices,
@@ -50,7 +43,7 @@ def evaluator_of(config: SearchConfig, shows_costs: bool = False) -> Evaluator:
         input_shapes=parse_input_shapes(config.input_shapes),
         inputs=config.inputs or None,
         hardware=config.hardware,
-        profile=None if shown else config.profile,
+        profile=config.profile,
         schedule=config.schedule,
         measuring=config,
     )
@@ -67,7 +60,8 @@ class Run:
         config: the settings; `out` and `resume` determine the folder.
         label: prefix of the name of a new folder under ``runs/``.
         extra: placements in addition to the singles, instead of the settings' budget.
-        shows_costs: whether an agent sees costs; see `evaluator_of`.
+        shows_costs: whether an agent sees costs; then the profile is only for the agent, if
+            placements are measured.
 
     Raises:
         DevicePlacementError: when the folder exists and is not to be resumed, is of other models,
@@ -84,8 +78,9 @@ class Run:
     ) -> None:
         self.config = config
         self.names = short_names(config.models)
+        profile = None if shows_costs and config.evaluator == "openvino" else config.profile
         made = [
-            evaluator_of(dataclasses.replace(config, model=model, inputs=inputs), shows_costs)
+            evaluator_of(dataclasses.replace(config, model=model, inputs=inputs, profile=profile))
             for model, inputs in zip(config.models, config.input_files, strict=True)
         ]
         _check_same_devices(dict(zip(self.names, made, strict=True)))

@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 import device_placement.agents
 import device_placement.envs
 from device_placement.envs import DevicePlacementEnv, DevicePlacementError
+from device_placement.envs.factory import COSTS
 from device_placement.envs.rewards import REWARDS
 from problems import QUICK, chain
 from scripted import twelve_groups_evaluator
@@ -35,18 +36,22 @@ def scripted(**arguments: Any) -> DevicePlacementEnv:
     return DevicePlacementEnv(evaluator=twelve_groups_evaluator(), **arguments)
 
 
+@pytest.mark.parametrize("costs", COSTS)
 @pytest.mark.parametrize("name", IDS)
-def test_gymnasiums_checker_passes(name: str) -> None:
-    check_env(gym.make(name, model="diamond", **QUICK).unwrapped)
+def test_gymnasiums_checker_passes(name: str, costs: str) -> None:
+    check_env(gym.make(name, model="diamond", costs=costs, **QUICK).unwrapped)
 
 
+@pytest.mark.parametrize("costs", COSTS)
 @pytest.mark.parametrize("name", IDS)
-def test_stable_baselines_checker_passes_but_for_its_advice_on_2d_boxes(name: str) -> None:
+def test_stable_baselines_checker_passes_but_for_its_advice_on_2d_boxes(
+    name: str, costs: str
+) -> None:
     from stable_baselines3.common.env_checker import check_env as check_sb3
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_sb3(gym.make(name, model="diamond", **QUICK).unwrapped)
+        check_sb3(gym.make(name, model="diamond", costs=costs, **QUICK).unwrapped)
     messages = [str(warning.message) for warning in caught]
     assert all("unconventional shape" in message for message in messages), messages
 
