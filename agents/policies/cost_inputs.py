@@ -31,7 +31,6 @@ STATIC_COSTS = (
 NUM_PAIR_COSTS = len(GROUP_DEVICE_COSTS)
 NUM_NODE_COSTS = len(GROUP_COSTS) + NUM_PAIR_COSTS + len(GRAPH_COSTS) + 2
 TIME = 1  # the column sl(time / m)
-LOG_RATIO = 2  # the column log(time / time on the fastest device)
 NUM_PARTIAL = len(PARTIAL_SCHEDULE)
 
 
@@ -119,10 +118,10 @@ def _smallest(values: Tensor, index: Tensor) -> Tensor:
 class CostTerms(nn.Module):
     """Terms that costs add to the hidden units and to the logit of a pair of node and device.
 
-    At first, the probability of a device is inversely proportional to the node's time on it.
+    The latter is linear and begins at 0, so that all devices are equally likely at first.
 
     Args:
-        size: of the costs of a pair, of which the first are `group_device_costs`.
+        size: of the costs of a pair.
         hidden: number of hidden units.
 
     Shapes:
@@ -135,8 +134,6 @@ class CostTerms(nn.Module):
         self.of_costs = nn.Linear(size, hidden, bias=False)
         self.skip = nn.Linear(size, 1, bias=False)
         nn.init.zeros_(self.skip.weight)
-        with torch.no_grad():
-            self.skip.weight[0, LOG_RATIO] = -1.0
 
     def forward(self, costs: Tensor) -> tuple[Tensor, Tensor]:
         """Return both terms."""
