@@ -50,6 +50,10 @@ class GroupingExtractor(BaseFeaturesExtractor):
     to each node the embedding of its learned group: Z_(t + 1) = Z_t + Z'_t. Groups follow from
     the state, so everything depends only on the weights and the number of the step.
 
+    Costs are read if the observations have them; they change nodes' embeddings only as they are
+    learned, so that the first groups don't depend on them. The costs of a learned group are those
+    of one group with all its ops.
+
     In training the groups of the rollout are kept while the weights change, so that sampled
     placements stay possible; `distinct_graphs` determines which rows are one graph.
 
@@ -103,6 +107,9 @@ class GroupingExtractor(BaseFeaturesExtractor):
         num_features = (observation_space["node_features"].shape or ())[1]
         costs = sees_costs(observation_space)
         self.static = StaticEncoder(num_features, hidden, costs=costs, layers=layers, **options)
+        if self.static.embed_costs is not None:  # which would tell all nodes apart at first
+            nn.init.zeros_(self.static.embed_costs.weight)
+            nn.init.zeros_(self.static.embed_costs.bias)
         self.parsers = nn.ModuleList(
             ParsingLayer(hidden, parsing_dropout, similarity) for _ in range(passes)
         )
