@@ -125,7 +125,8 @@ class TrainConfig(SearchConfig):
 
     OPTION_GROUPS: ClassVar[OptionGroups] = {
         "training": (
-            *("override", "formulation", "horizon", "reward", "checkpoint_s", "torch_device"),
+            *("override", "formulation", "horizon", "reward", "costs"),
+            *("checkpoint_s", "torch_device"),
         ),
         "comparison": ("samples",),
     }
@@ -146,6 +147,9 @@ class TrainConfig(SearchConfig):
     reward: str | None = None
     """negative_ms, improvement_ms, log_speedup, log_improvement, relative, inverse,
     speedup or negative_sqrt; default: the preset's."""
+    costs: str | None = None
+    """Costs that the agent sees: none, or profile for those of the simulator or of --profile;
+    default: the preset's."""
     checkpoint_s: float = 10.0
     """Shortest time between two checkpoints, in seconds; they are written after an update."""
     torch_device: str = "cpu"
@@ -212,8 +216,8 @@ class SearchCommand(SearchConfig):
 
     placer: str = "local_search"
     """With any evaluator: single, automatic, random, local_search, annealing, cross_entropy,
-    genetic or posterior_sampling. With the simulator only: heft, m_etf, stages, and the exact
-    contiguous, min_cut and cp_sat."""
+    genetic or posterior_sampling. With the simulator only: heft, greedy, m_etf, stages, and the
+    exact contiguous, min_cut and cp_sat."""
     time_limit: float | None = None
     """Time limit in seconds for a placer that has one, such as cp_sat; default: its own."""
 

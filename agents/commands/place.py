@@ -30,18 +30,21 @@ def place(config: PlaceConfig) -> int:
     """
     card = read_card(config.policy)
     config = _completed(config, card)
-    with Run(config, "place", extra=1 + config.samples + config.finetune) as run:
+    extra = 1 + config.samples + config.finetune
+    with Run(config, "place", extra, shows_costs=card.sees_costs) as run:
         model = run.models[0]
         recorder = model.recorder
         recorder.evaluate_singles()
-        env = card.make_env(recorder)
+        env = card.make_env(recorder, profile=config.profile)
         algorithm = load_policy(config.policy, env, config.seed, config.torch_device)
         found: dict[str, list[int]] = {}
         done = False
         with contextlib.suppress(KeyboardInterrupt):
             found["policy, greedy"] = _greedy(algorithm, card, model)
             recorder.evaluate(found["policy, greedy"])
-            if drawn := best_of_samples(algorithm, card, [recorder], 0, config.samples):
+            if drawn := best_of_samples(
+                algorithm, card, [recorder], 0, config.samples, config.profile
+            ):
                 found[f"best of {config.samples} samples"] = drawn
             if config.finetune:
                 run.budget.limit = run.budget.num_distinct + config.finetune
@@ -70,7 +73,10 @@ def _completed(config: PlaceConfig, card: PolicyCard) -> PlaceConfig:
 
 def _greedy(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun) -> list[int]:
     """Return the policy's greedy placement; its evaluations are outside the budget."""
-    return greedy_assignment(algorithm, card.make_env(model.evaluator, horizon=last_horizon(card)))
+    horizon, profile = last_horizon(card), model.config.profile
+    return greedy_assignment(
+        algorithm, card.make_env(model.evaluator, horizon=horizon, profile=profile)
+    )
 
 
 def _finetune(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun, number: int) -> None:

@@ -33,7 +33,8 @@ from device_placement.agents.training.copies import (
 from device_placement.agents.training.policy_file import PolicyCard, read_progress
 from device_placement.agents.training.sampling import best_of_samples, check_counts
 from device_placement.agents.training.weights import REPEAT, load_state
-from device_placement.envs.errors import choose
+from device_placement.envs.errors import DevicePlacementError, choose
+from device_placement.envs.factory import COSTS
 from device_placement.envs.rewards import REWARDS
 from device_placement.envs.untrusted import reading
 
@@ -49,7 +50,7 @@ def train(config: TrainConfig) -> int:
     """
     check_resumed_settings(config)
     _check(config)
-    with Run(config, config.preset) as run:
+    with Run(config, config.preset, shows_costs=_shows_costs(config)) as run:
         algorithm, interrupted = _search(config, run)
         print(run.summary(interrupted))
         if not interrupted:
@@ -71,6 +72,19 @@ def _check(config: TrainConfig) -> None:
     check_counts(samples=config.samples)
     check_interval(config.checkpoint_s)
     check_torch_device(config.torch_device)
+    if config.costs is not None:
+        choose("costs", config.costs, COSTS)
+    if config.profile and config.evaluator == "openvino" and not _shows_costs(config):
+        raise DevicePlacementError(
+            f"Got --profile {config.profile}, but placements are measured and the agent sees no "
+            "costs; add --costs profile to show it these, or --evaluator simulator to predict "
+            "times by them."
+        )
+
+
+def _shows_costs(config: TrainConfig) -> bool:
+    """Return whether the agent sees costs."""
+    return COSTS[config.costs or preset(config.preset, config.formulation).costs]
 
 
 def _search(config: TrainConfig, run: Run) -> tuple[BaseAlgorithm, bool]:
@@ -124,6 +138,7 @@ def _make(config: TrainConfig, run: Run, copies: int) -> BaseAlgorithm:
         seed=config.seed,
         torch_device=config.torch_device,
         tensorboard_log=str(run.folder / "tensorboard"),
+        profile=config.profile,
     )
 
 
@@ -140,7 +155,7 @@ def _card_of(config: TrainConfig, run: Run) -> PolicyCard:
     """Return the card that is saved with the policy."""
     overrides = parse_overrides(config.override)
     evaluators = [one.evaluator for one in run.models]
-    return PolicyCard.of(config.preset, config.formulation, evaluators, **overrides)
+    return PolicyCard.of(config.preset, config.formulation, evaluators, config.costs, **overrides)
 
 
 def _found(
@@ -149,11 +164,13 @@ def _found(
     """Return the placements of the final comparison; the policy's are outside the budget."""
     card = _card_of(config, run)
     evaluators = [one.evaluator for one in run.models]
-    env = card.make_env(evaluators, config.horizon, config.reward)
+    env = card.make_env(evaluators, config.horizon, config.reward, config.profile)
     found = {"best found": list(run.models[graph_id].recorder.best)}
     found["trained policy, greedy"] = greedy_assignment(algorithm, env, graph_id=graph_id)
     if config.samples:
-        drawn = best_of_samples(algorithm, card, evaluators, graph_id, config.samples)
+        drawn = best_of_samples(
+            algorithm, card, evaluators, graph_id, config.samples, config.profile
+        )
         if drawn:
             found[f"trained policy, best of {config.samples}"] = drawn
     return found

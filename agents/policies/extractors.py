@@ -10,6 +10,16 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
 
+from device_placement.agents.policies.cost_inputs import (
+    NUM_NODE_COSTS,
+    NUM_PAIR_COSTS,
+    num_device_inputs,
+    num_edge_inputs,
+    read_devices,
+    read_node_costs,
+    read_pair_costs,
+    sees_costs,
+)
 from device_placement.agents.policies.gnn import GraphEncoder, masked_mean, read_graphs
 
 
@@ -20,7 +30,8 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
     its features, its device and whether it is the next to place. After `layers` rounds of
     messages the readout is the mean and the maximum over the real nodes, the node to place
     minus that mean (0 if there is none), the devices' features, the last time, and the graph's
-    number. Neither padding nor the order of the nodes changes the result.
+    number. Costs are read if the observations have them. Neither padding nor the order of the
+    nodes changes the result.
 
     Args:
         observation_space: of a `DevicePlacementEnv`.
@@ -60,21 +71,30 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         self.num_graphs = _num_graphs(observation_space["graph_id"])
         self.embed_features = nn.Linear(shapes["node_features"][1], hidden)
         self.embed_state = nn.Linear(shapes["placement"][1] + 1, hidden)
+        costs = sees_costs(observation_space)
+        self.embed_costs: nn.Linear | None = None
+        if costs:
+            num_pairs = shapes["device_mask"][1] * NUM_PAIR_COSTS
+            self.embed_costs = nn.Linear(NUM_NODE_COSTS + num_pairs, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.encoder = GraphEncoder(
-            hidden, shapes["edge_features"][1], layers, conv=conv, direction=direction
+            hidden, num_edge_inputs(costs), layers, conv=conv, direction=direction
         )
-        num_outputs = 3 * hidden + math.prod(shapes["device_features"]) + 1 + self.num_graphs
+        num_devices = shapes["device_features"][0] * num_device_inputs(costs)
+        num_outputs = 3 * hidden + num_devices + 1 + self.num_graphs
+        num_outputs += math.prod(shapes.get("partial_schedule", (0,)))
         self.read = nn.Sequential(nn.Linear(num_outputs, features_dim), nn.Tanh())
 
     def forward(self, observations: TensorDict) -> Tensor:
         """Return the features of each observation of a batch."""
         parts = [
             self._read_nodes(self._embed_nodes(observations), observations),
-            observations["device_features"].float().flatten(1),
+            read_devices(observations).flatten(1),
             observations["last_time"].float(),
             self._one_hot(observations["graph_id"]),
         ]
+        if "partial_schedule" in observations:
+            parts.append(observations["partial_schedule"].float().flatten(1))
         features: Tensor = self.read(torch.cat(parts, dim=1))
         return features
 
@@ -83,7 +103,12 @@ class GraphFeaturesExtractor(BaseFeaturesExtractor):
         features = self.embed_features(observations["node_features"].float())
         features = self.norm(features - masked_mean(features, observations["node_mask"])[:, None])
         state = [observations["placement"].float(), observations["cursor"].float()[:, :, None]]
-        inputs = torch.relu(features + self.embed_state(torch.cat(state, dim=2)))
+        inputs = features + self.embed_state(torch.cat(state, dim=2))
+        if self.embed_costs is not None:
+            pairs = read_pair_costs(observations).flatten(2)
+            costs = torch.cat([read_node_costs(observations), pairs], dim=2)
+            inputs = inputs + self.embed_costs(costs)
+        inputs = torch.relu(inputs)
         nodes: Tensor = self.encoder(inputs, read_graphs(observations))
         return nodes
 

@@ -12,8 +12,14 @@ import torch
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
 
+from device_placement.agents.policies.cost_inputs import (
+    NUM_NODE_COSTS,
+    STATIC_COSTS,
+    num_edge_inputs,
+    read_edges,
+    read_node_costs,
+)
 from device_placement.envs.errors import choose
-from device_placement.envs.observation import NUM_EDGE_FEATURES
 
 
 def _library() -> Any:
@@ -176,7 +182,7 @@ def read_graphs(observations: TensorDict) -> Graphs:
     edge_index = observations["edge_index"].long()  # SB3 casts every Box to float32
     first = torch.arange(len(real), device=real.device)[:, None, None] * node_mask.shape[1]
     joined = (edge_index + first).transpose(0, 1)
-    return Graphs(joined[:, real], observations["edge_features"].float()[real], node_mask)
+    return Graphs(joined[:, real], read_edges(observations)[real], node_mask)
 
 
 def masked_mean(nodes: Tensor, mask: Tensor) -> Tensor:
@@ -200,8 +206,9 @@ STATIC = (
     "edge_mask",
     "device_mask",
     "device_features",
+    *STATIC_COSTS,
 )
-"""Keys of an observation that are the same for all observations of one model."""
+"""Keys of an observation that are the same for all observations of one model, if it has them."""
 
 
 def distinct_graphs(observations: TensorDict) -> tuple[TensorDict, Tensor]:
@@ -214,7 +221,7 @@ def distinct_graphs(observations: TensorDict) -> tuple[TensorDict, Tensor]:
         The `STATIC` part of the observations with one row per graph, and (batch,) each row's
         graph.
     """
-    static = {key: observations[key] for key in STATIC}
+    static = {key: observations[key] for key in STATIC if key in observations}
     graph_id = observations["graph_id"].flatten()
     if len(graph_id) == 1:  # each step of a rollout
         return static, torch.zeros_like(graph_id, dtype=torch.long)
@@ -234,17 +241,26 @@ class StaticEncoder(nn.Module):
         num_features: of a node.
         hidden: size of an embedding.
         attention: layers after the encoder in which every group attends to all of its graph.
+        costs: whether costs are seen.
         options: further arguments of `GraphEncoder`.
 
     Shapes:
         output: (num_graphs, max_groups, hidden).
     """
 
-    def __init__(self, num_features: int, hidden: int, attention: int = 0, **options: Any) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        hidden: int,
+        attention: int = 0,
+        costs: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__()
         self.embed = nn.Linear(num_features, hidden)
+        self.embed_costs = nn.Linear(NUM_NODE_COSTS, hidden) if costs else None
         self.norm = nn.LayerNorm(hidden)
-        self.encoder = GraphEncoder(hidden, NUM_EDGE_FEATURES, **options)
+        self.encoder = GraphEncoder(hidden, num_edge_inputs(costs), **options)
         self.attention = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 hidden, HEADS, 2 * hidden, dropout=0.0, batch_first=True, norm_first=True
@@ -272,8 +288,10 @@ class StaticEncoder(nn.Module):
 
     def _encode(self, static: TensorDict) -> Tensor:
         features = self.embed(static["node_features"].float())
-        centred = features - masked_mean(features, static["node_mask"])[:, None]
-        nodes: Tensor = self.encoder(torch.relu(self.norm(centred)), read_graphs(static))
+        centred = self.norm(features - masked_mean(features, static["node_mask"])[:, None])
+        if self.embed_costs is not None:
+            centred = centred + self.embed_costs(read_node_costs(static))
+        nodes: Tensor = self.encoder(torch.relu(centred), read_graphs(static))
         padding = ~static["node_mask"].bool()
         for layer in self.attention:
             nodes = layer(nodes, src_key_padding_mask=padding)

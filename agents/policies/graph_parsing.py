@@ -12,6 +12,13 @@ from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional
 
+from device_placement.agents.policies.cost_inputs import (
+    NUM_PAIR_COSTS,
+    pool_pair_costs,
+    read_devices,
+    read_pair_costs,
+    sees_costs,
+)
 from device_placement.agents.policies.distributions import MASKED
 from device_placement.agents.policies.gnn import (
     Graphs,
@@ -43,6 +50,10 @@ class GroupingExtractor(BaseFeaturesExtractor):
     In step t of an episode the state is Z_t. Z_0 is the encoder's output, and every step adds
     to each node the embedding of its learned group: Z_(t + 1) = Z_t + Z'_t. Groups follow from
     the state, so everything depends only on the weights and the number of the step.
+
+    Costs are read if the observations have them; they change nodes' embeddings only as they are
+    learned, so that the first groups don't depend on them. The costs of a learned group are those
+    of one group with all its ops.
 
     In training the groups of the rollout are kept while the weights change, so that sampled
     placements stay possible; `distinct_graphs` determines which rows are one graph.
@@ -95,11 +106,15 @@ class GroupingExtractor(BaseFeaturesExtractor):
         self.num_logits = groups * (devices + 1)
         super().__init__(observation_space, self.num_logits + hidden)
         num_features = (observation_space["node_features"].shape or ())[1]
-        self.static = StaticEncoder(num_features, hidden, layers=layers, **options)
+        costs = sees_costs(observation_space)
+        self.static = StaticEncoder(num_features, hidden, costs=costs, layers=layers, **options)
+        if self.static.embed_costs is not None:  # which would tell all nodes apart at first
+            nn.init.zeros_(self.static.embed_costs.weight)
+            nn.init.zeros_(self.static.embed_costs.bias)
         self.parsers = nn.ModuleList(
             ParsingLayer(hidden, parsing_dropout, similarity) for _ in range(passes)
         )
-        self.head = PairHead(hidden)
+        self.head = PairHead(hidden, num_costs=NUM_PAIR_COSTS * costs, sees_costs=costs)
         self.min_score, self.convex, self.moves_state = min_score, convex, moves_state
         self._own = [*self.parsers.parameters(), *self.head.parameters()]
         self._last: ParsedSteps | None = None
@@ -210,12 +225,16 @@ class GroupingExtractor(BaseFeaturesExtractor):
         self, embedded: list[Tensor], graph: Tensor, leaders: list[Tensor], static: TensorDict
     ) -> tuple[Tensor, ...]:
         """Return the logits of each step, (num_graphs, max_groups, num_devices)."""
-        steps = len(embedded)
-        devices, allowed = (
-            static[key].repeat(steps, 1, 1) for key in ("device_features", "device_mask")
-        )
-        logits: Tensor = self.head(torch.cat(embedded), graph.repeat(steps, 1), devices.float())
-        masked = logits.masked_fill(~_in_common(torch.cat(leaders), allowed.bool()), MASKED)
+        steps, leader = len(embedded), torch.cat(leaders)
+        devices = read_devices(static).repeat(steps, 1, 1)
+        allowed = static["device_mask"].repeat(steps, 1, 1)
+        costs: Tensor | None = None
+        if "group_device_costs" in static:
+            pairs = read_pair_costs(static).repeat(steps, 1, 1, 1)
+            costs = pool_pair_costs(pairs, leader)
+        nodes, pooled = torch.cat(embedded), graph.repeat(steps, 1)
+        logits: Tensor = self.head(nodes, pooled, devices, costs=costs)
+        masked = logits.masked_fill(~_in_common(leader, allowed.bool()), MASKED)
         return masked.chunk(steps)
 
 

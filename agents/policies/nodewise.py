@@ -10,6 +10,17 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TensorDict
 from torch import Tensor, nn
 
+from device_placement.agents.policies.cost_inputs import (
+    NUM_PAIR_COSTS,
+    NUM_PARTIAL,
+    CostTerms,
+    num_device_inputs,
+    num_edge_inputs,
+    read_devices,
+    read_pair_costs,
+    sees_costs,
+    sees_partial,
+)
 from device_placement.agents.policies.distributions import MASKED
 from device_placement.agents.policies.gnn import (
     GraphEncoder,
@@ -19,7 +30,6 @@ from device_placement.agents.policies.gnn import (
     read_graphs,
 )
 from device_placement.envs.costs import MAX_DEVICES
-from device_placement.envs.observation import NUM_DEVICE_FEATURES, NUM_EDGE_FEATURES
 
 NUM_STATE = 3  # whether a group is on the device, is unplaced, and is the next to place
 
@@ -42,25 +52,37 @@ class PairHead(nn.Module):
     Args:
         hidden: size of the embeddings of nodes and graphs.
         num_extra: size of further features of each pair of node and device.
+        num_costs: size of the costs of each pair, which also have a linear term in the logit.
+        sees_costs: whether the costs of devices are seen.
 
     Shapes:
-        input: (batch, num_nodes, hidden), (batch, hidden), (batch, num_devices,
-            `NUM_DEVICE_FEATURES`) and (batch, num_nodes, num_devices, num_extra).
+        input: (batch, num_nodes, hidden), (batch, hidden), (batch, num_devices, size), as
+            `read_devices` returns it, (batch, num_nodes, num_devices, num_extra) and (batch,
+            num_nodes, num_devices, num_costs).
         output: (batch, num_nodes, num_devices).
     """
 
-    def __init__(self, hidden: int, num_extra: int = 0) -> None:
+    def __init__(
+        self, hidden: int, num_extra: int = 0, num_costs: int = 0, sees_costs: bool = False
+    ) -> None:
         super().__init__()
         self.of_node = nn.Linear(hidden, hidden)
         self.of_graph = nn.Linear(hidden, hidden, bias=False)
-        self.of_device = nn.Linear(NUM_DEVICE_FEATURES + MAX_DEVICES, hidden, bias=False)
+        num_inputs = num_device_inputs(sees_costs) + MAX_DEVICES
+        self.of_device = nn.Linear(num_inputs, hidden, bias=False)
         self.of_extra = nn.Linear(num_extra, hidden, bias=False) if num_extra else None
         self.mix = nn.Linear(hidden, hidden)
         self.read = nn.Linear(hidden, 1, bias=False)
         nn.init.zeros_(self.read.weight)  # all devices are equally likely at first
+        self.of_costs = CostTerms(num_costs, hidden) if num_costs else None
 
     def forward(
-        self, nodes: Tensor, graph: Tensor, devices: Tensor, extra: Tensor | None = None
+        self,
+        nodes: Tensor,
+        graph: Tensor,
+        devices: Tensor,
+        extra: Tensor | None = None,
+        costs: Tensor | None = None,
     ) -> Tensor:
         """Return the logits."""
         codes = torch.eye(MAX_DEVICES, device=devices.device)[: devices.shape[1]]
@@ -69,8 +91,12 @@ class PairHead(nn.Module):
         pairs = node[:, :, None] + self.of_device(described)[:, None]
         if self.of_extra is not None:
             pairs = pairs + self.of_extra(extra)
+        skip: Tensor | None = None
+        if self.of_costs is not None:
+            term, skip = self.of_costs(costs)
+            pairs = pairs + term
         logits: Tensor = self.read(torch.relu(self.mix(torch.relu(pairs)))).squeeze(3)
-        return logits
+        return logits if skip is None else logits + skip
 
 
 class NodewiseExtractor(BaseFeaturesExtractor):
@@ -81,12 +107,16 @@ class NodewiseExtractor(BaseFeaturesExtractor):
     is also encoded for each device, with groups marked that are on it. So a device is described
     by the groups it already has, whatever its number.
 
+    Costs are read if the observations have them. There is then always a copy of the graph for each
+    device, with the costs of groups on it. The head also reads these costs, those of devices and,
+    in ``construct``, the state of the partial schedule.
+
     Args:
         observation_space: of a `DevicePlacementEnv`.
         action_space: of the same; its kind determines the formulation.
         hidden: size of a node's embedding.
         layers: rounds of messages before the placement is seen.
-        state_layers: rounds of messages that carry it.
+        state_layers: rounds of messages on the copies for each device.
         sees_placement: whether logits depend on the placement; by default all but in ``assign``.
         sweeps: in ``refine``, move one group per step, in topological order.
         attention: see `StaticEncoder`.
@@ -114,18 +144,27 @@ class NodewiseExtractor(BaseFeaturesExtractor):
         self.num_logits = devices if self.formulation == "construct" else groups * devices
         super().__init__(observation_space, self.num_logits + hidden)
         num_features = (observation_space["node_features"].shape or ())[1]
-        self.static = StaticEncoder(num_features, hidden, attention, layers=layers, **options)
+        costs = sees_costs(observation_space)
+        self.static = StaticEncoder(
+            num_features, hidden, attention, costs, layers=layers, **options
+        )
         self.sweeps = sweeps and self.formulation == "refine"
+        if sees_placement is None:
+            sees_placement = self.formulation != "assign"
+        self.sees_placement = sees_placement
         self.state: GraphEncoder | None = None
-        if self.formulation != "assign" if sees_placement is None else sees_placement:
-            self.embed_state = nn.Linear(hidden + NUM_STATE, hidden)
+        if sees_placement or costs:
+            num_inputs = NUM_STATE * sees_placement + NUM_PAIR_COSTS * costs
+            self.embed_state = nn.Linear(hidden + num_inputs, hidden)
             self.state = GraphEncoder(
                 hidden,
-                NUM_EDGE_FEATURES,
+                num_edge_inputs(costs),
                 layers=state_layers,
                 **options,
             )
-        self.head = PairHead(hidden, 0 if self.state is None else hidden)
+        partial = NUM_PARTIAL if sees_partial(observation_space) else 0
+        num_costs = NUM_PAIR_COSTS + partial if costs else 0
+        self.head = PairHead(hidden, 0 if self.state is None else hidden, num_costs, costs)
         self.value = nn.Linear(2 * hidden + 1, hidden)
 
     def forward(self, observations: TensorDict) -> Tensor:
@@ -135,13 +174,15 @@ class NodewiseExtractor(BaseFeaturesExtractor):
         static, graph = distinct_graphs(observations)
         nodes = self.static(static)
         pooled = masked_mean(nodes, static["node_mask"])
-        if self.state is None:
-            logits = self._mask(self.head(nodes, pooled, static["device_features"].float()), static)
+        if not self.sees_placement:
+            pairs = None if self.state is None else self._see(nodes, static)
+            devices, costs = read_devices(static), _pair_costs(static)
+            logits = self._mask(self.head(nodes, pooled, devices, pairs, costs), static)
             logits, seen = logits[graph], torch.zeros_like(pooled)[graph]
         else:
             pairs = self._see(nodes[graph], observations)
-            devices = observations["device_features"].float()
-            logits = self.head(nodes[graph], pooled[graph], devices, pairs)
+            devices, costs = read_devices(observations), _pair_costs(observations)
+            logits = self.head(nodes[graph], pooled[graph], devices, pairs, costs)
             logits = self._mask(logits, observations)
             usable = observations["device_mask"].bool().any(dim=1).float()
             seen = masked_mean(_mean_over_devices(pairs, usable), observations["node_mask"])
@@ -151,19 +192,22 @@ class NodewiseExtractor(BaseFeaturesExtractor):
 
     def _see(self, nodes: Tensor, observations: TensorDict) -> Tensor:
         """Encode each group for each device, (batch, max_groups, num_devices, hidden)."""
-        placement = observations["placement"].float()
-        here, unplaced = placement[:, :, :-1], placement[:, :, -1:]
-        batch, groups, devices = here.shape
-        state = [here, unplaced.expand_as(here), observations["cursor"].float()[:, :, None]]
-        state[2] = state[2].expand_as(here)
-        pairs = torch.cat(
-            [nodes[:, :, None].expand(-1, -1, devices, -1), torch.stack(state, dim=3)], dim=3
-        )
+        batch, groups, devices = observations["device_mask"].shape
+        parts = [nodes[:, :, None].expand(-1, -1, devices, -1)]
+        if self.sees_placement:
+            placement = observations["placement"].float()
+            here, unplaced = placement[:, :, :-1], placement[:, :, -1:]
+            state = [here, unplaced, observations["cursor"].float()[:, :, None]]
+            parts.append(torch.stack([one.expand_as(here) for one in state], dim=3))
+        if "group_device_costs" in observations:
+            parts.append(read_pair_costs(observations))
+        pairs = torch.cat(parts, dim=3)
         copies = torch.relu(self.embed_state(pairs)).transpose(1, 2).flatten(0, 1)
         graphs = read_graphs(
             {
                 key: observations[key].repeat_interleave(devices, dim=0)
-                for key in ("edge_index", "edge_features", "edge_mask", "node_mask")
+                for key in ("edge_index", "edge_features", "edge_costs", "edge_mask", "node_mask")
+                if key in observations
             }
         )
         assert self.state is not None
@@ -183,6 +227,20 @@ class NodewiseExtractor(BaseFeaturesExtractor):
             movable = observations["cursor" if self.sweeps else "node_mask"].bool()
             logits = logits.masked_fill(~movable[:, :, None], MASKED)
         return logits.flatten(1)
+
+
+def _pair_costs(observations: TensorDict) -> Tensor | None:
+    """Return the costs of each pair, (batch, max_groups, num_devices, size), if they are seen.
+
+    The state of the partial schedule is that of the group to place; others get the same.
+    """
+    if "group_device_costs" not in observations:
+        return None
+    pairs = read_pair_costs(observations)
+    if "partial_schedule" not in observations:
+        return pairs
+    partial = observations["partial_schedule"].float()[:, None].expand(-1, pairs.shape[1], -1, -1)
+    return torch.cat([pairs, partial], dim=3)
 
 
 def _next_in_turn(observations: TensorDict) -> Tensor:

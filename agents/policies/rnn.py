@@ -15,6 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from device_placement.agents.policies.cost_inputs import (
+    NUM_NODE_COSTS,
+    NUM_PAIR_COSTS,
+    read_node_costs,
+    read_pair_costs,
+    sees_costs,
+)
 from device_placement.agents.policies.distributions import MASKED
 from device_placement.agents.policies.gnn import distinct_graphs, read_graphs
 from device_placement.envs.errors import DevicePlacementError
@@ -56,7 +63,8 @@ class SequenceEncoder(BaseFeaturesExtractor):
 
     The paper describes a group by its ops' types, output shapes and neighbours (a slot for each
     other group). Here these are ``node_features``, and their means over its producers and over
-    its consumers, so that no weight depends on the number of groups.
+    its consumers, so that no weight depends on the number of groups. If costs are seen, a group's
+    own are added, with those on each device.
 
     Args:
         observation_space: of a `DevicePlacementEnv`.
@@ -69,7 +77,11 @@ class SequenceEncoder(BaseFeaturesExtractor):
     def __init__(self, observation_space: spaces.Dict, hidden: int = 64) -> None:
         super().__init__(observation_space, hidden)
         num_features = (observation_space["node_features"].shape or ())[1]
-        self.embed = nn.Linear(3 * num_features, hidden)
+        num_costs = 0
+        if sees_costs(observation_space):
+            num_devices = (observation_space["device_mask"].shape or ())[1]
+            num_costs = NUM_NODE_COSTS + num_devices * NUM_PAIR_COSTS
+        self.embed = nn.Linear(3 * num_features + num_costs, hidden)
         self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
 
     def forward(self, observations: TensorDict) -> Encoded:
@@ -81,6 +93,9 @@ class SequenceEncoder(BaseFeaturesExtractor):
         features = static["node_features"].float()
         means = neighbour_means(features.flatten(0, 1), read_graphs(static).edge_index)
         described = torch.cat([features, means.reshape(*real.shape, -1)], dim=2)
+        if "group_costs" in static:
+            pairs = read_pair_costs(static).flatten(2)
+            described = torch.cat([described, read_node_costs(static), pairs], dim=2)
         embedded = self.embed(described[:, :longest])
         packed = pack_padded_sequence(embedded, num_groups, True, enforce_sorted=False)
         packed, (hidden, cell) = self.lstm(packed)

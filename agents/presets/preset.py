@@ -30,6 +30,8 @@ class Settings:
     """Names of `FEATURE_BLOCKS`."""
     horizon: int | None = 20
     """Steps of an episode; None: one per group."""
+    costs: str = "none"
+    """Costs that the agent sees: a name of `COSTS`."""
     copies: int = 1
     """Most copies of a simulated environment to step together; they share an update's steps."""
 

@@ -43,8 +43,9 @@ class SearchConfig(MeasureConfig):
     hardware: str = ""
     """Simulated machine: desktop (the default), small_gpu, laptop, server or paper."""
     profile: str | None = None
-    """Simulate the machine described in a file by `device-placement profile`, in place of
-    --hardware."""
+    """File by `device-placement profile`: the machine to simulate, in place of --hardware. If
+    placements are measured and an agent sees costs, they are those of the file; auto (the default)
+    runs the model once on each device with OpenVINO's profiler."""
     schedule: str = ""
     """Simulated execution: sequential (the default), concurrent, dataflow, pipelined or max_load;
     a generated problem draws one of its own."""

@@ -60,6 +60,8 @@ class Run:
         config: the settings; `out` and `resume` determine the folder.
         label: prefix of the name of a new folder under ``runs/``.
         extra: placements in addition to the singles, instead of the settings' budget.
+        shows_costs: whether an agent sees costs; then the profile is only for the agent, if
+            placements are measured.
 
     Raises:
         DevicePlacementError: when the folder exists and is not to be resumed, is of other models,
@@ -67,11 +69,18 @@ class Run:
             devices.
     """
 
-    def __init__(self, config: SearchConfig, label: str, extra: int | None = None) -> None:
+    def __init__(
+        self,
+        config: SearchConfig,
+        label: str,
+        extra: int | None = None,
+        shows_costs: bool = False,
+    ) -> None:
         self.config = config
         self.names = short_names(config.models)
+        profile = None if shows_costs and config.evaluator == "openvino" else config.profile
         made = [
-            evaluator_of(dataclasses.replace(config, model=model, inputs=inputs))
+            evaluator_of(dataclasses.replace(config, model=model, inputs=inputs, profile=profile))
             for model, inputs in zip(config.models, config.input_files, strict=True)
         ]
         _check_same_devices(dict(zip(self.names, made, strict=True)))

@@ -95,6 +95,7 @@ def algorithm_on_copies(
     seed: int = 0,
     torch_device: str = "cpu",
     tensorboard_log: str | None = None,
+    profile: str | None = None,
 ) -> BaseAlgorithm:
     """Make an untrained algorithm on copies of an environment, which share an update's steps.
 
@@ -107,11 +108,15 @@ def algorithm_on_copies(
         seed: see `make_algorithm`; copy i of the environment takes seed + i.
         torch_device: see `make_algorithm`.
         tensorboard_log: see `make_algorithm`.
+        profile: see `PolicyCard.make_env`.
 
     Raises:
-        DevicePlacementError: on a horizon below 1, an unknown reward, or a wrong override.
+        DevicePlacementError: on a horizon below 1, an unknown reward, a wrong override, or if the
+            costs to be seen can't be found.
     """
-    envs = DummyVecEnv([lambda: Monitor(card.make_env(evaluators, horizon, reward))] * copies)
+    envs = DummyVecEnv(
+        [lambda: Monitor(card.make_env(evaluators, horizon, reward, profile))] * copies
+    )
     overrides = dict(card.overrides)
     steps = update_steps(card, evaluators)
     if copies > 1 and isinstance(steps, int):

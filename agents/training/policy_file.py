@@ -24,8 +24,9 @@ from device_placement.agents.training.weights import (
     read_weights,
 )
 from device_placement.envs.env import DevicePlacementEnv
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.factory import COSTS
 from device_placement.envs.files import replaced
 from device_placement.envs.untrusted import MIB, parse_json, read_member, reading
 
@@ -48,12 +49,33 @@ class PolicyCard:
     """Names of the models it was trained on."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Settings that differ from the preset."""
+    costs: str = "none"
+    """Costs that it sees: a name of `COSTS`."""
+
+    def __post_init__(self) -> None:
+        choose("costs", self.costs, COSTS)
 
     @classmethod
     def of(
-        cls, name: str, formulation: str | None, evaluators: Sequence[Evaluator], **overrides: Any
+        cls,
+        name: str,
+        formulation: str | None,
+        evaluators: Sequence[Evaluator],
+        costs: str | None = None,
+        **overrides: Any,
     ) -> PolicyCard:
-        """Return the card of a preset that is trained with some evaluators."""
+        """Return the card of a preset that is trained with some evaluators.
+
+        Args:
+            name: of the preset.
+            formulation: the preset's by default.
+            evaluators: one per model.
+            costs: a name of `COSTS`; the preset's by default.
+            overrides: settings that differ from the preset.
+
+        Raises:
+            DevicePlacementError: on an unknown preset, formulation or costs.
+        """
         chosen = preset(name, formulation)
         return cls(
             preset=name,
@@ -62,13 +84,20 @@ class PolicyCard:
             devices=tuple(str(device) for device in evaluators[0].devices),
             models=tuple(evaluator.coarse.graph.name for evaluator in evaluators),
             overrides=overrides,
+            costs=chosen.costs if costs is None else costs,
         )
+
+    @property
+    def sees_costs(self) -> bool:
+        """Whether it sees costs."""
+        return COSTS[self.costs]
 
     def make_env(
         self,
         evaluator: Evaluator | Sequence[Evaluator],
         horizon: int | None = None,
         reward: str | None = None,
+        profile: str | None = None,
     ) -> DevicePlacementEnv:
         """Make an environment like those that the policy was trained in.
 
@@ -76,9 +105,11 @@ class PolicyCard:
             evaluator: of a model, or one of each of several.
             horizon: steps of an episode; the preset's by default.
             reward: a name of `REWARDS`; the preset's by default.
+            profile: file of the costs that are seen, or ``auto``, if placements are measured.
 
         Raises:
-            DevicePlacementError: on an unknown reward, or a horizon below 1.
+            DevicePlacementError: on an unknown reward, a horizon below 1, or if the costs to be
+                seen can't be found.
         """
         chosen = preset(self.preset, self.formulation)
         several = evaluator if isinstance(evaluator, Sequence) else [evaluator]
@@ -89,6 +120,8 @@ class PolicyCard:
             horizon=chosen.horizon or most if horizon is None else horizon,
             reward=chosen.reward if reward is None else reward,
             features=self.features,
+            costs=self.costs,
+            profile=profile,
         )
 
     def max_steps(self, max_groups: int, budget: int) -> int:
@@ -149,6 +182,7 @@ def read_card(path: str | os.PathLike[str]) -> PolicyCard:
             devices=tuple(map(str, content["devices"])),
             models=tuple(map(str, content["models"])),
             overrides=dict(content["overrides"]),
+            costs=str(content.get("costs", "none")),  # files of earlier versions have none
         )
 
 

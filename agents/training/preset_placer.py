@@ -27,6 +27,7 @@ from device_placement.agents.training.copies import algorithm_on_copies, num_cop
 from device_placement.agents.training.policy_file import PolicyCard
 from device_placement.envs.errors import choose
 from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.factory import COSTS
 
 NEW = 0.01  # largest share of new placements in a settled policy's requests
 
@@ -39,8 +40,8 @@ class PresetPlacer:
     new.
 
     Raises:
-        DevicePlacementError: on an unknown preset, formulation or feature block, or an option out
-            of range.
+        DevicePlacementError: on an unknown preset, formulation, feature block or costs, or an
+            option out of range.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -58,18 +59,22 @@ class PresetPlacer:
     """Requests after which training ends if fewer than one in a hundred of them was new."""
     without: tuple[str, ...] = ()
     """Feature blocks of the preset to leave out."""
+    costs: str | None = None
+    """Costs that the agent sees, ``none`` or ``profile``; the preset's by default."""
 
     def __post_init__(self) -> None:
         blocks = preset(self.preset, self.formulation).features
         for name in self.without:
             choose(f"feature block of {self.preset}", name, dict.fromkeys(blocks))
+        if self.costs is not None:
+            choose("costs", self.costs, COSTS)
         check_options(self, settled=(1, math.inf))
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, and return the best placement; see `Placer`."""
         trace = Trace(evaluator, budget)
         trace.singles()
-        card = PolicyCard.of(self.preset, self.formulation, [evaluator])
+        card = PolicyCard.of(self.preset, self.formulation, [evaluator], self.costs)
         features = tuple(block for block in card.features if block not in self.without)
         card = dataclasses.replace(card, features=features)
         evaluators = [BudgetedEvaluator(trace)]

@@ -24,6 +24,7 @@ def sample_policy(
     evaluators: Sequence[Evaluator],
     graph_id: int,
     samples: int,
+    profile: str | None = None,
 ) -> Iterator[list[int]]:
     """Draw distinct placements from a policy, until there are enough or hardly any is new.
 
@@ -33,12 +34,13 @@ def sample_policy(
         evaluators: one per model, as in the training.
         graph_id: number of the model to place.
         samples: how many to draw.
+        profile: see `PolicyCard.make_env`.
 
     Yields:
         (num_groups,) devices: the placement at the end of an episode. In ``refine`` earlier ones
         of the episode are evaluated, too.
     """
-    env = card.make_env(evaluators, horizon=last_horizon(card))
+    env = card.make_env(evaluators, horizon=last_horizon(card), profile=profile)
     drawn: set[tuple[int, ...]] = set()
     samples = min(samples, num_placements(evaluators[graph_id].coarse))
     for _ in range(REQUESTS_PER_BUDGET * samples):
@@ -56,6 +58,7 @@ def best_of_samples(
     evaluators: Sequence[Evaluator],
     graph_id: int,
     samples: int,
+    profile: str | None = None,
 ) -> list[int]:
     """Draw placements from a policy and return the best.
 
@@ -65,6 +68,7 @@ def best_of_samples(
         evaluators: one per model, as in the training; recorders also record the draws.
         graph_id: number of the model to place.
         samples: distinct placements to draw.
+        profile: see `PolicyCard.make_env`.
 
     Returns:
         (num_groups,) devices; empty when no draw is valid.
@@ -72,7 +76,7 @@ def best_of_samples(
     mine = RecordingEvaluator.of(evaluators[graph_id], 0)  # which evaluates nothing twice
     seen = [*evaluators[:graph_id], mine, *evaluators[graph_id + 1 :]]
     best, best_s = list[int](), math.inf
-    for one in sample_policy(algorithm, card, seen, graph_id, samples):
+    for one in sample_policy(algorithm, card, seen, graph_id, samples, profile):
         found = mine.evaluate(one)
         if found.valid and found.time_s < best_s:
             best, best_s = one, found.time_s

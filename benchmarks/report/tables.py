@@ -21,6 +21,7 @@ from device_placement.benchmarks.report.scores import (
     median,
     probabilities_of_improvement,
 )
+from device_placement.benchmarks.suite.algorithms import sees_costs
 from device_placement.benchmarks.suite.folder import read_folders
 from device_placement.benchmarks.suite.results import ProblemKey, RunRow
 from device_placement.benchmarks.suite.suites import MEASURED, SUITES
@@ -33,12 +34,13 @@ BEST_SINGLE = "best single"
 BASELINE = "random"
 NEAR = 0.05, 0.01
 EARLY = 0.25  # share of the budget after which gaps are shown as well
-NOTE = """\
+SEES_COSTS = "‡"
+NOTE = f"""\
 Efficiency: the optimum's time over that of the placement, as interquartile mean over problems and
 seeds with its 95 % interval (stratified bootstrap; rliable). Better than random: the probability
 that a run is. Evaluations: until the gap is reached, on the median problem, and on how many
 problems more than half of the runs reach it; `-` if they do on half of them or fewer.
-Seconds: of a run on the median problem."""
+Seconds: of a run on the median problem. {SEES_COSTS}: sees the costs of groups and transfers."""
 
 
 def report(rows: Sequence[RunRow]) -> str:
@@ -73,7 +75,8 @@ def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> Ta
     Args:
         scores: of all suites.
         suite: its name. A simulated suite has gaps to the optimum or, marked by a dagger, to the
-            bound or best known; a measured one has speed-ups over the best single.
+            bound or best known; a measured one has speed-ups over the best single. Placers that
+            see costs are marked, too.
         evaluations: after which the gaps are shown; by default at the end.
     """
     problems = [one for one in scores.problems if one[0] == suite]
@@ -99,8 +102,17 @@ def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> Ta
             + failed_note(scores.num_failed(one, placer))
             for one in problems
         ]
-        lines.append([f"`{placer}`", *cells])
+        lines.append([marked(placer), *cells])
     return Table(heads, lines)
+
+
+def marked(placer: str) -> str:
+    """Return a placer's name as code, marked if it sees costs.
+
+    >>> marked("random"), marked("cp_sat")
+    ('`random`', '`cp_sat` ‡')
+    """
+    return f"`{placer}` {SEES_COSTS}" if sees_costs(placer) else f"`{placer}`"
 
 
 def summary_table(scores: Scores, suites: Sequence[str]) -> Table:
@@ -115,7 +127,7 @@ def summary_table(scores: Scores, suites: Sequence[str]) -> Table:
     heads += [f"evaluations to {100 * gap:g} %" for gap in NEAR] + ["seconds"]
     lines = []
     for placer in sorted(means, key=lambda name: -means[name].value):
-        cells = [f"`{placer}`", interval_cell(*means[placer])]
+        cells = [marked(placer), interval_cell(*means[placer])]
         cells.append(interval_cell(*better[placer]) if placer in better else NOTHING)
         cells += [_evaluations(scores, problems, placer, gap) for gap in NEAR]
         cells.append(number_cell(median([scores.wall_s(one, placer) for one in problems])))
@@ -296,7 +308,9 @@ BEGIN, END = "<!-- scores -->", "<!-- /scores -->"
 
 
 def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
-    """Return median gaps in percent by placer and problem; †: the optimum is not known.
+    """Return median gaps in percent by placer and problem.
+
+    †: the optimum is not known. ‡: the placer sees costs.
 
     Placers that found nothing valid anywhere are left out; `report` shows why.
     """
@@ -311,7 +325,7 @@ def compact_table(scores: Scores, suites: Sequence[str]) -> Table:
             percent_cell(gap) + failed_note(scores.num_failed(one, placer))
             for one, gap in gaps.items()
         ]
-        lines.append([f"`{placer}`", *cells])
+        lines.append([marked(placer), *cells])
     return Table(heads, lines)
 
 

@@ -22,20 +22,30 @@ from device_placement.agents.presets import PRESETS
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError, unknown
 from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.factory import COSTS
 from device_placement.envs.placement import check_assignment
 
 # These are not random, so one run is enough.
-DETERMINISTIC = ("single", "automatic", "heft", "m_etf", "stages", "contiguous", "min_cut")
+DETERMINISTIC = (
+    *("single", "automatic", "heft", "m_etf", "greedy", "stages", "contiguous", "min_cut"),
+)
 
 # These are exact under one schedule only.
 SCHEDULE_OF = {"min_cut": "sequential", "contiguous": "max_load"}
 
-# HSDAG's ablations: which of its features are left out.
-VARIANTS: Mapping[str, tuple[str, ...]] = {
-    "hsdag_without_output_shape": ("output_shape",),
-    "hsdag_without_position": ("position_sinusoid",),
-    "hsdag_without_structure": ("in_degree", "out_degree", "fractal_dimension"),
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "hsdag_without_output_shape": {"preset": "hsdag", "without": ("output_shape",)},
+    "hsdag_without_position": {"preset": "hsdag", "without": ("position_sinusoid",)},
+    "hsdag_without_structure": {
+        "preset": "hsdag",
+        "without": ("in_degree", "out_degree", "fractal_dimension"),
+    },
+    "nodewise_ppo_with_costs": {"preset": "nodewise_ppo", "costs": "profile"},
+    "hsdag_ppo_with_costs": {"preset": "hsdag_ppo", "costs": "profile"},
+    "gdp_with_costs": {"preset": "gdp", "costs": "profile"},
+    "placeto_with_costs": {"preset": "placeto", "costs": "profile"},
 }
+"""Name -> fields of its `PresetPlacer`. The first are HSDAG's ablations."""
 
 EVERYONE = (*PLACERS, *PRESETS)
 ADVICE = (
@@ -86,7 +96,7 @@ def find_algorithm(name: str) -> Placer:
             arguments.
 
     >>> find_algorithm("hsdag_without_position")  # doctest: +ELLIPSIS
-    PresetPlacer(preset='hsdag', ... without=('position_sinusoid',))
+    PresetPlacer(preset='hsdag', ... without=('position_sinusoid',), costs=None)
     """
     if ":" not in name:
         if name in PLACERS:
@@ -100,13 +110,27 @@ def find_algorithm(name: str) -> Placer:
         )
 
         if name in VARIANTS:
-            return PresetPlacer("hsdag", without=VARIANTS[name])
+            return PresetPlacer(**VARIANTS[name])
         return PresetPlacer(name)
     module, _, attribute = name.rpartition(":")
     function = getattr(_load(module), attribute, None)
     if not callable(function) or first_parameter(function) not in ("env", "evaluator"):
         raise DevicePlacementError(f"{module!r} has no such function {attribute!r}. {ADVICE}")
     return OwnAlgorithm(function)
+
+
+def sees_costs(name: str) -> bool:
+    """Return whether an algorithm of this name sees the costs of groups and transfers.
+
+    >>> sees_costs("cp_sat"), sees_costs("gdp_with_costs"), sees_costs("gdp")
+    (True, True, False)
+    """
+    if name in PLACERS:
+        return PLACERS[name].needs_costs
+    chosen = VARIANTS.get(name, {"preset": name})
+    found = PRESETS.get(chosen["preset"])
+    own = {one.costs for one in found.formulations.values()} if found else set[str]()
+    return any(COSTS[one] for one in ([chosen["costs"]] if "costs" in chosen else own))
 
 
 def first_parameter(function: Callable[..., Any]) -> str:

@@ -227,6 +227,6 @@ def test_scores_shows_the_tables_of_folders(
     assert main(["scores", str(tmp_path / "random"), str(tmp_path / "heft")]) == 0
     text = capsys.readouterr().out
     assert "| `random` |" in text
-    assert "| `heft` |" in text
+    assert "| `heft` ‡ |" in text
     assert main(["scores", str(tmp_path)]) == 2
     assert "give the --out of a benchmark" in capsys.readouterr().err

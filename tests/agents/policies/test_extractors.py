@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
 
+from device_placement.agents.policies.cost_inputs import STATIC_COSTS
 from device_placement.agents.policies.extractors import GraphFeaturesExtractor
 from device_placement.envs.observation import (
     Layout,
@@ -20,6 +21,7 @@ from device_placement.envs.observation import (
     observation_space,
     observe,
 )
+from observations import PER_GROUP_COSTS, made_up_costs
 from scripted import twelve_groups_evaluator
 
 Tensors = dict[str, torch.Tensor]
@@ -30,17 +32,25 @@ LAYOUT = Layout(max_groups=GROUPS, max_edges=EDGES, num_features=NUM_FEATURES, n
 PLACEMENT = np.arange(GROUPS) % 3 - 1  # some unplaced
 
 
+WITH_COSTS = replace(LAYOUT, costs=True, partial=True)
+
+
 @pytest.fixture
 def extractor() -> GraphFeaturesExtractor:
+    return make_extractor(LAYOUT)
+
+
+def make_extractor(layout: Layout) -> GraphFeaturesExtractor:
     torch.manual_seed(0)
-    return GraphFeaturesExtractor(observation_space(LAYOUT))
+    return GraphFeaturesExtractor(observation_space(layout))
 
 
 def make_observation(layout: Layout = LAYOUT, cursor: int | None = 4) -> Observation:
     features = np.random.default_rng(0).normal(size=(GROUPS, NUM_FEATURES)).astype(np.float32)
     static = graph_arrays(COARSE, features, layout, graph_id=0)
     devices = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
-    return observe(static, devices, layout, PLACEMENT, cursor, log_time=0.3, step=0)
+    seen = observe(static, devices, layout, PLACEMENT, cursor, log_time=0.3, step=0)
+    return {**seen, **made_up_costs(layout)}
 
 
 def batch(*observations: Observation) -> Tensors:
@@ -54,15 +64,18 @@ def batch(*observations: Observation) -> Tensors:
 def renumbered(observation: Observation, order: NDArray[np.int64]) -> Observation:
     """The same graph, its new node i being the old node order[i]."""
     result = dict(observation)
-    for key in ("node_features", "node_mask", "placement", "cursor"):
-        result[key] = observation[key][order]
+    for key in ("node_features", "node_mask", "placement", "cursor", *PER_GROUP_COSTS):
+        if key in result:
+            result[key] = observation[key][order]
     result["edge_index"] = np.argsort(order)[observation["edge_index"]]
     return result
 
 
-def test_padding_changes_nothing(extractor: GraphFeaturesExtractor) -> None:
-    padded = replace(LAYOUT, max_groups=2 * GROUPS, max_edges=2 * EDGES)
-    expected = extractor(batch(make_observation()))
+@pytest.mark.parametrize("layout", [LAYOUT, WITH_COSTS], ids=["plain", "costs"])
+def test_padding_changes_nothing(layout: Layout) -> None:
+    extractor = make_extractor(layout)
+    padded = replace(layout, max_groups=2 * GROUPS, max_edges=2 * EDGES)
+    expected = extractor(batch(make_observation(layout)))
     torch.testing.assert_close(
         extractor(batch(make_observation(padded))), expected, atol=1e-5, rtol=0
     )
@@ -79,13 +92,16 @@ def test_content_of_padding_changes_nothing(extractor: GraphFeaturesExtractor) -
     torch.testing.assert_close(extractor(other), extractor(expected), atol=1e-5, rtol=0)
 
 
-def test_order_of_nodes_and_edges_changes_nothing(extractor: GraphFeaturesExtractor) -> None:
-    rng = np.random.default_rng(1)
-    observation = make_observation()
+@pytest.mark.parametrize("layout", [LAYOUT, WITH_COSTS], ids=["plain", "costs"])
+def test_order_of_nodes_and_edges_changes_nothing(layout: Layout) -> None:
+    extractor, rng = make_extractor(layout), np.random.default_rng(1)
+    observation = make_observation(layout)
     other = renumbered(observation, rng.permutation(GROUPS))
     edges = rng.permutation(EDGES)
     other["edge_index"] = other["edge_index"][:, edges]
-    other["edge_features"] = other["edge_features"][edges]
+    for key in ("edge_features", "edge_costs"):
+        if key in other:
+            other[key] = other[key][edges]
     expected = extractor(batch(observation))
     torch.testing.assert_close(extractor(batch(other)), expected, atol=1e-5, rtol=0)
 
@@ -97,14 +113,16 @@ def test_neighbours_in_a_batch_change_nothing(extractor: GraphFeaturesExtractor)
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["node_features", "placement", "cursor", "edge_features", "device_features", "last_time"],
-)
-def test_every_input_counts(extractor: GraphFeaturesExtractor, key: str) -> None:
-    observation = batch(make_observation())
+INPUTS = ("node_features", "placement", "cursor", "edge_features", "device_features", "last_time")
+
+
+@pytest.mark.parametrize("key", [*INPUTS, *STATIC_COSTS, "partial_schedule"])
+def test_every_input_counts(key: str) -> None:
+    layout = LAYOUT if key in INPUTS else WITH_COSTS
+    extractor = make_extractor(layout)
+    observation = batch(make_observation(layout))
     expected = extractor(observation)
-    observation[key] = observation[key].roll(1, dims=1) + (key == "last_time")
+    observation[key] = observation[key].roll(1, dims=1) + (key in ("last_time", "costs_known"))
     assert (extractor(observation) - expected).abs().max() > 1e-4
 
 
@@ -124,8 +142,11 @@ def test_graph_id_counts_where_there_are_several() -> None:
     assert (extractor(first) - extractor(second)).abs().max() > 1e-4
 
 
-def test_gradient_reaches_every_weight(extractor: GraphFeaturesExtractor) -> None:
-    extractor(batch(make_observation(), make_observation(cursor=None))).sum().backward()
+@pytest.mark.parametrize("layout", [LAYOUT, WITH_COSTS], ids=["plain", "costs"])
+def test_gradient_reaches_every_weight(layout: Layout) -> None:
+    extractor = make_extractor(layout)
+    seen = batch(make_observation(layout), make_observation(layout, cursor=None))
+    extractor(seen).sum().backward()
     for name, weight in extractor.named_parameters():
         assert weight.grad is not None, name
         assert torch.isfinite(weight.grad).all(), name

@@ -6,12 +6,14 @@ import pickle
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from stable_baselines3 import A2C, PPO
 from torch import Tensor
 from torch.nn import functional
 
+from device_placement.agents.policies.cost_inputs import STATIC_COSTS
 from device_placement.agents.policies.graph_parsing import (
     SHARPNESS,
     GroupingExtractor,
@@ -136,6 +138,38 @@ def test_padding_makes_no_learned_group() -> None:
         assert isinstance(extractor, GroupingExtractor)
         counts.append(extractor.num_groups)
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("change", ["padding", "order", "device"])
+@pytest.mark.parametrize("costs", [False, True])
+def test_nothing_that_does_not_matter_changes_a_logit(change: str, costs: bool) -> None:
+    layout, coarse, order = replace(LAYOUT, costs=costs), coarse_on(2), np.arange(GROUPS)
+
+    def logits() -> Tensor:
+        policy = parsing_policy(layout).eval()
+        seen = make_observation(layout, coarse, order=order)
+        found: Any = policy.get_distribution(seen)  # type: ignore[arg-type]
+        return torch.as_tensor(found.each.logits[0, :GROUPS, :2].detach())
+
+    expected = logits()
+    if change == "padding":
+        layout = replace(layout, max_groups=2 * GROUPS, max_edges=2 * EDGES)
+    elif change == "order":
+        order = np.random.default_rng(3).permutation(GROUPS)
+    else:
+        layout, coarse = replace(layout, num_devices=3), coarse_on(3)
+    assert expected.std() > 0.05
+    torch.testing.assert_close(logits(), expected[order], atol=1e-4, rtol=0)
+
+
+def test_costs_count() -> None:
+    layout = replace(LAYOUT, costs=True)
+    policy, seen = parsing_policy(layout).eval(), make_observation(layout, coarse_on(2))
+    extractor = policy.features_extractor
+    expected = extractor(seen)
+    for key in STATIC_COSTS:
+        changed = 0 * seen[key] if key == "costs_known" else seen[key].flip(1)
+        assert (extractor({**seen, key: changed}) - expected).abs().max() > 1e-4, key
 
 
 def test_the_state_moves_with_the_steps_of_an_episode() -> None:

@@ -11,6 +11,7 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
 
+from device_placement.agents.policies.cost_inputs import STATIC_COSTS
 from device_placement.agents.policies.gnn import CONVS, DIRECTIONS
 from device_placement.agents.policies.policies import MaskableNodewisePolicy, NodewisePolicy
 from device_placement.envs import DevicePlacementError
@@ -23,6 +24,7 @@ from observations import (
     make_observation,
     make_policy,
     probabilities,
+    seeing,
     trained,
 )
 
@@ -31,23 +33,28 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 @pytest.mark.parametrize("change", ["padding", "order", "device"])
-def test_nothing_that_does_not_matter_changes_a_probability(change: str, formulation: str) -> None:
+@pytest.mark.parametrize(
+    ("costs", "sees_placement"), [(False, True), (True, True), (True, None)], ids=str
+)
+def test_nothing_that_does_not_matter_changes_a_probability(
+    change: str, formulation: str, costs: bool, sees_placement: bool | None
+) -> None:
     cursor = 4 if formulation == "construct" else None
+    layout, coarse, order = seeing(LAYOUT, costs, formulation), coarse_on(2), np.arange(GROUPS)
     expected = probabilities(
-        make_policy(LAYOUT, formulation, sees_placement=True),
-        LAYOUT,
+        make_policy(layout, formulation, sees_placement=sees_placement),
+        layout,
         formulation,
-        make_observation(LAYOUT, coarse_on(2), cursor),
+        make_observation(layout, coarse, cursor),
     )
-    layout, coarse, order = LAYOUT, coarse_on(2), np.arange(GROUPS)
     if change == "padding":
-        layout = replace(LAYOUT, max_groups=2 * GROUPS, max_edges=2 * EDGES)
+        layout = replace(layout, max_groups=2 * GROUPS, max_edges=2 * EDGES)
     elif change == "order":
         order = np.random.default_rng(3).permutation(GROUPS)
     else:
-        layout, coarse = replace(LAYOUT, num_devices=3), coarse_on(3)
+        layout, coarse = replace(layout, num_devices=3), coarse_on(3)
     found = probabilities(
-        make_policy(layout, formulation, sees_placement=True),
+        make_policy(layout, formulation, sees_placement=sees_placement),
         layout,
         formulation,
         make_observation(layout, coarse, cursor, order),
@@ -83,9 +90,11 @@ def test_refine_never_moves_padding() -> None:
 
 @pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_every_convolution_learns_from_every_weight(conv: str, direction: str) -> None:
-    policy = make_policy(LAYOUT, "assign", conv=conv, direction=direction, sees_placement=True)
-    seen = make_observation(LAYOUT, coarse_on(2))
+@pytest.mark.parametrize("costs", [False, True])
+def test_every_convolution_learns_from_every_weight(conv: str, direction: str, costs: bool) -> None:
+    layout = seeing(LAYOUT, costs, "assign")
+    policy = make_policy(layout, "assign", conv=conv, direction=direction, sees_placement=True)
+    seen = make_observation(layout, coarse_on(2))
     value, log_prob, _ = policy.evaluate_actions(seen, torch.zeros(1, GROUPS))  # type: ignore[arg-type]
     (value.sum() + log_prob.sum()).backward()
     for name, weight in policy.named_parameters():
@@ -108,7 +117,26 @@ def test_twin_runs_give_equal_weights(algorithm: Any, policy: Any, formulation: 
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_weights_fit_another_model_and_other_devices() -> None:
-    saved = make_policy(LAYOUT, "assign").state_dict()
-    larger = replace(LAYOUT, max_groups=40, max_edges=90, num_devices=5)
-    make_policy(larger, "assign").load_state_dict(saved)
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+@pytest.mark.parametrize("costs", [False, True])
+def test_weights_fit_another_model_and_other_devices(costs: bool, formulation: str) -> None:
+    layout = seeing(LAYOUT, costs, formulation)
+    saved = make_policy(layout, formulation).state_dict()
+    larger = replace(layout, max_groups=40, max_edges=90, num_devices=5)
+    make_policy(larger, formulation).load_state_dict(saved)
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_all_costs_count(formulation: str) -> None:
+    layout = seeing(LAYOUT, True, formulation)
+    cursor = 4 if formulation == "construct" else None
+    policy = make_policy(layout, formulation)
+    seen = make_observation(layout, coarse_on(2), cursor)
+    expected = probabilities(policy, layout, formulation, seen)
+    keys = {*STATIC_COSTS, *(["partial_schedule"] if formulation == "construct" else [])}
+    assert keys == seen.keys() - make_observation(LAYOUT, coarse_on(2)).keys()
+    for key in keys:
+        found = probabilities(policy, layout, formulation, {**seen, key: seen[key].flip(1)})
+        if key == "costs_known":
+            found = probabilities(policy, layout, formulation, {**seen, key: 0 * seen[key]})
+        assert (found - expected).abs().max() > 1e-5, key

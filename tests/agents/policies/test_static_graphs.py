@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from device_placement.agents.policies.cost_inputs import STATIC_COSTS
 from device_placement.agents.policies.gnn import distinct_graphs
 from observations import GROUPS, LAYOUT, coarse_on, make_observation, make_policy, probabilities
 
@@ -21,6 +24,16 @@ def test_rows_of_one_graph_are_one() -> None:
     static, graph = distinct_graphs(batch)
     assert len(static["node_features"]) == 5
     assert graph.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("key", STATIC_COSTS)
+def test_graphs_with_other_costs_are_told_apart(key: str) -> None:
+    layout = replace(LAYOUT, costs=True)
+    one = make_observation(layout, coarse_on(2))
+    batch = {key: torch.cat([array] * 3) for key, array in one.items()}
+    assert len(distinct_graphs(batch)[0][key]) == 1
+    batch[key][1] += 1
+    assert len(distinct_graphs(batch)[0][key]) == 3
 
 
 def test_rows_of_several_graphs_are_told_apart() -> None:

@@ -26,11 +26,13 @@ from device_placement.agents.training.algorithms import (
 )
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.evaluation import BaseEvaluator
+from device_placement.envs.factory import COSTS
 from device_placement.envs.graph.features import FEATURE_BLOCKS
 from device_placement.envs.observation import FORMULATIONS
 from device_placement.envs.rewards import REWARDS
 from planted import plant
-from scripted import ScriptedEvaluator, diamond_evaluator, twelve_groups_evaluator
+from scripted import diamond_evaluator, simulated_diamond, twelve_groups_evaluator
 
 EVERY = [(name, formulation) for name, one in PRESETS.items() for formulation in one.formulations]
 
@@ -38,9 +40,12 @@ EVERY = [(name, formulation) for name, one in PRESETS.items() for formulation in
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def make_env(formulation: str, evaluator: ScriptedEvaluator | None = None) -> DevicePlacementEnv:
+def make_env(
+    formulation: str, evaluator: BaseEvaluator | None = None, costs: str = "none"
+) -> DevicePlacementEnv:
+    usual = diamond_evaluator if costs == "none" else simulated_diamond
     return DevicePlacementEnv(
-        evaluator=evaluator or diamond_evaluator(), formulation=formulation, horizon=4
+        evaluator=evaluator or usual(), formulation=formulation, horizon=4, costs=costs
     )
 
 
@@ -48,9 +53,9 @@ def weights(algorithm: BaseAlgorithm) -> torch.Tensor:
     return torch.nn.utils.parameters_to_vector(algorithm.policy.parameters())
 
 
-def trained(name: str, formulation: str, seed: int) -> BaseAlgorithm:
+def trained(name: str, formulation: str, seed: int, costs: str = "none") -> BaseAlgorithm:
     """After two updates, so that the second one's rollout is of weights that were learned."""
-    env = make_env(formulation)
+    env = make_env(formulation, costs=costs)
     algorithm = make_algorithm(name, env, formulation=formulation, seed=seed)
     assert isinstance(algorithm, OnPolicyAlgorithm)
     return algorithm.learn(2 * algorithm.n_steps)
@@ -64,6 +69,7 @@ def test_presets_name_what_there_is(name: str, formulation: str) -> None:
     chosen = preset(name, formulation)
     assert chosen.formulation == formulation
     assert chosen.reward in REWARDS
+    assert chosen.costs in COSTS
     assert set(chosen.features) <= set(FEATURE_BLOCKS)
     assert PRESETS[name].algorithm in ALGORITHMS
     assert PRESETS[name].policy in POLICIES
@@ -128,9 +134,10 @@ def test_updates_of_construct_are_whole_episodes() -> None:
     assert algorithm.n_steps == algorithm.batch_size == 12 * episodes["n_steps"]
 
 
+@pytest.mark.parametrize("costs", COSTS)
 @pytest.mark.parametrize(("name", "formulation"), EVERY)
-def test_save_and_load(name: str, formulation: str, tmp_path: Path) -> None:
-    algorithm, env = once_trained(name, formulation, 0), make_env(formulation)
+def test_save_and_load(name: str, formulation: str, costs: str, tmp_path: Path) -> None:
+    algorithm, env = once_trained(name, formulation, 0, costs), make_env(formulation, costs=costs)
     algorithm.save(tmp_path / "policy.zip")
     loaded = load_algorithm(name, tmp_path / "policy.zip", env, formulation=formulation)
     assert torch.equal(weights(loaded), weights(algorithm))
@@ -138,10 +145,11 @@ def test_save_and_load(name: str, formulation: str, tmp_path: Path) -> None:
     loaded.learn(10)  # and it goes on
 
 
+@pytest.mark.parametrize("costs", COSTS)
 @pytest.mark.parametrize(("name", "formulation"), EVERY)
-def test_twins_learn_alike(name: str, formulation: str) -> None:
-    first = once_trained(name, formulation, 0)
-    twin, other = (trained(name, formulation, seed) for seed in (0, 1))
+def test_twins_learn_alike(name: str, formulation: str, costs: str) -> None:
+    first = once_trained(name, formulation, 0, costs)
+    twin, other = (trained(name, formulation, seed, costs) for seed in (0, 1))
     assert torch.equal(weights(first), weights(twin))
     assert not torch.equal(weights(first), weights(other))
 

@@ -9,7 +9,7 @@ import pytest
 
 from device_placement.agents.runs.recording import RecordingEvaluator
 from device_placement.agents.training.preset_placer import PresetPlacer, named_search
-from device_placement.envs import DevicePlacementError
+from device_placement.envs import DevicePlacementError, make_evaluator
 from scripted import diamond_evaluator, twelve_groups_evaluator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,6 +25,28 @@ def test_a_learner_keeps_the_budget_and_is_the_same_again(name: str) -> None:
     assert len(asked) == 60 or name == "hsdag"  # which may propose little that is new
     assert found[0].time_s == min(time_s for _, time_s in found[0].evaluations)
     assert math.isnan(found[0].bound_s)
+
+
+@pytest.mark.parametrize(
+    ("name", "formulation"),
+    [("nodewise_ppo", "assign"), ("nodewise_ppo", "construct"), ("placeto", None)],
+)
+def test_an_agent_that_sees_costs_is_the_same_again_and_another(
+    name: str, formulation: str | None
+) -> None:
+    def requests(costs: str | None) -> list[tuple[int, ...]]:
+        evaluator = make_evaluator("resnet50", "CPU,GPU", evaluator="simulator", max_groups=12)
+        placer = PresetPlacer(name, formulation=formulation, costs=costs)
+        return [assignment for assignment, _ in placer.place(evaluator, 40, 1).evaluations]
+
+    seeing = requests("profile")
+    assert seeing == requests("profile")
+    assert requests(None) == requests("none") != seeing
+
+
+def test_costs_need_an_evaluator_that_has_some() -> None:
+    with pytest.raises(DevicePlacementError, match="costs='profile' with a ScriptedEvaluator"):
+        PresetPlacer("ppo", costs="profile").place(diamond_evaluator(), 10, 0)
 
 
 def test_construct_has_steps_enough() -> None:
@@ -53,6 +75,7 @@ def test_it_ends_when_the_policy_has_settled() -> None:
     ("name", "options", "message"),
     [
         ("nodewize_ppo", {}, "Unknown search 'nodewize_ppo'.*Did you mean 'nodewise_ppo'"),
+        ("ppo", {"costs": "profil"}, "Unknown costs 'profil'; allowed: none, profile"),
         ("ppo", {"settled": 0}, "settled=0 for PresetPlacer; it must be 1 or more"),
         ("ppo", {"formulation": "asign"}, "asign"),
         ("ppo", {"setled": 5}, "Unknown option of the placer 'ppo' 'setled'.*'settled'"),

@@ -43,7 +43,7 @@ def test_the_report_is_one_file_that_needs_no_network(finished: Path) -> None:
         assert content.startswith(b"\x89PNG")
     assert "http" not in re.sub(r'src="[^"]+"', "", text)
     assert "RuntimeError: a bug of mine" in text
-    assert "<code>cp_sat</code>" in text
+    assert "<code>cp_sat</code> ‡" in text
     assert re.search(r"<pre>.+</pre>\n<p>Started \S+, revision .+; processor", text)
 
 

@@ -23,6 +23,7 @@ from device_placement.benchmarks.report.tables import (
     gap_cell,
     report,
     suite_table,
+    summary_table,
     with_table,
 )
 from device_placement.benchmarks.suite.results import RunRow, append_rows, latest, read_rows
@@ -84,7 +85,7 @@ def test_the_tables_are_the_same_whoever_ended_first() -> None:
     text = report(latest(rows))
     assert report(latest(rows[::-1])) == text
     assert "- `own:mine` (2 runs; p, q): is broken" in text
-    assert text.index("| `random` |") < text.index("| `heft` |")  # as in the list of all
+    assert text.index("| `random` |") < text.index("| `heft` ‡ |")  # as in the list of all
     assert [one.seed for one in latest([row("heft", 1), row("heft", 0)])] == [0, 1]
 
 
@@ -190,9 +191,24 @@ def test_the_report_says_what_failed_and_what_is_not_proven() -> None:
     text = report(ROWS)
     assert "| gap in % | p | q † |" in text
     assert "| `random` | 5.0 (2.5-7.5) | 100.0, 1 failed |" in text
-    assert "| `cp_sat` | 0.900 (0.900-0.900) | 0.8" in text
+    assert "| `cp_sat` ‡ | 0.900 (0.900-0.900) | 0.8" in text
+    assert "‡: sees the costs of groups and transfers." in text
     assert "- `heft` (1 run; q): found no\nvalid placement" in text
     assert "| gap in % after 4 | p | q † |" in suite_table(Scores(ROWS), "s", 4).markdown()
+
+
+def test_who_sees_costs_is_marked_in_every_table() -> None:
+    placers = ("random", "nodewise_ppo", "greedy", "nodewise_ppo_with_costs", "mine.py:search")
+    scores = Scores([row(name, 0, (1, 2.0)) for name in placers])
+    for table in (suite_table(scores, "s"), summary_table(scores, ["s"])):
+        names = {line[0].partition("` ") for line in table.lines if line[0].startswith("`")}
+        assert {name[1:].rstrip("`") for name, _, mark in names if mark == "‡"} == {
+            "greedy",
+            "nodewise_ppo_with_costs",
+        }
+    compact = [line[0] for line in compact_table(scores, ["s"]).lines]
+    assert "`greedy` ‡" in compact
+    assert "`nodewise_ppo`" in compact
 
 
 def test_measured_suites_show_speed_ups() -> None:
@@ -213,7 +229,7 @@ def test_the_small_table_goes_between_its_marks(tmp_path: Path) -> None:
     assert list(table.heads) == ["", "p", "q †"]
     assert table.lines[0] == ["best single", "50.0", "275.0"]
     assert table.lines[1] == ["`random`", "5.0", "100.0, 1 failed"]
-    assert table.lines[-1] == ["`heft`", "25.0", "-"]
+    assert table.lines[-1] == ["`heft` ‡", "25.0", "-"]
     text = f"before\n{BEGIN}\nold\n{END}\nafter"
     path = tmp_path / "README.md"
     path.write_text(with_table(text, table))

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 
 import own_algorithms
+from device_placement.agents.placers import PLACERS
 from device_placement.agents.placers.base import PlacerResult
 from device_placement.agents.training.preset_placer import PresetPlacer
-from device_placement.benchmarks.suite.algorithms import DETERMINISTIC, VARIANTS, find_algorithm
+from device_placement.benchmarks.suite.algorithms import (
+    DETERMINISTIC,
+    EVERYONE,
+    VARIANTS,
+    find_algorithm,
+    sees_costs,
+)
 from device_placement.envs import DevicePlacementError, PlacementError, make_evaluator
 from device_placement.envs.graph.features import num_features
 from scripted import diamond_evaluator
@@ -99,14 +106,35 @@ def test_a_variant_leaves_features_out(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("device_placement.agents.training.copies.make_algorithm", spaces_only)
-    for name in ("hsdag", *VARIANTS):
+    ablations = {name: one["without"] for name, one in VARIANTS.items() if "without" in one}
+    assert len(ablations) == 3
+    for name in ("hsdag", *ablations):
         with pytest.raises(KeyboardInterrupt):
             run(name)
     whole, *parts = seen
-    left_out = [num_features(blocks) for blocks in VARIANTS.values()]
-    assert [whole - part for part in parts] == left_out
+    assert [whole - part for part in parts] == [*map(num_features, ablations.values())]
     with pytest.raises(DevicePlacementError, match=r"feature block of hsdag 'shape'.*output_shape"):
         PresetPlacer("hsdag", without=("shape",))
+
+
+def test_a_variant_is_its_preset_with_costs() -> None:
+    names = [name for name in VARIANTS if name.endswith("_with_costs")]
+    assert len(names) == 4
+    for name in names:
+        base = name.removesuffix("_with_costs")
+        assert find_algorithm(name) == PresetPlacer(base, costs="profile")
+        assert sees_costs(name)
+        assert not sees_costs(base)
+
+
+def test_who_sees_costs() -> None:
+    found = {name for name in (*EVERYONE, *VARIANTS) if sees_costs(name)}
+    assert found == {
+        *(name for name, one in PLACERS.items() if one.needs_costs),
+        *(name for name, one in VARIANTS.items() if "costs" in one),
+    }
+    assert {"greedy", "cp_sat", "gdp_with_costs"} < found
+    assert not sees_costs(f"{OWN}guess")
 
 
 @pytest.mark.parametrize("name", sorted({*DETERMINISTIC} - {"contiguous"}))
