@@ -54,7 +54,7 @@ def test_stable_baselines_checker_passes_but_for_its_advice_on_2d_and_3d_boxes(
         check_sb3(gym.make(name, model="diamond", costs=costs, **QUICK).unwrapped)
     messages = [str(warning.message) for warning in caught]
     messages = [one for one in messages if "unconventional shape" not in one]
-    # The costs of groups on devices are its only Box with three dimensions, which it calls an image.
+    # It calls the costs of groups on devices, which have three dimensions, an image.
     assert all("image" in one for one in messages), messages
     assert bool(messages) == (costs == "profile")
 
