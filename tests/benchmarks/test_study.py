@@ -25,7 +25,7 @@ from problems import QUICK, TWO_CPUS
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 OTHERS = {"__init__", "config", "runner", "study"}
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in OTHERS)
-PARTS_OF_SPEED = {"simulator_speed", "training_speed"}
+PARTS_OF_SPEED = {"problem_speed", "simulator_speed", "training_speed"}
 COMMANDS = [name for name in SCRIPTS if name not in PARTS_OF_SPEED]
 
 

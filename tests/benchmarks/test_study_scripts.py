@@ -6,7 +6,7 @@ from pathlib import Path
 import openvino as ov
 import pytest
 
-from device_placement.benchmarks import study, training_speed
+from device_placement.benchmarks import problem_speed, study, training_speed
 from device_placement.benchmarks.accuracy import AccuracyConfig
 from device_placement.benchmarks.accuracy import main as search_under_a_limit
 from device_placement.benchmarks.correctness import CorrectnessConfig, check_model
@@ -55,6 +55,20 @@ def test_speed_and_memory_print_a_line_a_model(capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     assert "placements/min" in text
     assert "growth" in text
+
+
+def test_steps_over_many_problems_are_counted_and_shared_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    effort = problem_speed.Effort(problems=4, steps=3, repeats=1, shapes=((4, 2), (4, 1)))
+    assert problem_speed.run(0, effort) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [row[:2] for row in rows if row[0] == "4" and len(row) > 3][1:] == [
+        ["4", "2"],
+        ["4", "1"],
+    ]
+    assert rows[-2][0] == "place"
+    assert float(rows[-1][-1]) > 0
 
 
 def test_the_time_of_a_training_is_shared_out(capsys: pytest.CaptureFixture[str]) -> None:
