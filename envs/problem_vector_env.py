@@ -152,7 +152,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
     ) -> tuple[Observation, Infos]:
         """Begin an episode of a new problem in every copy, and return observations and infos.
 
-        Problems that were given as a sequence begin anew with the first; a generator goes on.
+        A sequence of problems begins again with the first; a generator continues.
 
         Args:
             seed: is ignored, as the problems decide.

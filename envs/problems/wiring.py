@@ -131,7 +131,7 @@ def repeated(num_ops: int, draws: Draws) -> Wiring:
 FAMILIES: Mapping[str, Callable[[int, Draws], Wiring]] = {
     function.__name__: function for function in (layered, branching, chained, repeated)
 }
-"""Name -> function that draws a DAG of so many ops."""
+"""Name -> function that draws a DAG with a given number of ops."""
 
 
 def draw_block(size: int, draws: Draws) -> list[list[int]]:
