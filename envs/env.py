@@ -21,14 +21,14 @@ from device_placement.envs.cost_features import PartialFeatures
 from device_placement.envs.episode import Baseline, Episode, Incumbent
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
 from device_placement.envs.evaluation import NAN, Evaluation, Evaluator
-from device_placement.envs.factory import EvaluatorOptions, make_parts
+from device_placement.envs.factory import EvaluatorOptions
 from device_placement.envs.formulations import check_actions, unplaced
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.features import DEFAULT_BLOCKS
-from device_placement.envs.known_costs import with_known_costs
 from device_placement.envs.measuring.openvino_evaluator import executor_of
 from device_placement.envs.measuring.validation import Validation, claim_of, validate_placement
 from device_placement.envs.observation import Observation, observe
+from device_placement.envs.parts import make_parts
 from device_placement.envs.placement import Placement
 from device_placement.envs.rendering.graph import render_picture
 from device_placement.envs.rendering.text import render_text
@@ -195,11 +195,9 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         if render_mode is not None:
             choose("render mode", render_mode, dict.fromkeys(self.metadata["render_modes"]))
         self.render_mode = render_mode
-        profile = options.get("profile")
-        parts = make_parts(
+        self._parts = make_parts(
             model, devices, evaluator, formulation, horizon, reward, features, costs, **options
         )
-        self._parts = with_known_costs(parts, profile)
         self._partial: PartialFeatures | None = None
         if self._parts.layout.partial:
             self._partial = PartialFeatures(self._parts.known, num_rows=1)

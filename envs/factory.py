@@ -1,17 +1,13 @@
-"""Factory: make evaluators, and the parts of an environment, from plain arguments."""
+"""Factory: make evaluators from plain arguments."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
-import numpy as np
-from gymnasium import spaces
-
 from device_placement.envs.cores import cpu_affinity
-from device_placement.envs.cost_features import KnownCosts
 from device_placement.envs.devices import (
     Device,
     discover_devices,
@@ -23,10 +19,8 @@ from device_placement.envs.errors import DeviceError, DevicePlacementError, choo
 from device_placement.envs.evaluation import Evaluator, check_evaluator
 from device_placement.envs.executors import AUTO, DATAFLOW, HETERO
 from device_placement.envs.executors.choice import choose_executor
-from device_placement.envs.formulations import Formulation, make_formulation
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
-from device_placement.envs.graph.features import group_features, num_features
 from device_placement.envs.measuring.config import (
     MeasureConfig,
     MeasureOptions,
@@ -37,26 +31,14 @@ from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.loading import load_model, model_file
 from device_placement.envs.models.normalisation import Shapes
-from device_placement.envs.observation import (
-    FORMULATIONS,
-    Layout,
-    Observation,
-    action_space,
-    graph_arrays,
-    observation_space,
-)
 from device_placement.envs.problems.generator import generated_evaluator
 from device_placement.envs.problems.seeds import is_generated
-from device_placement.envs.rewards import DEFAULT_REWARDS, REWARDS, Reward
 from device_placement.envs.simulation.hardware import HARDWARE
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.roofline import derive_profile
 from device_placement.envs.simulation.schedule import SCHEDULES
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 from device_placement.envs.simulation.workloads import is_workload, load_workload
-
-COSTS = {"none": False, "profile": True}
-"""Name -> whether agents see costs."""
 
 # Whether the devices must be on this machine.
 EVALUATORS = {"openvino": True, "simulator": False}
@@ -338,75 +320,3 @@ def check_several(devices: tuple[Device, ...]) -> tuple[Device, ...]:
             f"{devices[0]},CPU_F32:INFERENCE_PRECISION_HINT=f32."
         )
     return devices
-
-
-@dataclass(frozen=True)
-class EnvParts:
-    """Parts of an environment that no episode changes."""
-
-    evaluators: tuple[Evaluator, ...]  # one per model
-    layout: Layout
-    formulation: Formulation
-    reward: Reward
-    static: tuple[Observation, ...]  # one per model, from `graph_arrays`
-    observation_space: spaces.Dict
-    action_space: spaces.Space[Any]
-    known: tuple[KnownCosts, ...] = ()  # one per model, if agents see costs
-
-    def draw_graph(self, generator: np.random.Generator, chosen: Any = None) -> int:
-        """Return the model of the next episode: the chosen number, or a random one.
-
-        Raises:
-            DevicePlacementError: when there is no such model.
-        """
-        number = len(self.evaluators)
-        if chosen is None:
-            return int(generator.integers(number)) if number > 1 else 0
-        if not 0 <= int(chosen) < number:
-            raise DevicePlacementError(
-                f"Got graph_id={chosen}; the models are numbered 0 to {number - 1}."
-            )
-        return int(chosen)
-
-
-def make_parts(
-    model: Any,
-    devices: Any,
-    evaluator: str | Evaluator | Sequence[Evaluator],
-    formulation: str,
-    horizon: int,
-    reward: str | None,
-    features: Sequence[str],
-    costs: str,
-    **options: Unpack[EvaluatorOptions],
-) -> EnvParts:
-    """Return the parts of an environment for the arguments of `DevicePlacementEnv`.
-
-    The costs that agents see are added by `with_known_costs`.
-
-    Raises:
-        DevicePlacementError: or a subclass, when an argument is wrong.
-    """
-    choose("formulation", formulation, dict.fromkeys(FORMULATIONS))
-    chosen_reward = choose("reward", reward or DEFAULT_REWARDS[formulation], REWARDS)
-    sees_costs = choose("costs", costs, COSTS)
-    width = num_features(features)
-    if sees_costs and evaluator == "openvino":
-        options.pop("profile", None)  # is for the agents, not for the evaluator
-    evaluators = make_evaluators(model, devices, evaluator, **options)
-    graphs = [one.coarse for one in evaluators]
-    layout = Layout.of(
-        graphs, width, len(evaluators[0].devices), sees_costs, formulation == "construct"
-    )
-    return EnvParts(
-        evaluators=evaluators,
-        layout=layout,
-        formulation=make_formulation(formulation, layout, horizon),
-        reward=chosen_reward,
-        static=tuple(
-            graph_arrays(coarse, group_features(coarse, features), layout, graph_id)
-            for graph_id, coarse in enumerate(graphs)
-        ),
-        observation_space=observation_space(layout),
-        action_space=action_space(layout, formulation),
-    )

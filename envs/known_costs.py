@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from device_placement.envs.cost_features import KnownCosts, cost_arrays
+from device_placement.envs.cost_features import KnownCosts
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.executors import DATAFLOW
-from device_placement.envs.factory import EnvParts
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
 from device_placement.envs.profiling.measured_profile import profile_runs
 from device_placement.envs.simulation.profile import HardwareProfile
@@ -18,28 +16,6 @@ from device_placement.envs.simulation.profile import HardwareProfile
 AUTO = "auto"  # a profile of one run per device
 
 _profiled: WeakKeyDictionary[OpenVINOEvaluator, HardwareProfile] = WeakKeyDictionary()
-
-
-def with_known_costs(
-    parts: EnvParts, profile: str | os.PathLike[str] | HardwareProfile | None = None
-) -> EnvParts:
-    """Return the parts of an environment with the costs that agents see, if they see any.
-
-    Args:
-        parts: from `make_parts`.
-        profile: for evaluators that measure, what `find_costs` takes.
-
-    Raises:
-        DevicePlacementError: as `find_costs`.
-    """
-    if not parts.layout.costs:
-        return parts
-    known = tuple(find_costs(one, profile) for one in parts.evaluators)
-    graphs = zip(parts.static, known, parts.evaluators, strict=True)
-    static = tuple(
-        {**arrays, **cost_arrays(costs, one.coarse, parts.layout)} for arrays, costs, one in graphs
-    )
-    return replace(parts, static=static, known=known)
 
 
 def find_costs(

@@ -17,10 +17,9 @@ from device_placement.envs.arrays import Bool, Float32, Float64, Int64
 from device_placement.envs.cost_features import PartialFeatures
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.factory import EvaluatorOptions, make_parts
+from device_placement.envs.factory import EvaluatorOptions
 from device_placement.envs.formulations import check_actions, make_vector_formulation
 from device_placement.envs.graph.features import DEFAULT_BLOCKS
-from device_placement.envs.known_costs import with_known_costs
 from device_placement.envs.observation import (
     UNPLACED,
     Observation,
@@ -28,6 +27,7 @@ from device_placement.envs.observation import (
     one_hot_placements,
     stack_static,
 )
+from device_placement.envs.parts import make_parts
 from device_placement.envs.simulation.simulator import as_simulated
 from device_placement.envs.vector_state import (
     Incumbents,
@@ -111,10 +111,9 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
     ) -> None:
         check_native(num_envs, formulation, evaluator, options)
         self._mode = parse_autoreset(autoreset_mode)
-        parts = make_parts(
+        self._parts = make_parts(
             model, devices, evaluator, formulation, horizon, reward, features, costs, **options
         )
-        self._parts = with_known_costs(parts)
         self.num_envs = num_envs
         self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
         self.evaluators = [as_simulated(one, _ADVICE) for one in self._parts.evaluators]

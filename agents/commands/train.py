@@ -34,7 +34,7 @@ from device_placement.agents.training.policy_file import PolicyCard, read_progre
 from device_placement.agents.training.sampling import best_of_samples, check_counts
 from device_placement.agents.training.weights import REPEAT, load_state
 from device_placement.envs.errors import DevicePlacementError, choose
-from device_placement.envs.factory import COSTS
+from device_placement.envs.parts import COSTS
 from device_placement.envs.rewards import REWARDS
 from device_placement.envs.untrusted import reading
 

@@ -26,8 +26,8 @@ from device_placement.agents.training.weights import (
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.factory import COSTS
 from device_placement.envs.files import replaced
+from device_placement.envs.parts import COSTS
 from device_placement.envs.untrusted import MIB, parse_json, read_member, reading
 
 CARD = "device_placement.json"  # in the file, next to what stable-baselines3 writes

@@ -27,7 +27,7 @@ from device_placement.agents.training.copies import algorithm_on_copies, num_cop
 from device_placement.agents.training.policy_file import PolicyCard
 from device_placement.envs.errors import choose
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.factory import COSTS
+from device_placement.envs.parts import COSTS
 
 NEW = 0.01  # largest share of new placements in a settled policy's requests
 

@@ -22,7 +22,7 @@ from device_placement.agents.presets import PRESETS
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError, unknown
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.factory import COSTS
+from device_placement.envs.parts import COSTS
 from device_placement.envs.placement import check_assignment
 
 # These are not random, so one run is enough.

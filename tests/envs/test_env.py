@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 import device_placement.agents
 import device_placement.envs
 from device_placement.envs import DevicePlacementEnv, DevicePlacementError
-from device_placement.envs.factory import COSTS
+from device_placement.envs.parts import COSTS
 from device_placement.envs.rewards import REWARDS
 from problems import QUICK, chain
 from scripted import twelve_groups_evaluator

@@ -31,7 +31,7 @@ ORDER = {
         *("untrusted", "models", "graph", "executors", "costs", "evaluation", "failures"),
         *("placement", "observation"),
         *("measuring", "simulation", "problems", "cost_features", "rendering"),
-        *("formulations", "factory", "profiling", "known_costs", "episode", "env"),
+        *("formulations", "factory", "profiling", "known_costs", "parts", "episode", "env"),
         *("vector_state", "vector_env", "problem_vector_env"),
     ),
     "agents": (

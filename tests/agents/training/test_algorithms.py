@@ -27,9 +27,9 @@ from device_placement.agents.training.algorithms import (
 from device_placement.envs.env import DevicePlacementEnv
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import BaseEvaluator
-from device_placement.envs.factory import COSTS
 from device_placement.envs.graph.features import FEATURE_BLOCKS
 from device_placement.envs.observation import FORMULATIONS
+from device_placement.envs.parts import COSTS
 from device_placement.envs.rewards import REWARDS
 from planted import plant
 from scripted import diamond_evaluator, simulated_diamond, twelve_groups_evaluator
