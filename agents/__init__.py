@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from device_placement.agents.commands.config import TrainConfig
     from device_placement.agents.commands.train import train
     from device_placement.agents.placers import make_placer
+    from device_placement.agents.placers.pretrained.weights import load_weights
     from device_placement.agents.policies.extractors import GraphFeaturesExtractor
     from device_placement.agents.policies.policies import (
+        ConstructPolicy,
         FeaturesPolicy,
         GraphParsingPolicy,
+        MaskableConstructPolicy,
         MaskableFeaturesPolicy,
         MaskableNodewisePolicy,
         NodewisePolicy,
@@ -40,9 +43,11 @@ if TYPE_CHECKING:
     from device_placement.agents.training.sb3_vec_env import SB3VecEnv
 
 _HOMES = {
+    "ConstructPolicy": "policies.policies",
     "FeaturesPolicy": "policies.policies",
     "GraphFeaturesExtractor": "policies.extractors",
     "GraphParsingPolicy": "policies.policies",
+    "MaskableConstructPolicy": "policies.policies",
     "MaskableFeaturesPolicy": "policies.policies",
     "MaskableNodewisePolicy": "policies.policies",
     "NodewisePolicy": "policies.policies",
@@ -57,6 +62,7 @@ _HOMES = {
     "greedy_assignment": "training.algorithms",
     "load_algorithm": "training.algorithms",
     "load_policy": "training.policy_file",
+    "load_weights": "placers.pretrained.weights",
     "make_algorithm": "training.algorithms",
     "make_placer": "placers",
     "named_search": "training.preset_placer",
@@ -67,9 +73,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "ConstructPolicy",
     "FeaturesPolicy",
     "GraphFeaturesExtractor",
     "GraphParsingPolicy",
+    "MaskableConstructPolicy",
     "MaskableFeaturesPolicy",
     "MaskableNodewisePolicy",
     "NodewisePolicy",
@@ -84,6 +92,7 @@ __all__ = [
     "greedy_assignment",
     "load_algorithm",
     "load_policy",
+    "load_weights",
     "make_algorithm",
     "make_placer",
     "named_search",

@@ -21,6 +21,8 @@ class Command:
     config: str  # MODULE:NAME of the dataclass of its options, light to import
     function: str  # MODULE:NAME; takes an instance and returns the exit status
     summary: str
+    # MODULE:NAME; takes the class of the options, --out and the options; returns those to resume
+    resume: str = "agents.runs.resume:resume_config"
 
 
 COMMANDS = {
@@ -57,7 +59,13 @@ COMMANDS = {
     "place": Command(
         "agents.commands.config:PlaceConfig",
         "agents.commands.place:place",
-        "place a model with a trained policy, as it is or fine-tuned",
+        "place a model at once with a trained policy, as it is or fine-tuned",
+    ),
+    "pretrain": Command(
+        "agents.commands.config:PretrainConfig",
+        "agents.commands.pretrain:pretrain",
+        "train the policy that `place` and the placer pretrained use",
+        resume="agents.pretraining.trainer:resume_config",
     ),
     "search": Command(
         "agents.commands.config:SearchCommand",
@@ -174,10 +182,8 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
     program, description = f"device-placement {name}", f"{command.summary.capitalize()}."
     config = parse(config_class, words, program, description)
     if getattr(config, "resume", False):
-        from device_placement.agents.runs.resume import resume_config
-
         # Options that are not given stay as they were.
-        saved = resume_config(config_class, config.out, trusted=config)
+        saved = _load(command.resume)(config_class, config.out, trusted=config)
         config = parse(config_class, words, program, description, default=saved)
     try:
         with our_warnings(), printable_output():
@@ -190,12 +196,12 @@ def _run(command: Command, name: str, words: Sequence[str]) -> int:
 @contextlib.contextmanager
 def our_warnings() -> Iterator[None]:
     """Print this package's warnings as a line, like its errors, instead of with their origin."""
-    from device_placement.envs.errors import InventedInputsWarning, printable
+    from device_placement.envs.errors import DevicePlacementWarning, printable
 
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if issubclass(category, InventedInputsWarning):
+        if issubclass(category, DevicePlacementWarning):
             print(f"device-placement: {printable(str(message))}", file=sys.stderr)
         else:
             usual(message, category, *place, **more)

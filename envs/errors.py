@@ -28,7 +28,11 @@ class InputError(DevicePlacementError):
     """Values for a model's inputs that can't be read or don't fit."""
 
 
-class InventedInputsWarning(UserWarning):
+class DevicePlacementWarning(UserWarning):
+    """Something that a user should know of a result."""
+
+
+class InventedInputsWarning(DevicePlacementWarning):
     """Invented values decide what a model runs, so its time may be that of another case."""
 
 

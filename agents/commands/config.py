@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from device_placement.agents.options import HIDDEN, POSITIONAL, OptionGroups
+from device_placement.agents.pretraining.config import PretrainOptions
 from device_placement.agents.runs.config import SearchConfig
 from device_placement.envs.errors import DevicePlacementError, check_seed
 from device_placement.envs.measuring.config import MeasureConfig
@@ -137,7 +138,8 @@ class TrainConfig(SearchConfig):
     random problem. With commas between them, models share the budget; each episode draws one of
     them."""
     preset: str = "ppo"
-    """ppo, a2c, maskable_ppo, nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto, gdp or rnn."""
+    """ppo, a2c, maskable_ppo, nodewise_ppo, nodewise_a2c, construct_ppo, hsdag, hsdag_ppo, placeto,
+    gdp or rnn."""
     override: str = ""
     """Changes to the preset: learning_rate=1e-3;extractor.hidden=128;..."""
     formulation: str | None = None
@@ -195,12 +197,14 @@ class PlaceConfig(SearchConfig):
     """Bundled model (resnet50, inception_v3, bert_base, two_towers, diamond) or path of a file;
     with a + between them, several that run side by side; for the simulator also generated:SEED, a
     random problem."""
-    policy: str
-    """The policy.zip of a training run."""
+    policy: str = ""
+    """The policy.zip of a training run, or weights by `device-placement pretrain`; default: the
+    pretrained policy in the package."""
     devices: str = ""
-    """Devices, comma-separated, as for train; default: those of the policy."""
-    samples: int = 16
-    """Placements to sample from the policy, in addition to its greedy one."""
+    """Devices, comma-separated, as for train; default: those of a policy.zip, otherwise auto."""
+    samples: int | None = None
+    """Placements to sample from the policy, in addition to its greedy one; default: 16 from a
+    policy.zip, otherwise none."""
     finetune: int = 0
     """Further placements to fine-tune the policy on."""
     torch_device: str = "cpu"
@@ -210,14 +214,39 @@ class PlaceConfig(SearchConfig):
     resume: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(PretrainOptions):
+    """Options of `device-placement pretrain`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {
+        "problems": ("problems", "samples", "groups", "distinct", "hidden_moves"),
+        "learning": ("learning_rate", "imitation", "entropy", "teacher_rounds"),
+        "network": ("hidden", "layers", "without"),
+        "validation": ("validation", "validate_every"),
+    }
+
+    out: str
+    """File to write the weights to, NAME.safetensors; the folder NAME_training beside it holds the
+    checkpoint and the logs for TensorBoard."""
+    jobs: int = 0
+    """Processes, at most two; the weights do not depend on it. 0: as many as there are cores."""
+    checkpoint_s: float = 30.0
+    """Shortest time between two checkpoints, in seconds."""
+    resume: bool = False
+    """Resume the training of --out, whose settings are repeated."""
+
+
 @dataclass(frozen=True)
 class SearchCommand(SearchConfig):
     """Options of `device-placement search`."""
 
     placer: str = "local_search"
     """With any evaluator: single, automatic, random, local_search, annealing, cross_entropy,
-    genetic or posterior_sampling. With the simulator only: heft, greedy, m_etf, stages, and the
-    exact contiguous, min_cut and cp_sat."""
+    genetic, posterior_sampling or pretrained. With the simulator only: heft, greedy, m_etf, stages,
+    and the exact contiguous, min_cut and cp_sat."""
+    start: str = ""
+    """Where local_search and posterior_sampling start: single (the default), or pretrained, with
+    placements of the pretrained policy."""
     time_limit: float | None = None
     """Time limit in seconds for a placer that has one, such as cp_sat; default: its own."""
 

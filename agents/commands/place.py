@@ -1,13 +1,21 @@
-"""Command `place`: place an unseen model with a trained policy."""
+"""Command `place`: place a model at once, with a policy that was trained on others."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-
-from stable_baselines3.common.base_class import BaseAlgorithm
+import math
+from typing import Protocol
 
 from device_placement.agents.commands.config import PlaceConfig
+from device_placement.agents.placers.base import Trace
+from device_placement.agents.placers.pretrained.placer import (
+    Elite,
+    PretrainedPolicy,
+    distinct_samples,
+    one_thread,
+)
+from device_placement.agents.placers.pretrained.weights import SUFFIX, load_weights
 from device_placement.agents.runs.run import ModelRun, Run
 from device_placement.agents.runs.summary import finish
 from device_placement.agents.training.algorithms import check_torch_device, greedy_assignment
@@ -16,7 +24,87 @@ from device_placement.agents.training.checkpoints import Checkpoints
 from device_placement.agents.training.policy_file import PolicyCard, load_policy, read_card
 from device_placement.agents.training.sampling import best_of_samples, check_counts, last_horizon
 from device_placement.envs.devices import parse_devices
+from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.untrusted import check_file_devices
+
+SAMPLES = 16  # default, of a policy.zip
+ROUND = 12  # samples between two updates of the fine-tuning of pretrained weights
+
+
+class Policy(Protocol):
+    """Trained policy on the model to place."""
+
+    def greedy(self) -> list[int]:
+        """Return its greedy placement, (num_groups,)."""
+
+    def best_of(self, samples: int) -> list[int]:
+        """Evaluate samples and return the fastest, (num_groups,); empty if none is valid."""
+
+    def finetune(self, number: int) -> None:
+        """Learn from further placements."""
+
+
+class TrainedPolicy:
+    """Policy of a training run.
+
+    Args:
+        config: the settings.
+        card: of the policy.
+        model: to place.
+    """
+
+    def __init__(self, config: PlaceConfig, card: PolicyCard, model: ModelRun) -> None:
+        self._card, self._model, self._profile = card, model, config.profile
+        env = card.make_env(model.recorder, profile=config.profile)
+        self._algorithm = load_policy(config.policy, env, config.seed, config.torch_device)
+
+    def greedy(self) -> list[int]:
+        """Return its greedy placement; its evaluations are outside the budget."""
+        horizon = last_horizon(self._card)
+        env = self._card.make_env(self._model.evaluator, horizon=horizon, profile=self._profile)
+        return greedy_assignment(self._algorithm, env)
+
+    def best_of(self, samples: int) -> list[int]:
+        """Evaluate samples and return the fastest."""
+        recorders = [self._model.recorder]
+        return best_of_samples(self._algorithm, self._card, recorders, 0, samples, self._profile)
+
+    def finetune(self, number: int) -> None:
+        """Train on further placements."""
+        model, card = self._model, self._card
+        checkpoints = Checkpoints(model.folder / "policy.zip", card)
+        limit = card.max_steps(model.evaluator.coarse.num_groups, number)
+        self._algorithm.tensorboard_log = str(model.folder / "tensorboard")
+        self._algorithm.learn(limit, callback=[SearchCallback([model.recorder]), checkpoints])
+
+
+class PretrainedOnModel:
+    """Policy with pretrained weights.
+
+    Args:
+        config: the settings.
+        model: to place.
+    """
+
+    def __init__(self, config: PlaceConfig, model: ModelRun) -> None:
+        self._trace = Trace(model.recorder, model.recorder.budget)
+        profile = config.profile or "auto"
+        self._policy = PretrainedPolicy.load(config.policy, model.recorder, profile, config.seed)
+
+    def greedy(self) -> list[int]:
+        """Return its greedy placement."""
+        return self._policy.greedy()
+
+    def best_of(self, samples: int) -> list[int]:
+        """Evaluate samples and return the fastest."""
+        drawn = distinct_samples(self._policy, samples).tolist()
+        times_s = [self._trace.time_s(one) for one in drawn]
+        best = min(range(len(drawn)), key=times_s.__getitem__)
+        return drawn[best] if math.isfinite(times_s[best]) else []
+
+    def finetune(self, number: int) -> None:
+        """Learn by the elite rule until the budget is spent or the policy has settled."""
+        Elite(self._policy).learn(self._trace, ROUND)
 
 
 def place(config: PlaceConfig) -> int:
@@ -28,29 +116,32 @@ def place(config: PlaceConfig) -> int:
     Raises:
         DevicePlacementError: when the policy can't be read or does not fit.
     """
-    card = read_card(config.policy)
-    config = _completed(config, card)
-    extra = 1 + config.samples + config.finetune
-    with Run(config, "place", extra, shows_costs=card.sees_costs) as run:
+    check_torch_device(config.torch_device)
+    check_counts(samples=config.samples or 0, finetune=config.finetune)
+    card = read_card(config.policy) if _is_trained(config) else None
+    config, samples = _completed(config, card)
+    with Run(
+        config,
+        "place",
+        1 + samples + config.finetune,
+        shows_costs=card is None or card.sees_costs,
+    ) as run:
         model = run.models[0]
         recorder = model.recorder
         recorder.evaluate_singles()
-        env = card.make_env(recorder, profile=config.profile)
-        algorithm = load_policy(config.policy, env, config.seed, config.torch_device)
         found: dict[str, list[int]] = {}
         done = False
-        with contextlib.suppress(KeyboardInterrupt):
-            found["policy, greedy"] = _greedy(algorithm, card, model)
+        with contextlib.suppress(KeyboardInterrupt), one_thread():
+            policy = _policy_of(config, card, model)
+            found["policy, greedy"] = policy.greedy()
             recorder.evaluate(found["policy, greedy"])
-            if drawn := best_of_samples(
-                algorithm, card, [recorder], 0, config.samples, config.profile
-            ):
-                found[f"best of {config.samples} samples"] = drawn
+            if samples and (drawn := policy.best_of(samples)):
+                found[f"best of {samples} samples"] = drawn
             if config.finetune:
                 run.budget.limit = run.budget.num_distinct + config.finetune
                 run.budget.num_requests = 0  # samples may repeat
-                _finetune(algorithm, card, model, config.finetune)
-                found["fine-tuned, greedy"] = _greedy(algorithm, card, model)
+                policy.finetune(config.finetune)
+                found["fine-tuned, greedy"] = policy.greedy()
             done = True
         print(run.summary(interrupted=False))
         if done:
@@ -62,26 +153,28 @@ def place(config: PlaceConfig) -> int:
     return 0 if done else 130
 
 
-def _completed(config: PlaceConfig, card: PolicyCard) -> PlaceConfig:
-    """Return the settings with the policy's devices, if none are given."""
-    check_torch_device(config.torch_device)
-    check_counts(samples=config.samples, finetune=config.finetune)
+def _is_trained(config: PlaceConfig) -> bool:
+    """Return whether the policy is that of a training run, and not pretrained weights."""
+    return bool(config.policy) and not config.policy.endswith(SUFFIX)
+
+
+def _policy_of(config: PlaceConfig, card: PolicyCard | None, model: ModelRun) -> Policy:
+    if card is not None:
+        return TrainedPolicy(config, card, model)
+    return PretrainedOnModel(config, model)
+
+
+def _completed(config: PlaceConfig, card: PolicyCard | None) -> tuple[PlaceConfig, int]:
+    """Return the settings with the policy's devices, if none are given, and how many samples."""
+    if card is None:
+        if config.torch_device != "cpu":
+            raise DevicePlacementError(
+                f"Got --torch_device {config.torch_device}; pretrained weights run on the cpu."
+            )
+        load_weights(config.policy)  # fails before anything is written
+        return dataclasses.replace(config, devices=config.devices or "auto"), config.samples or 0
     if not config.devices:
         check_file_devices(parse_devices(card.devices), config.policy)
-    return dataclasses.replace(config, devices=config.devices or ",".join(card.devices))
-
-
-def _greedy(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun) -> list[int]:
-    """Return the policy's greedy placement; its evaluations are outside the budget."""
-    horizon, profile = last_horizon(card), model.config.profile
-    return greedy_assignment(
-        algorithm, card.make_env(model.evaluator, horizon=horizon, profile=profile)
-    )
-
-
-def _finetune(algorithm: BaseAlgorithm, card: PolicyCard, model: ModelRun, number: int) -> None:
-    """Train the policy on further placements."""
-    checkpoints = Checkpoints(model.folder / "policy.zip", card)
-    limit = card.max_steps(model.evaluator.coarse.num_groups, number)
-    algorithm.tensorboard_log = str(model.folder / "tensorboard")
-    algorithm.learn(limit, callback=[SearchCallback([model.recorder]), checkpoints])
+    devices = config.devices or ",".join(card.devices)
+    samples = SAMPLES if config.samples is None else config.samples
+    return dataclasses.replace(config, devices=devices), samples

@@ -47,7 +47,7 @@ def placer_of(config: SearchCommand) -> Placer:
 
     Raises:
         DevicePlacementError: when its name is unknown, it does not work with the evaluator, or
-            it has no time limit and one was given.
+            it lacks an option that was given.
     """
     entry = choose("placer", config.placer, PLACERS)
     if entry.needs_costs and config.evaluator == "openvino":
@@ -56,11 +56,22 @@ def placer_of(config: SearchCommand) -> Placer:
             f"The placer {config.placer!r} needs simulated costs; add --evaluator simulator, or "
             f"use one of: {', '.join(searching)}."
         )
-    if config.time_limit is None:
-        return make_placer(config.placer)
-    if "time_limit_s" not in {field.name for field in dataclasses.fields(entry.load())}:
-        raise DevicePlacementError(f"The placer {config.placer!r} has no time limit; use --budget.")
-    return make_placer(config.placer, time_limit_s=config.time_limit)
+    own = {field.name for field in dataclasses.fields(entry.load())}
+    options: dict[str, object] = {}
+    if config.time_limit is not None:
+        if "time_limit_s" not in own:
+            raise DevicePlacementError(
+                f"The placer {config.placer!r} has no time limit; use --budget."
+            )
+        options["time_limit_s"] = config.time_limit
+    if config.start:
+        if "start" not in own:
+            raise DevicePlacementError(
+                f"Got --start {config.start} for the placer {config.placer!r}, which has no start "
+                "to choose; local_search and posterior_sampling have one."
+            )
+        options["start"] = config.start
+    return make_placer(config.placer, **options)
 
 
 def run_placer(config: SearchConfig, name: str, placer: Placer) -> int:

@@ -22,6 +22,7 @@ class PlacerEntry:
     name: str  # of its class
     summary: str
     needs_costs: bool = False  # plans from costs, so it works with the simulator only
+    sees_costs: bool = False  # sees costs: the simulator's, or those of profiled runs
 
     def load(self) -> type[Any]:
         """Import the module and return the class."""
@@ -41,6 +42,12 @@ PLACERS: Mapping[str, PlacerEntry] = {
     "genetic": PlacerEntry("genetic", "Genetic", "a genetic algorithm"),
     "posterior_sampling": PlacerEntry(
         "posterior_sampling.placer", "PosteriorSampling", "learns the costs and plans with them"
+    ),
+    "pretrained": PlacerEntry(
+        "pretrained.placer",
+        "Pretrained",
+        "a policy trained on generated problems, which learns from its best samples",
+        sees_costs=True,
     ),
     "heft": PlacerEntry("list_scheduling", "Heft", "earliest finish time, by upward rank", True),
     "greedy": PlacerEntry(

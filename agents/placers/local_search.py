@@ -13,8 +13,8 @@ from device_placement.agents.placers.search_space import (
     Choice,
     SearchSpace,
     evaluate_choices,
-    first_choice,
 )
+from device_placement.agents.placers.starts import STARTS
 from device_placement.envs.errors import choose
 from device_placement.envs.evaluation import Evaluator
 
@@ -23,7 +23,7 @@ Descent = Callable[[Trace, SearchSpace, Choice, float, np.random.Generator], Non
 
 @dataclass(frozen=True)
 class LocalSearch:
-    """Descents from the best single, then from random placements, until the budget is spent.
+    """Descents from a start, then from random placements, until the budget is spent.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -36,15 +36,18 @@ class LocalSearch:
 
     descent: str = "first"
     """first: take any move that helps; steepest: the one that helps most."""
+    start: str = "single"
+    """single: the best single; pretrained: the best of 16 placements of the pretrained policy."""
 
     def __post_init__(self) -> None:
         choose("descent", self.descent, DESCENTS)
+        choose("start", self.start, STARTS)
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, and return the best placement; see `Placer`."""
         trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
         generator = np.random.default_rng(seed)
-        choice, time_s = first_choice(trace, space, generator)
+        choice, time_s = STARTS[self.start](trace, space, generator, evaluator, seed)
         while not trace.spent:
             if math.isfinite(time_s):
                 DESCENTS[self.descent](trace, space, choice, time_s, generator)

@@ -234,7 +234,35 @@ def distinct_graphs(observations: TensorDict) -> tuple[TensorDict, Tensor]:
     return static, rows
 
 
-class StaticEncoder(nn.Module):
+class CachedEncoder(nn.Module):
+    """Encoder of graphs that keeps its last result between the steps of a rollout.
+
+    A subclass defines `encode`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._weights: list[Tensor] = []  # cached, as collecting them takes longer than a step
+        self._last: tuple[list[tuple[int, int]], TensorDict, Any] | None = None
+
+    def encode(self, static: TensorDict) -> Any:
+        """Return what is known of the graphs that `distinct_graphs` returned."""
+        raise NotImplementedError
+
+    def forward(self, static: TensorDict) -> Any:
+        """Return what `encode` does, or its last result while graphs and weights are the same."""
+        if self.training or torch.is_grad_enabled():
+            self._last = None  # a step may follow, and fused optimizers do not change versions
+            return self.encode(static)
+        self._weights = self._weights or [*self.parameters()]
+        version = [(weight._version, weight.data_ptr()) for weight in self._weights]
+        if self._last is None or self._last[0] != version or not _equal(self._last[1], static):
+            kept = {key: array.clone() for key, array in static.items()}
+            self._last = version, kept, self.encode(static)
+        return self._last[2]
+
+
+class StaticEncoder(CachedEncoder):
     """Embeddings of a model's groups, independent of their placement.
 
     Args:
@@ -267,26 +295,9 @@ class StaticEncoder(nn.Module):
             )
             for _ in range(attention)
         )
-        self._weights: list[Tensor] = []  # cached, as collecting them takes longer than a step
-        self._last: tuple[list[tuple[int, int]], TensorDict, Tensor] | None = None
 
-    def forward(self, static: TensorDict) -> Tensor:
-        """Return the embeddings of the graphs that `distinct_graphs` returned.
-
-        Those of the last call are returned again while neither graphs nor weights change, as
-        between the steps of a rollout.
-        """
-        if self.training or torch.is_grad_enabled():
-            self._last = None  # a step may follow, and fused optimizers do not change versions
-            return self._encode(static)
-        self._weights = self._weights or [*self.parameters()]
-        version = [(weight._version, weight.data_ptr()) for weight in self._weights]
-        if self._last is None or self._last[0] != version or not _equal(self._last[1], static):
-            kept = {key: array.clone() for key, array in static.items()}
-            self._last = version, kept, self._encode(static)
-        return self._last[2]
-
-    def _encode(self, static: TensorDict) -> Tensor:
+    def encode(self, static: TensorDict) -> Tensor:
+        """Return the embeddings of the graphs that `distinct_graphs` returned."""
         features = self.embed(static["node_features"].float())
         centred = self.norm(features - masked_mean(features, static["node_mask"])[:, None])
         if self.embed_costs is not None:

@@ -13,6 +13,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from device_placement.agents.policies.construct import ConstructExtractor
 from device_placement.agents.policies.distributions import (
     GroupedDistribution,
     MaskablePlacementDistribution,
@@ -97,7 +98,7 @@ class MaskableFeaturesPolicy(_Features, MaskableMultiInputActorCriticPolicy):
 class _Logits(_Placements):
     """Mixin for extractors whose features contain the logits."""
 
-    extractor: type[NodewiseExtractor | GroupingExtractor]
+    extractor: type[NodewiseExtractor | GroupingExtractor | ConstructExtractor]
 
     def __init__(
         self,
@@ -177,3 +178,37 @@ class MaskableNodewisePolicy(_Logits, MaskableActorCriticPolicy):
 
     extractor = NodewiseExtractor
     distribution = MaskablePlacementDistribution
+
+
+class ConstructPolicy(_Logits, ActorCriticPolicy):
+    """Policy that constructs placements from costs, and begins near the placer ``greedy``.
+
+    For PPO and A2C, in ``construct`` with ``costs="profile"``; `MaskableConstructPolicy` is the
+    same for MaskablePPO. Devices that may not run a group, or whose memory is full, have
+    probability 0. Weights fit any model and devices; those in the package are read by
+    `load_weights` and belong to ``policy.features_extractor.network``.
+
+    Args:
+        observation_space: of a `DevicePlacementEnv`.
+        action_space: of the same.
+        lr_schedule: learning rate as a function of the training's progress.
+        options: arguments of `ActorCriticPolicy`; ``features_extractor_kwargs`` are those of
+            `ConstructExtractor`.
+
+    Raises:
+        DevicePlacementError: in another formulation, or without costs.
+
+    >>> import gymnasium as gym
+    >>> from stable_baselines3 import PPO
+    >>> name = "device_placement.envs:SimulatedDevicePlacementConstruct-v0"
+    >>> env = gym.make(name, model="diamond", costs="profile")
+    >>> agent = PPO(ConstructPolicy, env, n_steps=16, batch_size=16).learn(16)
+    """
+
+    extractor = ConstructExtractor
+
+
+class MaskableConstructPolicy(_Logits, MaskableActorCriticPolicy):
+    """`ConstructPolicy` for sb3-contrib's MaskablePPO."""
+
+    extractor = ConstructExtractor

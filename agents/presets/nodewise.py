@@ -1,4 +1,4 @@
-"""Presets of our nodewise policy: one shared head for the groups of any graph."""
+"""Presets of our policies with one head for the groups of any graph."""
 
 from __future__ import annotations
 
@@ -38,6 +38,26 @@ GRAPH_PRESETS: Mapping[str, Preset] = {
             "assign": _nodewise(PPO_SETTINGS["assign"], **_PPO),
             "construct": _nodewise(PPO_SETTINGS["construct"]),
             "refine": _nodewise(PPO_SETTINGS["refine"]),
+        },
+    ),
+    "construct_ppo": Preset(
+        "PPO that sees costs and places group by group, from where the placer greedy is",
+        "this project",
+        "-",
+        "ppo",
+        "construct",
+        {
+            "construct": replace(
+                PPO_SETTINGS["construct"],
+                algorithm={
+                    **PPO_SETTINGS["construct"].algorithm,
+                    "learning_rate": 1e-3,
+                    "ent_coef": 0.003,
+                },
+                extractor={"hidden": 64, "layers": 4},
+                policy={},
+                costs="profile",
+            )
         },
     ),
     "nodewise_a2c": Preset(

@@ -18,8 +18,10 @@ from torch import nn
 
 from device_placement.agents.policies.gnn import MessageLayer
 from device_placement.agents.policies.policies import (
+    ConstructPolicy,
     FeaturesPolicy,
     GraphParsingPolicy,
+    MaskableConstructPolicy,
     MaskableFeaturesPolicy,
     MaskableNodewisePolicy,
     NodewisePolicy,
@@ -59,6 +61,8 @@ POLICIES: Mapping[str, Any] = {
     "maskable_features": MaskableFeaturesPolicy,
     "nodewise": NodewisePolicy,
     "maskable_nodewise": MaskableNodewisePolicy,
+    "construct": ConstructPolicy,
+    "maskable_construct": MaskableConstructPolicy,
     "parsing": GraphParsingPolicy,
     "rnn": RnnPolicy,
 }

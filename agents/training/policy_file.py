@@ -221,8 +221,8 @@ def load_policy(
         raise DevicePlacementError(
             f"The weights in {str(path)!r}, of {card.preset} for {', '.join(card.models)} on "
             f"{', '.join(card.devices)}, do not fit this model and these devices. Weights of "
-            "nodewise_ppo, nodewise_a2c, hsdag, hsdag_ppo, placeto and gdp fit any model; those of "
-            "rnn any model on the same number of devices."
+            "nodewise_ppo, nodewise_a2c, construct_ppo, hsdag, hsdag_ppo, placeto and gdp fit any "
+            "model; those of rnn any model on the same number of devices."
         ) from error
     return algorithm
 

@@ -126,7 +126,7 @@ def sees_costs(name: str) -> bool:
     (True, True, False)
     """
     if name in PLACERS:
-        return PLACERS[name].needs_costs
+        return PLACERS[name].needs_costs or PLACERS[name].sees_costs
     chosen = VARIANTS.get(name, {"preset": name})
     found = PRESETS.get(chosen["preset"])
     own = {one.costs for one in found.formulations.values()} if found else set[str]()

@@ -35,7 +35,8 @@ ORDER = {
         *("vector_state", "vector_env", "problem_vector_env"),
     ),
     "agents": (
-        *("options", "policies", "presets", "runs", "placers", "training", "commands", "output"),
+        *("options", "policies", "presets", "runs", "placers", "pretraining", "training"),
+        *("commands", "output"),
         "cli",
     ),
     "benchmarks": (

@@ -99,7 +99,7 @@ def test_every_page_with_code_is_found() -> None:
     pages = [name.rpartition("-")[0] for name in RUNNABLE]
     assert pages.count("README.md") == 1
     assert pages.count("docs/start.md") == 2
-    assert pages.count("docs/agents.md") == 4
+    assert pages.count("docs/agents.md") == 5
     assert {"docs/placers.md", "docs/measuring.md", "docs/benchmark.md"} <= set(pages)
     assert len(ENVIRONMENT_PAGES) == 6
     assert set(pages) > {f"environments/{name}" for name in ENVIRONMENT_PAGES}

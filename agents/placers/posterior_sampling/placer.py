@@ -18,8 +18,10 @@ from threadpoolctl import threadpool_limits
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
 from device_placement.agents.placers.neighbourhoods import neighbourhood_search, windows
 from device_placement.agents.placers.posterior_sampling.posterior import Posterior, PosteriorSample
-from device_placement.agents.placers.search_space import Choice, SearchSpace, first_choice
+from device_placement.agents.placers.search_space import Choice, SearchSpace
+from device_placement.agents.placers.starts import STARTS
 from device_placement.envs.costs import Costs, free_costs, without_times
+from device_placement.envs.errors import choose
 from device_placement.envs.evaluation import Evaluator
 
 MOVES = 8  # most windows of a random placement that are on other devices
@@ -59,6 +61,9 @@ class PosteriorSampling:
     patience: int = 24
     """Rounds in a row without improvement after which the search ends; one whose plans are all
     known counts as three."""
+    start: str = "single"
+    """single: random placements near the best single; pretrained: also 16 placements of the
+    pretrained policy, which are part of those before the first plan."""
 
     def __post_init__(self) -> None:
         check_options(
@@ -68,6 +73,7 @@ class PosteriorSampling:
             batches=(1, math.inf),
             patience=(1, math.inf),
         )
+        choose("start", self.start, STARTS)
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
         """Search, and return the best placement; see `Placer`."""
@@ -87,11 +93,13 @@ class _Search:
         self.generator = np.random.default_rng(seed)
         self.spans = windows(self.space.num_units)
         self.costs = _frame(evaluator)
+        self.evaluator, self.seed = evaluator, seed
         self.idle = 0  # rounds without a better placement
 
     def run(self) -> PlacerResult:
         """Explore, then plan until nothing improves; return the result."""
-        best, _ = first_choice(self.trace, self.space, self.generator)
+        start = STARTS[self.options.start]
+        best, _ = start(self.trace, self.space, self.generator, self.evaluator, self.seed)
         tries = 0
         while len(self.trace.evaluations) < self.options.explore and not self.trace.spent:
             self._try(self._scattered(best, MOVES))

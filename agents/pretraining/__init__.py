@@ -1,0 +1,1 @@
+"""Training of the pretrained placer on generated problems."""

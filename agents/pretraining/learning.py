@@ -1,0 +1,174 @@
+"""Gradients of pre-training: REINFORCE, with imitation of the best placement known.
+
+For each problem the policy draws several placements. Their advantage is the log speed-up over the
+mean of the problem (Williams 1992), divided by its standard deviation. A local search improves the
+best of them, and the policy imitates the result, as in expert iteration (Anthony, Tian and Barber,
+NeurIPS 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from device_placement.agents.placers.pretrained.drawing import (
+    FREE,
+    SeenProblem,
+    draw,
+    joined,
+    log_probabilities,
+    static_arrays,
+)
+from device_placement.agents.placers.search_space import SearchSpace
+from device_placement.agents.policies.construct import ConstructNetwork
+from device_placement.agents.pretraining.config import Batch, PretrainOptions
+from device_placement.envs.arrays import Float64, Int64
+from device_placement.envs.cost_features import KnownCosts
+from device_placement.envs.problems.generator import generate_problem
+from device_placement.envs.simulation.simulator import SimulatedEvaluator
+
+TYPICAL = 60.0  # groups of a problem, for the scale of the policy's loss
+INVALID = math.log(0.5)  # log speed-up of an invalid placement over the best single
+SPREAD = 1e-3  # least standard deviation of log speed-ups that counts
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Gradient of a part of a step, with statistics of its problems."""
+
+    gradients: dict[str, torch.Tensor]
+    statistics: dict[str, float]
+
+
+def see(evaluator: SimulatedEvaluator, sees_moves: bool = True) -> SeenProblem:
+    """Return a simulated problem as the policy sees it.
+
+    Args:
+        evaluator: of the problem.
+        sees_moves: whether the costs of moves are known.
+    """
+    costs = evaluator.costs
+    if not sees_moves:
+        nothing = np.zeros_like(costs.latency_s)
+        costs = costs.with_times(costs.compute_s, nothing, nothing)
+    known = KnownCosts(costs, evaluator.schedule, sees_moves)
+    return SeenProblem(evaluator.coarse, known, SearchSpace.of(evaluator))
+
+
+def gradient_of(
+    network: ConstructNetwork,
+    batch: Batch,
+    options: PretrainOptions,
+    stream: Sequence[int],
+) -> Gradient:
+    """Return the gradient of the loss on some problems.
+
+    Args:
+        network: of the policy.
+        batch: the problems.
+        options: of the loss.
+        stream: seeds the random numbers; equal arguments give equal gradients.
+    """
+    numbers = np.random.default_rng(stream)
+    generator = torch.Generator().manual_seed(int(numbers.integers(2**62)))
+    evaluators = [generate_problem(seed, batch.config) for seed in batch.seeds]
+    problems = [see(one, numbers.random() >= options.hidden_moves) for one in evaluators]
+    network.train()
+    network.zero_grad()
+    encoded = network(static_arrays(problems))
+    drawn = draw(network, problems, encoded, options.samples, generator)
+    gains = np.stack(
+        [
+            _gains(evaluator, drawn.placements[number * options.samples :][: options.samples])
+            for number, evaluator in enumerate(evaluators)
+        ]
+    )
+    best = gains.argmax(axis=1)
+    targets = np.full((len(problems), drawn.placements.shape[1]), FREE, dtype=np.int64)
+    taught = np.zeros(len(problems))
+    for number, evaluator in enumerate(evaluators):
+        groups = evaluator.coarse.num_groups
+        start = drawn.placements[number * options.samples + best[number], :groups]
+        found = improve(evaluator, problems[number].space, start, options.teacher_rounds, numbers)
+        targets[number, :groups] = found
+        taught[number] = _gains(evaluator, found[None])[0]
+    shown = draw(network, problems, encoded, 1, given=targets)
+    spread = gains.std(axis=1, keepdims=True) + SPREAD
+    advantages = ((gains - gains.mean(axis=1, keepdims=True)) / spread).flatten()
+    both = joined([drawn, shown])
+    log_probability = log_probabilities(network, encoded, both)
+    chosen = log_probability.gather(1, both.device[:, None]).squeeze(1)
+    sizes = torch.tensor([one.num_groups for one in problems], dtype=torch.float32)[both.problem]
+    weights = torch.from_numpy(np.append(advantages, np.zeros(len(problems)))).float()[both.row]
+    imitates = (both.row >= gains.size).float()
+    entropy = -(log_probability.exp() * log_probability.clamp(min=-30.0)).sum(dim=1).mean()
+    reinforced = -(weights * chosen / (sizes * TYPICAL).sqrt()).sum() / gains.size
+    imitated = -(imitates * chosen / sizes).sum() / len(problems)
+    loss = reinforced + options.imitation * imitated - options.entropy * entropy
+    loss.backward()  # type: ignore[no-untyped-call]
+    return Gradient(
+        {
+            name: one.grad.clone()
+            for name, one in network.named_parameters()
+            if one.grad is not None
+        },
+        {
+            "log_speedup/mean": float(gains.mean()),
+            "log_speedup/best_sample": float(gains.max(axis=1).mean()),
+            "log_speedup/taught": float(taught.mean()),
+            "policy/entropy": entropy.item(),
+            "policy/cross_entropy": imitated.item(),
+            "policy/invalid": float((gains == INVALID).mean()),
+        },
+    )
+
+
+def _gains(evaluator: SimulatedEvaluator, placements: Int64) -> Float64:
+    """Return the log speed-ups of placements over the best single, (batch,)."""
+    groups, devices = evaluator.coarse.supported.shape
+    singles = np.tile(np.arange(devices)[:, None], groups)
+    single_s = evaluator.evaluate_many(singles).min()
+    times_s = evaluator.evaluate_many(placements[:, :groups])
+    with np.errstate(divide="ignore"):
+        gains = np.log(single_s / times_s)
+    return np.asarray(np.where(np.isfinite(gains), gains, INVALID))
+
+
+def improve(
+    evaluator: SimulatedEvaluator,
+    space: SearchSpace,
+    start: Int64,
+    rounds: int,
+    generator: np.random.Generator,
+    moves: int = 64,
+) -> Int64:
+    """Improve a placement by a short local search, and return the result.
+
+    Each round tries random moves of windows of units to one device, all at once.
+
+    Args:
+        evaluator: of the problem.
+        space: of its placements.
+        start: (num_groups,) device numbers.
+        rounds: number of rounds.
+        generator: of the moves.
+        moves: tried in each round.
+    """
+    best, best_s = start[space.first], float(evaluator.evaluate_many(start[None])[0])
+    numbers, devices = np.arange(space.num_units), space.allowed.shape[1]
+    for _ in range(rounds):
+        length = np.exp2(generator.uniform(0, np.log2(space.num_units), moves)).astype(np.int64)
+        first = generator.integers(1 - length, space.num_units)
+        device = generator.integers(devices, size=moves)
+        moved = (numbers >= first[:, None]) & (numbers < (first + length)[:, None])
+        moved &= space.allowed[:, device].T
+        tried = np.where(moved, device[:, None], best)
+        times_s = evaluator.evaluate_many(tried[:, space.unit])
+        winner = int(np.argmin(times_s))
+        if times_s[winner] < best_s:
+            best, best_s = tried[winner], float(times_s[winner])
+    return np.asarray(best[space.unit])
