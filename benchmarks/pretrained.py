@@ -1,7 +1,7 @@
 """The pretrained placer on problems that nothing was trained on, beside other placers.
 
-Gaps are to the best known placement of a problem: the fastest of everything evaluated here, of a
-neighbourhood search from it, and of earlier results if they are given. Run it with::
+Gaps are to the best known placement of a problem: the fastest of everything evaluated here, of
+neighbourhood searches, and of earlier results if they are given. Run it with::
 
     python -m device_placement.benchmarks.pretrained --known benchmarks/results/paper_hard/runs.csv
 """
@@ -27,7 +27,6 @@ from device_placement.agents.placers.pretrained.placer import (
 from device_placement.agents.placers.search_space import SearchSpace
 from device_placement.benchmarks.study import judge, print_table, progress, run, timed
 from device_placement.benchmarks.suite.problems import WORKLOADS, open_problem, problems_of
-from device_placement.envs.evaluation import single_assignments
 from device_placement.envs.problems.config import GeneratorConfig
 from device_placement.envs.problems.generator import generate_problem
 from device_placement.envs.problems.seeds import VALIDATION_SEEDS
@@ -110,11 +109,12 @@ def best_known(evaluator: SimulatedEvaluator, known_s: float, config: Pretrained
         config: of the study.
     """
     space = SearchSpace.of(evaluator)
-    starts = [make_placer("posterior_sampling").place(evaluator, 10 * config.budget, 0).assignment]
-    starts += [tuple(one) for one in single_assignments(evaluator).values()]
-    starts = [one for one in starts if one and evaluator.evaluate(one).valid]
-    best = known_s
-    for start in starts[:2]:
+    placers = ["single", "greedy", "stages"]
+    if evaluator.schedule == "max_load":
+        placers.append("contiguous")
+    found = [make_placer(one).place(evaluator, config.budget, 0) for one in placers]
+    best = min([known_s, *(one.time_s for one in found if one.assignment)])
+    for start in {one.assignment for one in found if one.assignment}:
         _, time_s = neighbourhood_search(
             lambda choices: evaluator.evaluate_many(choices[:, space.unit]),
             np.array(start)[space.first],
