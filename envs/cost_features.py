@@ -40,6 +40,7 @@ from device_placement.envs.simulation.partial_schedule import (
 )
 
 MOST = 8.0  # of the absolute value of a feature
+SEVERAL = 2.0  # of a share that may be more than all
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Scales:
     total_s: float  # S
     fastest_s: Float64  # (num_groups,) on the fastest device
     mean_s: Float64  # (num_groups,) over the devices that run the group
+    # (num_devices,) of all groups; those that a device can't run count with their mean
+    device_s: Float64
     move_s: Float64  # (num_tensors,) mean over all pairs of devices
     mean_levels: Levels  # of mean times and half of the moves
     least_levels: Levels  # of the fastest times
@@ -93,6 +96,7 @@ class Scales:
             total_s=total_s,
             fastest_s=fastest_s,
             mean_s=mean_s,
+            device_s=np.where(runs, costs.compute_s, mean_s[:, None]).sum(axis=0),
             move_s=move_s,
             mean_levels=_levels(mean_s, *ends, move_s[tensor] / 2),
             least_levels=_levels(fastest_s, *ends, np.zeros(tensor.size)),
@@ -158,6 +162,22 @@ def compress(x: Float64) -> Float64:
     return np.asarray(np.nan_to_num(np.clip(found, -MOST, MOST), nan=0.0))
 
 
+def _shared_load(device_s: Float64) -> float:
+    """Return the load of each device if all shared the work by their speeds, without moves.
+
+    Args:
+        device_s: (num_devices,) that each takes for all groups.
+    """
+    with np.errstate(divide="ignore"):
+        return float(1.0 / (1.0 / device_s).sum())
+
+
+def _share(ones: Float64, others: Float64) -> Float64:
+    """Return ones / others, from 0 to 2; 2 where others are 0."""
+    safe = np.where(others > 0, others, 1.0)
+    return np.asarray(np.clip(np.where(others > 0, ones / safe, SEVERAL), 0.0, SEVERAL))
+
+
 def _ratio(ones: Float64, others: Float64 | float) -> Float64:
     """Return log(ones / others); 0 where either is 0."""
     valid = (ones > 0) & (others > 0)
@@ -218,8 +238,7 @@ def _edge_costs(costs: Costs, scales: Scales, coarse: CoarseGraph) -> Float64:
 
 def _device_costs(costs: Costs, scales: Scales) -> Float64:
     runs = np.isfinite(costs.compute_s)
-    # A group that a device can't run counts with its mean, so that totals can be compared.
-    total_s = np.where(runs, costs.compute_s, scales.mean_s[:, None]).sum(axis=0)
+    total_s = scales.device_s
     others = max(costs.num_devices - 1, 1)
     tensors = max(costs.num_tensors, 1)
     mean_bytes = costs.tensor_bytes.sum() / tensors
@@ -288,6 +307,9 @@ class PartialFeatures:
             tail_s=np.pad(scales.mean_levels.bottom - scales.mean_s, end),
             # Of the group and those after it.
             remaining_s=np.pad(work_s[::-1].cumsum(axis=0)[::-1], [*end, (0, 0)]),
+            shared_s=np.float64(_shared_load(scales.device_s)),
+            left_bytes=np.pad(costs.group_bytes[::-1].cumsum()[::-1], end),
+            group_bytes=np.pad(costs.group_bytes, end),
         )
 
     def begin(self, rows: Int64, problems: Int64) -> Float32:
@@ -324,6 +346,8 @@ class PartialFeatures:
         now_s, finish_s = partial.value_s[rows, None], outlook.finish_s
         room = outlook.room_bytes / table["weight_bytes"][problem, None]
         input_bytes = table["input_bytes"][at][:, None]
+        group_bytes = table["group_bytes"][at][:, None]
+        mean_bytes = table["weight_bytes"][problem, None] / num_groups
         features = np.empty((*runs.shape, len(PARTIAL_SCHEDULE)))
         with np.errstate(invalid="ignore"):  # inf - inf, after a device that can't run its group
             columns = (
@@ -348,6 +372,12 @@ class PartialFeatures:
                 (AS_IT_IS, cursor / num_groups),
                 (EXCESS, finish_s + table["tail_s"][at][:, None]),
                 (AS_IT_IS, partial.num_placed[rows] > 0),
+                (
+                    AS_IT_IS,
+                    _share(outlook.room_bytes + group_bytes, table["left_bytes"][at][:, None]),
+                ),
+                (AS_IT_IS, compress(group_bytes / mean_bytes)),
+                (AS_IT_IS, _share(outlook.load_s, table["shared_s"][problem, None])),
             )
         for column, (_, values) in enumerate(columns):
             features[:, :, column] = values

@@ -85,7 +85,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     | ``device_costs`` | (num_devices, 8) float32 | totals, memory, alike and faster devices |
     | ``graph_costs`` | (11,) float32 | critical path, moves, sizes, the schedule |
     | ``costs_known`` | (2,) int8 | 1 = times of groups are known; 1 = those of moves are |
-    | ``partial_schedule`` | (num_devices, 21) float32 | only in ``construct``: what the groups |
+    | ``partial_schedule`` | (num_devices, 24) float32 | only in ``construct``: what the groups |
     | | | placed so far mean for the group at the cursor on each device |
 
     ## Rewards

@@ -89,6 +89,9 @@ PARTIAL_SCHEDULE = (
     "share of the groups placed",
     "end of the group and of what depends on it, over the least: sl(excess / m)",
     "1 if any group is there",
+    "room before the group, over the weights not placed yet, at most 2",
+    "sl(weights of the group / mean weights of a group)",
+    "load of the device then, over its load if all devices shared all groups evenly, at most 2",
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,6 +14,7 @@ from device_placement.agents.pretraining.trainer import Pretraining
 from device_placement.agents.pretraining.validation import SAMPLES
 from device_placement.agents.pretraining.workers import workers
 from device_placement.agents.training.checkpoints import check_interval
+from device_placement.envs.cores import cpu_affinity
 from device_placement.envs.errors import DevicePlacementError
 
 
@@ -37,7 +37,7 @@ def pretrain(config: PretrainConfig) -> int:
     training = Pretraining(options, Path(config.out), config.resume)
     interrupted = False
     bar = tqdm(total=options.steps, initial=training.step, unit="step")
-    with workers(config.jobs or os.cpu_count() or 1) as pool, bar:
+    with workers(config.jobs or len(cpu_affinity())) as pool, bar:
         try:
             training.run(pool, config.checkpoint_s, lambda: bar.update(training.step - bar.n))
         except KeyboardInterrupt:

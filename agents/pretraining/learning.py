@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from device_placement.agents.placers.pretrained.drawing import (
     FREE,
+    Drawn,
     SeenProblem,
     draw,
     joined,
@@ -25,7 +28,8 @@ from device_placement.agents.placers.pretrained.drawing import (
 )
 from device_placement.agents.placers.search_space import SearchSpace
 from device_placement.agents.policies.construct import ConstructNetwork
-from device_placement.agents.pretraining.config import Batch, PretrainOptions
+from device_placement.agents.pretraining.batches import Batch
+from device_placement.agents.pretraining.config import PretrainOptions
 from device_placement.envs.arrays import Float64, Int64
 from device_placement.envs.cost_features import KnownCosts
 from device_placement.envs.problems.generator import generate_problem
@@ -81,35 +85,18 @@ def gradient_of(
     network.zero_grad()
     encoded = network(static_arrays(problems))
     drawn = draw(network, problems, encoded, options.samples, generator)
-    gains = np.stack(
-        [
-            _gains(evaluator, drawn.placements[number * options.samples :][: options.samples])
-            for number, evaluator in enumerate(evaluators)
-        ]
-    )
-    best = gains.argmax(axis=1)
-    targets = np.full((len(problems), drawn.placements.shape[1]), FREE, dtype=np.int64)
-    taught = np.zeros(len(problems))
-    for number, evaluator in enumerate(evaluators):
-        groups = evaluator.coarse.num_groups
-        start = drawn.placements[number * options.samples + best[number], :groups]
-        found = improve(evaluator, problems[number].space, start, options.teacher_rounds, numbers)
-        targets[number, :groups] = found
-        taught[number] = _gains(evaluator, found[None])[0]
-    shown = draw(network, problems, encoded, 1, given=targets)
-    spread = gains.std(axis=1, keepdims=True) + SPREAD
-    advantages = ((gains - gains.mean(axis=1, keepdims=True)) / spread).flatten()
-    both = joined([drawn, shown])
-    log_probability = log_probabilities(network, encoded, both)
-    chosen = log_probability.gather(1, both.device[:, None]).squeeze(1)
-    sizes = torch.tensor([one.num_groups for one in problems], dtype=torch.float32)[both.problem]
-    weights = torch.from_numpy(np.append(advantages, np.zeros(len(problems)))).float()[both.row]
-    imitates = (both.row >= gains.size).float()
-    entropy = -(log_probability.exp() * log_probability.clamp(min=-30.0)).sum(dim=1).mean()
-    reinforced = -(weights * chosen / (sizes * TYPICAL).sqrt()).sum() / gains.size
-    imitated = -(imitates * chosen / sizes).sum() / len(problems)
-    loss = reinforced + options.imitation * imitated - options.entropy * entropy
+    samples = np.split(drawn.placements, len(problems))
+    gains = np.stack([_gains(*one) for one in zip(evaluators, samples, strict=True)])
+    taught = np.full((len(problems), drawn.placements.shape[1]), FREE, dtype=np.int64)
+    for row, best in enumerate(gains.argmax(axis=1)):
+        start = samples[row][best, : problems[row].num_groups]
+        space, rounds = problems[row].space, options.teacher_rounds
+        taught[row, : start.size] = improve(evaluators[row], space, start, rounds, numbers)
+    both = joined([drawn, draw(network, problems, encoded, 1, given=taught)])
+    terms = _terms(log_probabilities(network, encoded, both), both, problems, gains)
+    loss = terms.reinforced + options.imitation * terms.imitated - options.entropy * terms.entropy
     loss.backward()  # type: ignore[no-untyped-call]
+    learned = [_gains(*one)[0] for one in zip(evaluators, taught[:, None], strict=True)]
     return Gradient(
         {
             name: one.grad.clone()
@@ -119,11 +106,43 @@ def gradient_of(
         {
             "log_speedup/mean": float(gains.mean()),
             "log_speedup/best_sample": float(gains.max(axis=1).mean()),
-            "log_speedup/taught": float(taught.mean()),
-            "policy/entropy": entropy.item(),
-            "policy/cross_entropy": imitated.item(),
+            "log_speedup/taught": float(np.mean(learned)),
+            "policy/entropy": terms.entropy.item(),
+            "policy/cross_entropy": terms.imitated.item(),
             "policy/invalid": float((gains == INVALID).mean()),
         },
+    )
+
+
+class _Terms(NamedTuple):
+    """Terms of the loss."""
+
+    reinforced: Tensor
+    imitated: Tensor
+    entropy: Tensor
+
+
+def _terms(
+    log_probability: Tensor, drawn: Drawn, problems: Sequence[SeenProblem], gains: Float64
+) -> _Terms:
+    """Return the terms of the loss.
+
+    Args:
+        log_probability: (num_entries, max_devices) of all devices.
+        drawn: the samples of each problem, then the placement that is taught of each.
+        problems: that were placed.
+        gains: (num_problems, num_samples) log speed-ups of the samples.
+    """
+    spread = gains.std(axis=1, keepdims=True) + SPREAD
+    advantages = ((gains - gains.mean(axis=1, keepdims=True)) / spread).flatten()
+    weights = torch.from_numpy(np.append(advantages, np.zeros(len(problems)))).float()[drawn.row]
+    is_taught = (drawn.row >= gains.size).float()
+    sizes = torch.tensor([one.num_groups for one in problems]).float()[drawn.problem]
+    chosen = log_probability.gather(1, drawn.device[:, None]).squeeze(1)
+    return _Terms(
+        reinforced=-(weights * chosen / (sizes * TYPICAL).sqrt()).sum() / gains.size,
+        imitated=-(is_taught * chosen / sizes).sum() / len(problems),
+        entropy=-(log_probability.exp() * log_probability.clamp(min=-30.0)).sum(dim=1).mean(),
     )
 
 

@@ -22,12 +22,8 @@ from device_placement.agents.placers.pretrained.weights import (
     save_weights,
 )
 from device_placement.agents.policies.construct import ConstructNetwork
-from device_placement.agents.pretraining.config import (
-    PARTS,
-    PretrainOptions,
-    batch_of,
-    distribution,
-)
+from device_placement.agents.pretraining.batches import batch_of, distribution
+from device_placement.agents.pretraining.config import PARTS, PretrainOptions
 from device_placement.agents.pretraining.validation import SAMPLES, gaps, validation_seeds
 from device_placement.agents.pretraining.workers import (
     compute_best_known,
@@ -38,7 +34,7 @@ from device_placement.agents.pretraining.workers import (
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.untrusted import parse_json, reading
+from device_placement.envs.untrusted import check_types, parse_json, reading
 
 Config = TypeVar("Config", bound=PretrainOptions)
 
@@ -254,6 +250,7 @@ def resume_config(kind: type[Config], out: str, *, trusted: Config) -> Config:
     """
     progress, _ = _read(Path(out))
     with reading(_places(Path(out))[1], "a checkpoint", REPEAT):
+        check_types("setting", progress["options"], PretrainOptions)
         return dataclasses.replace(trusted, **progress["options"])
 
 

@@ -12,7 +12,8 @@ from device_placement.agents.placers.neighbourhoods import neighbourhood_search
 from device_placement.agents.placers.pretrained.drawing import draw, static_arrays
 from device_placement.agents.placers.search_space import Choices, SearchSpace
 from device_placement.agents.policies.construct import ConstructNetwork
-from device_placement.agents.pretraining.config import PretrainOptions, distribution
+from device_placement.agents.pretraining.batches import distribution
+from device_placement.agents.pretraining.config import PretrainOptions
 from device_placement.agents.pretraining.learning import see
 from device_placement.envs.arrays import Float64
 from device_placement.envs.problems.generator import generate_problem

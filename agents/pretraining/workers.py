@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -14,7 +15,8 @@ import safetensors.torch
 import torch
 
 from device_placement.agents.policies.construct import ConstructNetwork
-from device_placement.agents.pretraining.config import PARTS, Batch, PretrainOptions
+from device_placement.agents.pretraining.batches import Batch
+from device_placement.agents.pretraining.config import PARTS, PretrainOptions
 from device_placement.agents.pretraining.learning import gradient_of
 from device_placement.agents.pretraining.validation import best_known_s, validate
 from device_placement.envs.arrays import Float64
@@ -61,6 +63,11 @@ def workers(jobs: int) -> Iterator[Executor]:
     pool = ProcessPoolExecutor(min(jobs, PARTS), context, _begin)
     try:
         yield pool
+    except BrokenProcessPool as error:
+        raise DevicePlacementError(
+            "A process of the training ended, perhaps for want of memory. Add --resume to continue "
+            "from the last checkpoint, with --jobs 1 or fewer --problems."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

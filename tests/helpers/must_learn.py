@@ -176,6 +176,7 @@ CASES = (
     Case("maskable_ppo", "twelve groups", 640, 0.95),
     Case("nodewise_ppo", "diamond", 320, 0.75),
     Case("nodewise_ppo", "twelve groups", 640, 0.95),
+    Case("construct_ppo", "simulated diamond", 1600, 0.95),
     Case("nodewise_a2c", "diamond", 960, 0.75),
     Case("nodewise_a2c", "twelve groups", 1280, 0.95),
     Case("gdp", "diamond", 640, 0.95),

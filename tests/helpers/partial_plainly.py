@@ -110,6 +110,13 @@ def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[
     ends, free, there = replay(devices)
     now = prefix_time(costs, schedule, devices)
     weights = max(float(costs.group_bytes.sum()), 1.0)
+    totals = [
+        sum(
+            float(row[own]) if np.isfinite(row[own]) else average
+            for row, average in zip(costs.compute_s, mean, strict=True)
+        )
+        for own in range(number)
+    ]
     sizes = max(sum(float(costs.tensor_bytes[tensor]) for _, tensor in inputs), 1.0)
     rows: list[dict[str, float] | None] = []
     for own in range(number):
@@ -160,6 +167,14 @@ def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[
                 "position": group / costs.num_groups,
                 "tail": after_ends[-1] + bottom[group] - mean[group],
                 "used": float(own in devices),
+                "room_for_rest": _share(
+                    room + float(costs.group_bytes[group]), float(costs.group_bytes[group:].sum())
+                ),
+                "weights": squash(float(costs.group_bytes[group]) * costs.num_groups / weights),
+                "even": _share(
+                    _load(costs, schedule, [*devices, own], own),
+                    1 / sum(1 / every for every in totals),
+                ),
             }
         )
     result: list[list[float] | None] = []
@@ -180,6 +195,11 @@ def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[
             if values is not None and row is not None:
                 values[column] = squash((row[key] - least) / m)
     return result
+
+
+def _share(one: float, other: float) -> float:
+    """one / other, from 0 to 2; 2 if the other is 0."""
+    return min(max(one / other, 0.0), 2.0) if other > 0 else 2.0
 
 
 def _load(costs: Costs, schedule: str, devices: Sequence[int], own: int) -> float:

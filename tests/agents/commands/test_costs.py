@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **SIMULATED,
         preset="nodewise_ppo",
         formulation="construct",
-        override="extractor.hidden=16",
+        override="extractor.hidden=16;n_epochs=1",
         costs="profile",
         budget=20,
         samples=2,
@@ -88,7 +88,7 @@ def test_a_policy_of_an_earlier_version_sees_none(trained: Path, tmp_path: Path)
     config = TrainConfig(
         **SIMULATED,
         preset="nodewise_ppo",
-        override="extractor.hidden=16",
+        override="extractor.hidden=16;n_epochs=1",
         budget=10,
         rounds=0,
         out=str(out),

@@ -154,7 +154,7 @@ def test_the_curves_of_one_model(tmp_path: Path) -> None:
     assert {"time_ms", "num_subgraphs", "distinct"} <= drawn.keys()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", sorted({*PRESETS} - {"construct_ppo"}))  # which begins as greedy
 def test_the_entropy_of_a_policy_that_has_learned_nothing(preset: str) -> None:
     """Of each preset, whatever an action of it is: the mean over its decisions is log 2."""
     evaluator = diamond_evaluator()

@@ -182,5 +182,7 @@ def test_a_wrong_placer_or_option_says_what_is_allowed(
 
 
 def test_the_table_is_data() -> None:
-    assert set(SEARCHES) | set(OTHERS) | {"contiguous", "min_cut", "cp_sat"} == set(PLACERS)
+    assert set(SEARCHES) | set(OTHERS) | {"contiguous", "min_cut", "cp_sat", "pretrained"} == set(
+        PLACERS
+    )
     assert all(entry.summary for entry in PLACERS.values())

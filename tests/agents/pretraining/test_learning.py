@@ -11,7 +11,8 @@ import torch
 from costed import coloured_and_small
 from device_placement.agents.placers.search_space import SearchSpace
 from device_placement.agents.policies.construct import ConstructNetwork
-from device_placement.agents.pretraining.config import PARTS, Batch, PretrainOptions, batch_of
+from device_placement.agents.pretraining.batches import Batch, batch_of
+from device_placement.agents.pretraining.config import PARTS, PretrainOptions
 from device_placement.agents.pretraining.learning import gradient_of, improve, see
 from device_placement.envs import DevicePlacementError, generate_problem
 from device_placement.envs.problems.config import GeneratorConfig
@@ -137,12 +138,13 @@ def test_problems_of_a_step_have_similar_sizes_and_all_sizes_occur() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "Got steps=0; it must be 1 or more"),
+        ({"steps": 0}, "Got steps=0; it must be from 1 to 100000000"),
         ({"problems": 3}, f"Got problems=3; it must be a multiple of {PARTS}"),
-        ({"groups": 9}, "Got groups=9; it must be 10 or more"),
-        ({"groups": 10**6}, "Got groups="),
+        ({"groups": 9}, "Got groups=9; it must be from 10 to 300"),
+        ({"groups": 10**6}, "Got groups=1000000; it must be from 10 to 300"),
         ({"imitation": -0.1}, r"Got imitation=-0\.1; it must be from 0 to 1"),
         ({"learning_rate": float("nan")}, "Got learning_rate=nan"),
+        ({"hidden": 10**9}, "Got hidden=1000000000; it must be from 2 to 1024"),
         ({"seed": -1}, "seed"),
     ],
 )

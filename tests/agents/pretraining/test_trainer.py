@@ -123,7 +123,7 @@ def test_nothing_is_overwritten_and_other_settings_are_refused(
     assert main([*WORDS, "--out", str(through)]) == 2
     assert "exists; add --resume" in capsys.readouterr().err
     assert main([*WORDS, "--out", str(through), "--resume", "--entropy", "0.5"]) == 2
-    assert "has entropy=0.003, not 0.5; leave the setting out" in capsys.readouterr().err
+    assert "has --entropy 0.003, not 0.5; leave the setting out" in capsys.readouterr().err
     assert main([*WORDS, "--out", str(tmp_path / "new.safetensors"), "--resume"]) == 2
     assert "--resume needs --out with the weights of an earlier training" in capsys.readouterr().err
     assert main([*WORDS, "--out", str(tmp_path / "new.zip")]) == 2
@@ -151,3 +151,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 def test_at_least_one_process_is_needed() -> None:
     with pytest.raises(DevicePlacementError, match="Got jobs=0"), workers(0):
         pass
+
+
+def test_a_lost_process_ends_the_training_with_advice() -> None:
+    message = r"A process of the training ended.*--resume"
+    with pytest.raises(DevicePlacementError, match=message), workers(2) as pool:
+        pool.submit(os._exit, 1).result()

@@ -23,17 +23,27 @@ from device_placement.agents.training.copies import (
     update_steps,
 )
 from device_placement.agents.training.policy_file import PROGRESS, PolicyCard, read_progress
+from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.parts import COSTS
 from runs import lines
-from scripted import diamond_evaluator, twelve_groups_evaluator
+from scripted import diamond_evaluator, simulated_diamond, twelve_groups_evaluator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EVERY = [(name, formulation) for name in PRESETS for formulation in PRESETS[name].formulations]
 
 
+TWELVE = twelve_groups_evaluator()
+
+
+def evaluator_for(name: str, formulation: str) -> Evaluator:
+    """With costs if the preset sees them."""
+    return simulated_diamond() if COSTS[preset(name, formulation).costs] else TWELVE
+
+
 @pytest.mark.parametrize(("name", "formulation"), EVERY)
 def test_copies_share_the_steps_of_an_update(name: str, formulation: str) -> None:
-    evaluator = twelve_groups_evaluator()
+    evaluator = evaluator_for(name, formulation)
     card = PolicyCard.of(name, formulation, [evaluator])
     copies = num_copies(card, [evaluator], budget=2000)
     together: Any = algorithm_on_copies(card, [evaluator], copies)
@@ -54,7 +64,7 @@ def test_copies_share_the_steps_of_an_update(name: str, formulation: str) -> Non
 def test_any_buffer_is_shared_without_a_rest(
     chosen: tuple[str, str], steps: int, budget: int, horizon: int | None
 ) -> None:
-    evaluator = twelve_groups_evaluator()
+    evaluator = evaluator_for(*chosen)
     card = PolicyCard.of(*chosen, [evaluator], n_steps=steps)
     copies = num_copies(card, [evaluator], budget, horizon)
     assert update_steps(card, [evaluator]) == steps

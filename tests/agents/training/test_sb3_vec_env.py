@@ -9,7 +9,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from device_placement.agents import SB3VecEnv, make_algorithm
-from device_placement.agents.presets import PRESETS
+from device_placement.agents.presets import PRESETS, preset
 from device_placement.envs import (
     DevicePlacementEnv,
     DevicePlacementError,
@@ -84,7 +84,8 @@ def test_rollouts_are_those_of_dummy_vec_env(formulation: str, horizon: int, mod
 )
 def test_training_is_the_same_as_on_dummy_vec_env(name: str, formulation: str) -> None:
     weights = []
-    for env in both(formulation=formulation, reward="log_speedup"):
+    costs = preset(name, formulation).costs
+    for env in both(formulation=formulation, reward="log_speedup", costs=costs):
         algorithm = make_algorithm(name, env, formulation=formulation, seed=1)
         algorithm.learn(200)
         weights.append(torch.nn.utils.parameters_to_vector(algorithm.policy.parameters()))

@@ -130,10 +130,11 @@ def test_a_variant_is_its_preset_with_costs() -> None:
 def test_who_sees_costs() -> None:
     found = {name for name in (*EVERYONE, *VARIANTS) if sees_costs(name)}
     assert found == {
-        *(name for name, one in PLACERS.items() if one.needs_costs),
+        *(name for name, one in PLACERS.items() if one.needs_costs or one.sees_costs),
+        "construct_ppo",
         *(name for name, one in VARIANTS.items() if "costs" in one),
     }
-    assert {"greedy", "cp_sat", "gdp_with_costs"} < found
+    assert {"greedy", "cp_sat", "pretrained", "gdp_with_costs"} < found
     assert not sees_costs(f"{OWN}guess")
 
 
