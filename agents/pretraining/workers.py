@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from device_placement.agents.placers.pretrained.placer import one_thread
 from device_placement.agents.policies.construct import ConstructNetwork
 from device_placement.agents.pretraining.batches import Batch
 from device_placement.agents.pretraining.config import PARTS, PretrainOptions
@@ -51,12 +52,8 @@ def workers(jobs: int) -> Iterator[Executor]:
     if jobs < 1:
         raise DevicePlacementError(f"Got jobs={jobs}; it must be 1 or more.")
     if jobs == 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             yield InThisProcess()
-        finally:
-            torch.set_num_threads(threads)
         return
     # Spawned, not forked: threads of torch and OpenVINO do not survive a fork.
     context = multiprocessing.get_context("spawn")
