@@ -18,6 +18,7 @@ from device_placement.benchmarks.suite.folder import read_folders
 from device_placement.benchmarks.suite.problems import opened, problems_of
 from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.measuring.compare import ALL_CORES, paired_ratio
+from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import as_measuring
 
 SUITE = "local_parallel"
@@ -56,7 +57,7 @@ def main(config: ParallelWinnersConfig) -> int:
         if not own:
             continue
         best = min(own, key=lambda row: row.time_s)
-        with opened(problem) as evaluator:
+        with opened(problem, MeasureConfig(executor="dataflow")) as evaluator:
             measuring = as_measuring(evaluator)
             found = compare_executors(measuring, best.assignment, config.rounds)
             singles = [*found][: len(measuring.devices)]

@@ -18,6 +18,7 @@ from device_placement.benchmarks.study import LiveTable, progress, run, timed
 from device_placement.benchmarks.suite.problems import opened, problems_of
 from device_placement.envs.evaluation import single_assignments
 from device_placement.envs.measuring.compare import paired_ratio
+from device_placement.envs.measuring.config import MeasureConfig
 
 SUITE = "local_parallel"
 PLACERS = ("pretrained", "posterior_sampling", "random")
@@ -43,7 +44,7 @@ def main(config: PretrainedMeasuredConfig) -> int:
         "problem:<34", "placement:<34", "ms:>8.2f", "  over the best single:<28", "seconds:>8"
     )
     for name, problem in problems_of(SUITE).items():
-        with opened(problem) as evaluator:
+        with opened(problem, MeasureConfig(executor="auto")) as evaluator:
             singles = single_assignments(evaluator)
             for one in singles.values():
                 evaluator.evaluate(one)

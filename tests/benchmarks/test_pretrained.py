@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 import pytest
 
 from device_placement.agents.placers.pretrained.weights import shipped_weights
 from device_placement.benchmarks import parallel_winners, pretrained, pretrained_measured
 from device_placement.benchmarks.pretrained import PretrainedConfig, best_known, gaps_of, times_of
+from device_placement.benchmarks.suite.problems import opened
 from device_placement.benchmarks.suite.suites import Problem
 from device_placement.envs import make_evaluator
 from device_placement.envs.cores import cpu_affinity
+from device_placement.envs.measuring.openvino_evaluator import executor_of
 from device_placement.envs.simulation.simulator import as_simulated
 from problems import TWO_CPUS
 
@@ -63,6 +69,31 @@ def test_the_best_times_of_earlier_results_are_known(tmp_path: Path) -> None:
         rows.writerows([["problem", "time_ms"], ["a", "2"], ["a", "1"], ["b", ""], ["c", "3"]])
     assert pretrained.read_known(str(path)) == {"a": 0.001, "c": 0.003}
     assert pretrained.read_known("") == {}
+
+
+@pytest.mark.skipif(len(cpu_affinity()) < 2, reason="halves need two cores")
+@pytest.mark.parametrize("study", [parallel_winners, pretrained_measured])
+def test_the_parts_of_a_placement_run_side_by_side(
+    study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = Problem("diamond", devices="halves", evaluator="openvino")
+    used = []
+
+    @contextlib.contextmanager
+    def stopped(chosen: Problem, measuring: Any = None) -> Iterator[None]:
+        with opened(chosen, measuring) as evaluator:
+            used.append(executor_of(evaluator))
+        raise KeyboardInterrupt
+        yield
+
+    row = SimpleNamespace(suite="local_parallel", problem="diamond", assignment=(0,), time_s=1.0)
+    monkeypatch.setattr(study, "problems_of", lambda _: {"diamond": problem})
+    monkeypatch.setattr(study, "opened", stopped)
+    monkeypatch.setattr(parallel_winners, "read_folders", lambda _: [row])
+    options = {"folder": "none"} if study is parallel_winners else {}
+    with pytest.raises(KeyboardInterrupt):
+        study.main(get_type_hints(study.main)["config"](**options))
+    assert used == ["dataflow"]
 
 
 def test_measured_problems_have_a_row_for_each_search(
