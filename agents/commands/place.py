@@ -11,6 +11,7 @@ from device_placement.agents.commands.config import PlaceConfig
 from device_placement.agents.placers.base import Trace
 from device_placement.agents.placers.pretrained.placer import (
     Elite,
+    Pretrained,
     PretrainedPolicy,
     distinct_samples,
     one_thread,
@@ -28,7 +29,6 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.untrusted import check_file_devices
 
 SAMPLES = 16  # default, of a policy.zip
-ROUND = 12  # samples between two updates of the fine-tuning of pretrained weights
 
 
 class Policy(Protocol):
@@ -104,7 +104,7 @@ class PretrainedOnModel:
 
     def finetune(self, number: int) -> None:
         """Learn by the elite rule until the budget is spent or the policy has settled."""
-        Elite(self._policy).learn(self._trace, ROUND)
+        Elite(self._policy).learn(self._trace, Pretrained.samples)
 
 
 def place(config: PlaceConfig) -> int:

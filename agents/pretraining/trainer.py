@@ -24,9 +24,13 @@ from device_placement.agents.placers.pretrained.weights import (
 from device_placement.agents.policies.construct import ConstructNetwork
 from device_placement.agents.pretraining.batches import batch_of, distribution
 from device_placement.agents.pretraining.config import PARTS, PretrainOptions
-from device_placement.agents.pretraining.validation import SAMPLES, gaps, validation_seeds
+from device_placement.agents.pretraining.validation import (
+    SAMPLES,
+    best_known_s,
+    gaps,
+    validation_seeds,
+)
 from device_placement.agents.pretraining.workers import (
-    compute_best_known,
     compute_gradient,
     compute_validation,
     divided,
@@ -97,7 +101,7 @@ class Pretraining:
             try:
                 if not self._best_s.size:
                     seeds = validation_seeds(self.options)
-                    self._best_s = divided(pool, compute_best_known, seeds, self.options)
+                    self._best_s = divided(pool, best_known_s, seeds, self.options)
                     self._kept = self._snapshot()
                 while self.step < steps:
                     start_s = time.monotonic()

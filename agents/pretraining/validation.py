@@ -30,12 +30,12 @@ def validation_seeds(options: PretrainOptions) -> list[int]:
     return list(VALIDATION_SEEDS[: options.validation])
 
 
-def best_known_s(seeds: Sequence[int], options: PretrainOptions) -> Float64:
+def best_known_s(options: PretrainOptions, seeds: Sequence[int]) -> Float64:
     """Return the time of a good placement of each problem, found by a neighbourhood search.
 
     Args:
-        seeds: of the problems.
         options: of the training.
+        seeds: of the problems.
     """
     found = []
     for seed in seeds:

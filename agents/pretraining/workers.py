@@ -19,7 +19,7 @@ from device_placement.agents.policies.construct import ConstructNetwork
 from device_placement.agents.pretraining.batches import Batch
 from device_placement.agents.pretraining.config import PARTS, PretrainOptions
 from device_placement.agents.pretraining.learning import gradient_of
-from device_placement.agents.pretraining.validation import best_known_s, validate
+from device_placement.agents.pretraining.validation import validate
 from device_placement.envs.arrays import Float64
 from device_placement.envs.errors import DevicePlacementError
 
@@ -117,8 +117,3 @@ def divided(
     parts = np.array_split(np.array(seeds), PARTS)
     futures = [pool.submit(task, *given, part.tolist()) for part in parts if part.size]
     return np.concatenate([one.result() for one in futures])
-
-
-def compute_best_known(options: PretrainOptions, seeds: Sequence[int]) -> Float64:
-    """Compute `best_known_s`."""
-    return best_known_s(seeds, options)
