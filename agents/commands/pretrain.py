@@ -57,5 +57,5 @@ def _summary(training: Pretraining, interrupted: bool) -> str:
             f"{100 * best:.1f} %"
         )
     if interrupted:
-        done += f"\nInterrupted; resume with --resume --out {training.path} and the same settings"
+        done += f"\nInterrupted; resume with --resume --out {training.path}"
     return done
