@@ -18,6 +18,7 @@ from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.computation_graph import NO_WORK
 
 MAX_DEVICES = 16  # sets of devices are bit masks of 16 bits
+MAX_PIPELINED = 60  # the same of the schedule `pipelined`, and of constraints
 FREE = -1  # the colour of a group that may be placed on any device
 
 
@@ -84,6 +85,14 @@ class Costs:
     is_input: Bool = field(default_factory=_no)  # (num_tensors,) whether a Parameter makes it
     is_output: Bool = field(default_factory=_no)  # (num_readers,) whether only Results read there
     is_idle: Bool = field(default_factory=_no)  # (num_groups,) whether no op of it computes
+    constraints: tuple[str, ...] = ()  # names of `CONSTRAINTS` that placements must satisfy
+
+    @cached_property
+    def edges(self) -> Int32:
+        """The edges between groups, each once, (2, num_edges) producer and reader, sorted."""
+        producer = np.repeat(self.tensor_group, np.diff(self.reader_start))
+        pairs = np.unique(np.stack([producer, self.reader]), axis=1)
+        return np.ascontiguousarray(pairs[:, pairs[0] != pairs[1]], dtype=np.int32)
 
     @cached_property
     def regional(self) -> RegionalCosts:
@@ -128,9 +137,9 @@ class Costs:
 
     @cached_property
     def restricted(self) -> bool:
-        """Whether memory limits or colours forbid some placements."""
+        """Whether constraints, memory limits or colours forbid some placements."""
         limited = self.pool_bytes.size or np.isfinite(self.memory_bytes).any()
-        return bool(limited or (self.colour != FREE).any())
+        return bool(self.constraints or limited or (self.colour != FREE).any())
 
     @property
     def num_groups(self) -> int:
@@ -191,11 +200,11 @@ def free_costs(
         Costs with sizes, memory limits and supported devices, but no times.
 
     Raises:
-        DeviceError: when there are more than `MAX_DEVICES` devices.
+        DeviceError: when there are more than `MAX_PIPELINED` devices.
     """
     num_devices = len(devices)
-    if num_devices > MAX_DEVICES:
-        raise DeviceError(f"Got {num_devices} devices; the simulator takes up to {MAX_DEVICES}.")
+    if num_devices > MAX_PIPELINED:
+        raise DeviceError(f"Got {num_devices} devices; the simulator takes up to {MAX_PIPELINED}.")
     group_bytes = np.zeros(coarse.num_groups)
     np.add.at(group_bytes, coarse.op_group, coarse.graph.weight_bytes)
     limits = [device.memory_bytes for device in devices]

@@ -122,6 +122,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     | ``output_error``, ``output_cosine`` | relative L2 error and cosine of the outputs, where |
     | | they are verified |
     | ``unverified`` | why outputs can't be compared: the reference's differ between runs |
+    | ``repaired`` | how many groups ``repair`` moved before the placement was evaluated |
 
     If nothing was evaluated, times are NaN, ``valid`` is False and ``error`` is empty.
 
@@ -141,19 +142,24 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         costs: ``none``, or ``profile`` to show costs to agents: those of the simulator, or, if
             placements are measured, those of ``profile``, a `HardwareProfile` or its file; by
             default every device then runs the model once with OpenVINO's profiler.
+        repair: how a placement that breaks ``constraints``, memory limits or colours is repaired
+            before it is evaluated: ``none`` (it is invalid), ``fix`` (groups that can't stay go to
+            the nearest device that is left), ``sample`` (they are drawn), ``nearest`` (fewest
+            moves, by CP-SAT; slow). The action, and so its probability, stays what was proposed.
         render_mode: ``text`` or ``rgb_array``.
         options: passed to `make_evaluator`. For every evaluator ``coarsening`` (``fusion``,
             ``colocation`` or ``none``), ``max_groups`` (the maximum per model) and
             ``input_shapes`` (static shapes for models with dynamic ones, as in `load_model`).
-            For the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``, ``laptop`` or
-            ``server``) or ``profile`` (a `HardwareProfile` or its file), and ``schedule``
+            For the simulator ``hardware`` (``desktop``, ``small_gpu``, ``paper``, ``laptop``,
+            ``server`` or ``mcm``) or ``profile`` (a `HardwareProfile` or its file), ``schedule``
             (``sequential``, ``concurrent``, ``dataflow``, ``pipelined`` or ``max_load``; by default
-            ``sequential``, or that of a generated problem). For OpenVINO ``inputs`` (an array for
-            each input by name, a list of such samples, or an ``.npz`` file of either; invented by
-            default), and ``measuring``, a `MeasureConfig`,
-            or its fields as keywords: ``objective`` (``latency`` or ``throughput``), ``timing``,
-            ``tolerance``, ``tolerance_growth``, ``isolation``, ``timeout_s``, ``store``,
-            ``reference``, ``verify``, ``max_output_error`` and others.
+            ``sequential``, or that of a generated problem or of ``mcm``), and ``constraints``
+            (names of `CONSTRAINTS`; by default those of the hardware). For OpenVINO ``inputs`` (an
+            array for each input by name, a list of such samples, or an ``.npz`` file of either;
+            invented by default), and ``measuring``, a `MeasureConfig`, or its fields as keywords:
+            ``objective`` (``latency`` or ``throughput``), ``timing``, ``tolerance``,
+            ``tolerance_growth``, ``isolation``, ``timeout_s``, ``store``, ``reference``,
+            ``verify``, ``max_output_error`` and others.
 
     ## Registered Configurations
     ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``
@@ -189,6 +195,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         start: Placement | str | os.PathLike[str] | None = None,
         evaluator: str | Evaluator | Sequence[Evaluator] = "openvino",
         costs: str = "none",
+        repair: str = "none",
         render_mode: str | None = None,
         **options: Unpack[EvaluatorOptions],
     ) -> None:
@@ -196,7 +203,16 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             choose("render mode", render_mode, dict.fromkeys(self.metadata["render_modes"]))
         self.render_mode = render_mode
         self._parts = make_parts(
-            model, devices, evaluator, formulation, horizon, reward, features, costs, **options
+            model,
+            devices,
+            evaluator,
+            formulation,
+            horizon,
+            reward,
+            features,
+            costs,
+            repair,
+            **options,
         )
         self._partial: PartialFeatures | None = None
         if self._parts.layout.partial:
@@ -254,9 +270,12 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         action = self._check(action)
         episode.step += 1
         proposal = self._formulation.act(episode.assignment, action, episode.step)
-        episode.evaluation, reward = None, 0.0
+        episode.evaluation, episode.repaired, reward = None, 0, 0.0
         undone = False
         if self._formulation.is_due(num_groups, episode.step):
+            proposal, episode.repaired = self._parts.repaired(
+                episode.graph_id, proposal, self.np_random
+            )
             episode.evaluation = self._incumbent.evaluate(episode.graph_id, proposal)
             time_s = episode.evaluation.time_s
             if not episode.evaluation.valid:
@@ -272,7 +291,9 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     def action_masks(self) -> Bool:
         """Return the flat mask of the actions allowed next, as sb3-contrib's MaskablePPO needs."""
-        return self._formulation.masks(self.coarse.supported, self._episode.step)
+        episode = self._episode
+        masks = self._formulation.masks(self.coarse.supported, episode.step)
+        return self._parts.mask_actions(episode.graph_id, masks, episode.assignment, episode.step)
 
     def _check(self, action: Any) -> Int64:
         space = self.action_space
@@ -382,7 +403,7 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
 
     def _start_assignment(self) -> Assignment:
         if self._start is None:
-            return np.full(self.coarse.num_groups, self.baseline().reference, dtype=np.int64)
+            return self.baseline().start(self.coarse.num_groups)
         start = self._start
         if not isinstance(start, Placement):
             start = Placement.load(start)

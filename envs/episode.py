@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from device_placement.envs.arrays import Assignment, Float32
 from device_placement.envs.errors import DeviceError, PlacementError
 from device_placement.envs.evaluation import NAN, Evaluation, Evaluator, single_assignments
 from device_placement.envs.observation import device_features
+from device_placement.envs.repair.repairer import Repairer
 
 
 class ShallowList(list[int]):
@@ -35,6 +37,7 @@ class Episode:
     step: int = 0  # actions so far
     evaluation: Evaluation | None = None  # of the last action
     time_s: float = NAN  # the time before, for the next reward
+    repaired: int = 0  # groups that the repair of the last action moved
 
     def information(self, reference_s: float, best_s: float, best: list[int]) -> dict[str, Any]:
         """Return the `info` dict of a step.
@@ -62,6 +65,7 @@ class Episode:
             "output_error": shown.output_error,
             "output_cosine": shown.output_cosine,
             "unverified": shown.unverified,
+            "repaired": self.repaired,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class Episode:
             "step": self.step,
             "evaluation": self.evaluation and self.evaluation.to_json(),
             "time_s": self.time_s,
+            "repaired": self.repaired,
         }
 
     @classmethod
@@ -84,6 +89,7 @@ class Episode:
             step=content["step"],
             evaluation=evaluation and Evaluation.from_json(evaluation),
             time_s=content["time_s"],
+            repaired=content.get("repaired", 0),
         )
 
 
@@ -98,7 +104,78 @@ class Baseline:
     reference_s: float
     penalty_s: float  # counts as the time of an invalid placement
     features: Float32  # (num_devices, 4), part of every observation
-    fastest_s: float  # of the fastest valid single
+    fastest_s: float  # of the fastest valid single, or of `balanced`
+    # (num_groups,) the placement that is the reference where no single is valid, but constraints
+    # or memory limits are the reason
+    balanced: tuple[int, ...] = ()
+
+    def start(self, num_groups: int) -> Assignment:
+        """Return the reference placement, (num_groups,) device numbers."""
+        if self.balanced:
+            return np.array(self.balanced, dtype=np.int64)
+        return np.full(num_groups, self.reference, dtype=np.int64)
+
+
+def balanced_placement(evaluator: Evaluator) -> Assignment | None:
+    """Return a valid placement with even shares of work, for where no single is valid.
+
+    None without constraints, which are made for devices that hold only a part of the model each.
+    """
+    costs = evaluator.costs
+    if costs is None or not costs.constraints:
+        return None
+    found = Repairer(costs, evaluator.coarse.supported).balanced()
+    return found.assignment if found.found else None
+
+
+def find_baseline(
+    evaluator: Evaluator, evaluate: Callable[[Assignment], Evaluation]
+) -> tuple[Baseline, dict[tuple[int, ...], Evaluation]]:
+    """Evaluate the singles, and what replaces them if none is valid; return the baseline.
+
+    Args:
+        evaluator: of the model.
+        evaluate: evaluates one of its placements, (num_groups,).
+
+    Returns:
+        The baseline, and the evaluations by placement.
+
+    Raises:
+        DeviceError: as `read_baseline`.
+    """
+    tried = [np.array(one) for one in single_assignments(evaluator).values()]
+    singles = [evaluate(one) for one in tried]
+    balanced = None
+    if not any(one.valid for one in singles):
+        balanced = balanced_placement(evaluator)
+    evaluations = {tuple(one.tolist()): found for one, found in zip(tried, singles, strict=True)}
+    if balanced is None:
+        return read_baseline(evaluator, singles), evaluations
+    reference = evaluate(balanced)
+    key = tuple(balanced.tolist())
+    return _balanced_baseline(evaluator, reference, key), evaluations | {key: reference}
+
+
+def _balanced_baseline(
+    evaluator: Evaluator, reference: Evaluation, placement: tuple[int, ...]
+) -> Baseline:
+    """Return the baseline in which a balanced placement stands for the singles."""
+    invalid = np.full(len(evaluator.devices), np.nan)
+    return Baseline(
+        reference=0,
+        reference_s=reference.time_s,
+        penalty_s=PENALTY_FACTOR * reference.time_s,
+        features=device_features(invalid, evaluator.coarse, _memory(evaluator), 0),
+        fastest_s=reference.time_s,
+        balanced=placement,
+    )
+
+
+def _memory(evaluator: Evaluator) -> list[float | None]:
+    """Return the bytes that each device can use; None where no limit is known."""
+    if evaluator.costs is None:
+        return [device.memory_bytes for device in evaluator.devices]
+    return [*evaluator.costs.reachable_bytes().tolist()]
 
 
 def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseline:
@@ -127,13 +204,13 @@ def read_baseline(evaluator: Evaluator, singles: Sequence[Evaluation]) -> Baseli
             f"{devices[reference]} runs {coarse.graph.name!r} in no time, so no placement can be "
             "faster. Give a model that computes something from its inputs."
         )
-    limits = [device.memory_bytes for device in devices]
-    memory = limits if evaluator.costs is None else evaluator.costs.reachable_bytes().tolist()
     return Baseline(
         reference=reference,
         reference_s=float(times[reference]),
         penalty_s=PENALTY_FACTOR * float(np.nanmax(times)),
-        features=device_features(np.log(times / times[reference]), coarse, memory, reference),
+        features=device_features(
+            np.log(times / times[reference]), coarse, _memory(evaluator), reference
+        ),
         fastest_s=float(np.nanmin(times)),
     )
 
@@ -159,10 +236,8 @@ class Incumbent:
             DeviceError: when no single is valid.
         """
         if graph_id not in self._baselines:
-            evaluator = self._evaluators[graph_id]
-            assignments = single_assignments(evaluator).values()
-            singles = [self.evaluate(graph_id, np.array(single)) for single in assignments]
-            self._baselines[graph_id] = read_baseline(evaluator, singles)
+            evaluate = functools.partial(self.evaluate, graph_id)
+            self._baselines[graph_id], _ = find_baseline(self._evaluators[graph_id], evaluate)
         return self._baselines[graph_id]
 
     def evaluate(self, graph_id: int, assignment: Assignment) -> Evaluation:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
+from device_placement.envs.constraints import parse_constraints
 from device_placement.envs.cores import cpu_affinity
 from device_placement.envs.devices import (
     Device,
@@ -55,6 +56,7 @@ class EvaluatorOptions(MeasureOptions, total=False):
     hardware: str
     profile: str | os.PathLike[str] | HardwareProfile | None
     schedule: str
+    constraints: str | Sequence[str] | None
     measuring: MeasureConfig | None
 
 
@@ -100,6 +102,7 @@ def make_evaluator(
     hardware: str = "",
     profile: str | os.PathLike[str] | HardwareProfile | None = None,
     schedule: str = "",
+    constraints: str | Sequence[str] | None = None,
     measuring: MeasureConfig | None = None,
     **options: Unpack[MeasureOptions],
 ) -> OpenVINOEvaluator | SimulatedEvaluator:
@@ -121,7 +124,10 @@ def make_evaluator(
         hardware: for the simulator, a name of `HARDWARE`; ``desktop`` by default.
         profile: for the simulator, instead of hardware: a `HardwareProfile`, or its file.
         schedule: for the simulator, a name of `SCHEDULES`; by default ``sequential``, or that of a
-            generated problem.
+            generated problem or of the hardware: ``pipelined`` for ``mcm``.
+        constraints: for the simulator, names of `CONSTRAINTS` that placements must satisfy, as a
+            list or with commas between them; by default those of the hardware, which are none but
+            for ``mcm``.
         measuring: how to measure, for ``openvino``; the defaults if None.
         options: fields of `MeasureConfig`, which override those of ``measuring``.
 
@@ -133,16 +139,20 @@ def make_evaluator(
     """
     here = choose("evaluator", evaluator, EVALUATORS)
     config = make_measure_config(measuring, **options)
-    chosen_schedule = schedule or SEQUENTIAL
+    machine = choose("hardware", hardware, HARDWARE) if hardware else None
+    chosen_schedule = schedule or (machine.schedule if machine else SEQUENTIAL)
     choose("schedule", chosen_schedule, SCHEDULES)
+    demanded = parse_constraints(
+        (machine.constraints if machine else ()) if constraints is None else constraints
+    )
     if here and is_generated(model):
         raise DevicePlacementError(
             f"Got the model {model!r} with evaluator='openvino', but a generated problem can only "
             "be simulated; add evaluator='simulator'."
         )
-    if here and (hardware or profile or chosen_schedule != SEQUENTIAL):
+    if here and (hardware or profile or demanded or chosen_schedule != SEQUENTIAL):
         raise DevicePlacementError(
-            "Got hardware, profile or schedule, which are for the simulator; add "
+            "Got hardware, profile, schedule or constraints, which are for the simulator; add "
             "evaluator='simulator'. Or, for a profile that agents should see, costs='profile'."
         )
     if not here and inputs is not None:
@@ -158,12 +168,13 @@ def make_evaluator(
                 "Got hardware, profile or max_groups with a workload, which has groups and costs "
                 "of its own; leave them out."
             )
-        return _workload(model, devices, chosen_schedule)
+        return _workload(model, devices, chosen_schedule, demanded)
     if is_generated(model):
         return _generated(
             model,
             devices,
             schedule,
+            demanded,
             hardware=hardware,
             profile=profile,
             max_groups=max_groups is not None,
@@ -173,7 +184,14 @@ def make_evaluator(
     loaded = load_model(model, input_shapes=input_shapes)
     if not here:
         return _simulator(
-            loaded, devices, coarsening, max_groups, hardware or "desktop", profile, chosen_schedule
+            loaded,
+            devices,
+            coarsening,
+            max_groups,
+            hardware or "desktop",
+            profile,
+            chosen_schedule,
+            demanded,
         )
     checked = None if inputs is None else read_inputs(loaded, inputs)
     parsed = check_several(
@@ -205,6 +223,7 @@ def _simulator(
     hardware: str,
     profile: str | os.PathLike[str] | HardwareProfile | None,
     schedule: str,
+    constraints: Sequence[str],
 ) -> SimulatedEvaluator:
     if isinstance(profile, str | os.PathLike):
         trusted = () if devices == "auto" else devices
@@ -216,7 +235,7 @@ def _simulator(
     graph = read_graph(model, parsed, simulated=True, fusion={} if measured else None)
     names = [device.name for device in parsed]
     chosen = profile.select(names) if profile else derive_profile(graph, hardware, parsed)
-    return simulate(graph, parsed, chosen, coarsening, max_groups, schedule)
+    return simulate(graph, parsed, chosen, coarsening, max_groups, schedule, constraints)
 
 
 def usual_devices(hardware: str) -> Sequence[str | Device]:
@@ -235,6 +254,7 @@ def simulate(
     coarsening: str = "fusion",
     max_groups: int | None = None,
     schedule: str = "sequential",
+    constraints: Sequence[str] = (),
 ) -> SimulatedEvaluator:
     """Return an evaluator that simulates placements of a computation graph.
 
@@ -245,22 +265,32 @@ def simulate(
         coarsening: a method of `coarsen`.
         max_groups: maximum number of groups.
         schedule: a name of `SCHEDULES`.
+        constraints: names of `CONSTRAINTS`.
     """
     graph = replace(graph, supported=profile.supported(graph))
     coarse = coarsen(graph, coarsening, max_groups)
-    return SimulatedEvaluator(coarse, devices, profile=profile, schedule=schedule)
+    return SimulatedEvaluator(
+        coarse, devices, profile=profile, schedule=schedule, constraints=constraints
+    )
 
 
 def _workload(
-    path: str | os.PathLike[str], devices: str | Sequence[str | Device], schedule: str
+    path: str | os.PathLike[str],
+    devices: str | Sequence[str | Device],
+    schedule: str,
+    constraints: Sequence[str],
 ) -> SimulatedEvaluator:
     workload = load_workload(path)
     chosen = workload.profile.devices if devices == "auto" else parse_devices(devices)
-    return workload.evaluator(schedule, check_several(chosen))
+    return workload.evaluator(schedule, check_several(chosen), constraints)
 
 
 def _generated(
-    model: str, devices: str | Sequence[str | Device], schedule: str, **others: object
+    model: str,
+    devices: str | Sequence[str | Device],
+    schedule: str,
+    constraints: Sequence[str],
+    **others: object,
 ) -> SimulatedEvaluator:
     """Return the evaluator of a generated problem; refuse other arguments that are given."""
     if given := [name for name, value in others.items() if value]:
@@ -269,7 +299,7 @@ def _generated(
             "its own. Leave them out."
         )
     chosen = None if devices == "auto" else parse_devices(devices)
-    return generated_evaluator(model, chosen, schedule)
+    return generated_evaluator(model, chosen, schedule, constraints)
 
 
 def make_evaluators(

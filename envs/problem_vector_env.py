@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from device_placement.envs.arrays import Bool, Float32, Float64, Int64
 from device_placement.envs.cost_features import KnownCosts, PartialFeatures, cost_arrays
-from device_placement.envs.episode import Baseline, read_baseline
+from device_placement.envs.episode import Baseline, find_baseline
 from device_placement.envs.errors import DevicePlacementError, choose
-from device_placement.envs.evaluation import single_assignments
 from device_placement.envs.formulations import check_actions
 from device_placement.envs.graph.features import DEFAULT_BLOCKS, group_features, num_features
 from device_placement.envs.observation import (
@@ -235,8 +234,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         return evaluator
 
     def _baseline(self, evaluator: SimulatedEvaluator) -> Baseline:
-        singles = [evaluator.evaluate(one) for one in single_assignments(evaluator).values()]
-        return read_baseline(evaluator, singles)
+        return find_baseline(evaluator, lambda one: evaluator.evaluate(one.tolist()))[0]
 
     def _begin(self, problems: Iterable[int]) -> None:
         """Begin episodes in the copies of some problems, which are new."""

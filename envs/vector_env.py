@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -78,9 +79,10 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         features: names of the feature blocks.
         evaluator: ``simulator``, a `SimulatedEvaluator`, or a list of them, one per model.
         costs: ``none``, or ``profile`` to show costs to agents.
+        repair: ``none``, ``fix``, ``sample`` or ``nearest``.
         autoreset_mode: a `gymnasium.vector.AutoresetMode`, or its value.
-        options: ``coarsening``, ``max_groups``, ``input_shapes``, ``hardware``, ``profile`` and
-            ``schedule``, as `DevicePlacementEnv` takes them.
+        options: ``coarsening``, ``max_groups``, ``input_shapes``, ``hardware``, ``profile``,
+            ``schedule`` and ``constraints``, as `DevicePlacementEnv` takes them.
 
     Raises:
         DevicePlacementError: or a subclass, when an argument is wrong.
@@ -106,13 +108,23 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         features: Sequence[str] = DEFAULT_BLOCKS,
         evaluator: str | Evaluator | Sequence[Evaluator] = "simulator",
         costs: str = "none",
+        repair: str = "none",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         **options: Unpack[EvaluatorOptions],
     ) -> None:
         check_native(num_envs, formulation, evaluator, options)
         self._mode = parse_autoreset(autoreset_mode)
         self._parts = make_parts(
-            model, devices, evaluator, formulation, horizon, reward, features, costs, **options
+            model,
+            devices,
+            evaluator,
+            formulation,
+            horizon,
+            reward,
+            features,
+            costs,
+            repair,
+            **options,
         )
         self.num_envs = num_envs
         self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
@@ -224,7 +236,15 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
 
     def action_masks(self) -> Bool:
         """Return the mask of the actions allowed next, (num_envs, num_actions)."""
-        return self._formulation.masks(self._graph_ids, self._steps)
+        masks = self._formulation.masks(self._graph_ids, self._steps)
+        if not any(one is not None and one.costs.constraints for one in self._parts.repairers):
+            return masks
+        result = np.empty_like(masks)
+        for row, graph_id in enumerate(self._graph_ids.tolist()):
+            placed = self._assignments[row, : self.evaluators[graph_id].coarse.num_groups]
+            step = int(self._steps[row])
+            result[row] = self._parts.mask_actions(graph_id, masks[row], placed, step)
+        return result
 
     def _begin(self, rows: Int64, chosen: Sequence[Any] | None = None) -> None:
         """Begin an episode in some copies, with chosen or randomly drawn models."""
@@ -249,8 +269,14 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         outcomes, graph_ids = Outcomes.none(self.num_envs), self._graph_ids[due]
         for graph_id in np.unique(graph_ids).tolist():
             rows, evaluator = due[graph_ids == graph_id], self.evaluators[graph_id]
-            placements = self._assignments[rows, : evaluator.coarse.num_groups]
-            outcomes.put(rows, evaluate_placements(evaluator, placements))
+            groups = slice(evaluator.coarse.num_groups)
+            repaired = np.zeros(len(rows), dtype=np.int64)
+            for number, row in enumerate(rows.tolist()):
+                self._assignments[row, groups], repaired[number] = self._parts.repaired(
+                    graph_id, self._assignments[row, groups], self._generators[row]
+                )
+            found = evaluate_placements(evaluator, self._assignments[rows, groups])
+            outcomes.put(rows, replace(found, repaired=repaired))
         self._incumbents.note(graph_ids, due, outcomes.time_s[due], self._assignments[due])
         return outcomes
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.envs.arrays import Bool, Float64, Int64
-from device_placement.envs.episode import read_baseline
-from device_placement.envs.evaluation import NAN, Evaluator, single_assignments
+from device_placement.envs.episode import find_baseline
+from device_placement.envs.evaluation import NAN, Evaluator
 from device_placement.envs.observation import NUM_DEVICE_FEATURES, UNPLACED, Layout, Observation
 from device_placement.envs.simulation.schedule import count_parts
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
@@ -26,12 +26,14 @@ class Outcomes:
     time_s: Float64  # (num_envs,) NaN: invalid, or not evaluated
     num_subgraphs: Int64  # (num_envs,)
     error: NDArray[np.object_]  # (num_envs,) of str
+    repaired: Int64  # (num_envs,) groups that a repair moved
 
     @classmethod
     def none(cls, number: int) -> Outcomes:
         """Return outcomes of placements that were not evaluated."""
         error = np.full(number, "", dtype=np.object_)
-        return cls(np.full(number, NAN), np.zeros(number, dtype=np.int64), error)
+        zeros = np.zeros((2, number), dtype=np.int64)
+        return cls(np.full(number, NAN), zeros[0], error, zeros[1])
 
     @property
     def valid(self) -> Bool:
@@ -43,6 +45,7 @@ class Outcomes:
         self.time_s[rows] = others.time_s
         self.num_subgraphs[rows] = others.num_subgraphs
         self.error[rows] = others.error
+        self.repaired[rows] = others.repaired
 
     def without(self, rows: Bool) -> Outcomes:
         """Return a copy in which some rows, (num_envs,), were not evaluated."""
@@ -50,6 +53,7 @@ class Outcomes:
             np.where(rows, NAN, self.time_s),
             np.where(rows, 0, self.num_subgraphs),
             np.where(rows, "", self.error),
+            np.where(rows, 0, self.repaired),
         )
 
 
@@ -69,7 +73,7 @@ def evaluate_placements(evaluator: SimulatedEvaluator, placements: NDArray[np.in
     error = np.full(len(times), "", dtype=np.object_)
     for row in wrong:
         error[row] = evaluator.evaluate(placements[row].tolist()).error
-    return Outcomes(times, subgraphs, error)
+    return Outcomes(times, subgraphs, error, np.zeros_like(subgraphs))
 
 
 def describe(
@@ -109,6 +113,7 @@ def describe(
         "output_error": nothing,
         "output_cosine": nothing,
         "unverified": np.broadcast_to(np.array("", dtype=np.object_), number),
+        "repaired": outcomes.repaired,
     }
     return infos | {f"_{key}": given for key in infos}
 
@@ -155,14 +160,16 @@ class Incumbents:
         if graph_id in self._opened:
             return
         evaluator = self._evaluators[graph_id]
-        singles = [evaluator.evaluate(one) for one in single_assignments(evaluator).values()]
-        baseline = read_baseline(evaluator, singles)
+        baseline, evaluations = find_baseline(
+            evaluator, lambda one: evaluator.evaluate(one.tolist())
+        )
         self.reference_s[graph_id] = baseline.reference_s
         self.penalty_s[graph_id] = baseline.penalty_s
         self.features[graph_id] = baseline.features
-        times = [single.time_s for single in singles]
-        self._best_s[graph_id] = np.nanmin(times)
-        self._best[graph_id, :, : evaluator.coarse.num_groups] = np.nanargmin(times)
+        valid = {placement: one.time_s for placement, one in evaluations.items() if one.valid}
+        best = min(valid, key=valid.__getitem__)
+        self._best_s[graph_id] = valid[best]
+        self._best[graph_id, :, : evaluator.coarse.num_groups] = best
         self._opened.add(graph_id)
 
     def note(

@@ -102,7 +102,10 @@ def draw_problem(seed: int, config: GeneratorConfig | None = None) -> GeneratedP
 
 
 def generated_evaluator(
-    model: str, devices: Sequence[Device] | None = None, schedule: str = ""
+    model: str,
+    devices: Sequence[Device] | None = None,
+    schedule: str = "",
+    constraints: Sequence[str] = (),
 ) -> SimulatedEvaluator:
     """Return the evaluator of a problem that is named ``generated:SEED``.
 
@@ -110,6 +113,7 @@ def generated_evaluator(
         model: the name.
         devices: which of its devices; one of them must run the whole model. All by default.
         schedule: a name of `SCHEDULES`; that of the problem by default.
+        constraints: names of `CONSTRAINTS`.
 
     Raises:
         DevicePlacementError: when the name, a device or the schedule is wrong.
@@ -119,14 +123,14 @@ def generated_evaluator(
     """
     problem = draw_problem(parse_seed(model))
     if devices is None:
-        return problem.evaluator(schedule)
+        return problem.workload.evaluator(schedule or problem.schedule, constraints=constraints)
     if len(devices) < 2:
         own = ", ".join(problem.workload.coarse.graph.devices)
         raise DeviceError(
             f"Got one device, {devices[0]}, of {model}; a placement needs at least two of {own}. "
             "Name more of them, or leave the devices out."
         )
-    evaluator = problem.workload.evaluator(schedule or problem.schedule, devices)
+    evaluator = problem.workload.evaluator(schedule or problem.schedule, devices, constraints)
     if not runs_whole_model(evaluator).any():
         whole = problem.evaluator()
         able = np.flatnonzero(runs_whole_model(whole)).tolist()

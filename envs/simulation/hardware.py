@@ -48,6 +48,8 @@ class Hardware:
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)  # where it differs
     sources: tuple[str, ...] = ()  # where the numbers are from
     shared_memory: tuple[SharedMemory, ...] = ()  # limits on what devices hold together
+    constraints: tuple[str, ...] = ()  # that placements must satisfy, unless others are given
+    schedule: str = "sequential"  # unless another one is given
 
 
 # Share of the peak that large, regular ops reach, and of the bandwidth that the others reach.
@@ -79,6 +81,16 @@ FLEX_170 = DeviceSheet(
 )
 PCIE_4 = Link(latency_s=10e-6, bytes_per_s=25e9)  # 16 lanes: 31.5 GB/s less overhead
 SHARED_MEMORY = Link(latency_s=5e-6, bytes_per_s=30e9)
+
+MCM_CHIPS = 36
+MCM_CHIP = DeviceSheet(
+    "a chip with 128 MiB of SRAM",
+    flops_per_s=4e12,
+    bytes_per_s=500e9,
+    launch_s=0.2e-6,
+    efficiency={"convolution": 0.5, "product": 0.5, "memory": 0.5},
+    memory_bytes=128 * MIB,
+)
 
 HARDWARE: Mapping[str, Hardware] = {
     "desktop": Hardware(
@@ -164,6 +176,23 @@ HARDWARE: Mapping[str, Hardware] = {
             ("GPU.1", "GPU.0"): Link(latency_s=20e-6, bytes_per_s=12e9),
         },
         sources=("Intel ARK, Xeon Gold 6430", "Intel Data Center GPU Flex Series product brief"),
+    ),
+    "mcm": Hardware(
+        f"a multi-chip module: up to {MCM_CHIPS} alike chips in a ring, which data passes one way",
+        {f"NPU.{number}": MCM_CHIP for number in range(MCM_CHIPS)},
+        default=tuple(f"NPU.{number}" for number in range(4)),
+        link=Link(latency_s=1e-6, bytes_per_s=50e9),  # the slowest, for names of one's own
+        links={
+            (f"NPU.{one}", f"NPU.{other}"): Link(
+                latency_s=50e-9 * ((other - one) % MCM_CHIPS), bytes_per_s=50e9
+            )
+            for one in range(MCM_CHIPS)
+            for other in range(MCM_CHIPS)
+            if one != other
+        },
+        sources=("our own round numbers; the form is that of arXiv 2112.04041",),
+        constraints=("acyclic", "no_skip", "triangle", "memory"),
+        schedule="pipelined",
     ),
 }
 """Name -> machine."""

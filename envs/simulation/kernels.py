@@ -181,13 +181,13 @@ def pipelined_times(
         for b in range(batch):
             device = devices[group, b]
             load[b, device, device] += compute_s[group, device]
-    mask = np.zeros(batch, dtype=np.uint16)  # bit d: the tensor is read on device d
+    mask = np.zeros(batch, dtype=np.int64)  # bit d: the tensor is read on device d
     for tensor in range(tensor_group.size):
         mask[:] = 0
         for position in range(reader_start[tensor], reader_start[tensor + 1]):
             group = reader[position]
             for b in range(batch):
-                mask[b] |= np.uint16(1) << devices[group, b]
+                mask[b] |= 1 << np.int64(devices[group, b])
         producer, size = tensor_group[tensor], tensor_bytes[tensor]
         for b in range(batch):
             source = devices[producer, b]

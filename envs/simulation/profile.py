@@ -202,7 +202,7 @@ class HardwareProfile:
 
         Raises:
             PlacementError: when the profile is of another model.
-            DeviceError: when there are more than `MAX_DEVICES` devices.
+            DeviceError: when there are more than `MAX_PIPELINED` devices.
         """
         free = free_costs(coarse, self.devices, colour, self.shared_memory)
         op_s = self.op_times(coarse.graph)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.envs.arrays import Float64, Int32, Int64, PlacementColumns, UInt8, UInt32
-from device_placement.envs.costs import FREE, Costs
-from device_placement.envs.errors import PlacementError, choose
+from device_placement.envs.constraints import first_broken
+from device_placement.envs.costs import FREE, MAX_DEVICES, MAX_PIPELINED, Costs
+from device_placement.envs.errors import DeviceError, PlacementError, choose
 from device_placement.envs.simulation.kernels import (
     any_differs,
     concurrent_times,
@@ -27,6 +28,7 @@ from device_placement.envs.simulation.kernels import (
 )
 from device_placement.envs.simulation.region_kernels import dataflow_times, region_roots
 
+BROKEN_CONSTRAINT = 3  # the first code of `broken_rules` that is about a constraint
 BLOCK = 64  # placements per block, whose state fits into the cache
 
 
@@ -36,13 +38,28 @@ class Schedule:
 
     summary: str
     times: Callable[[Costs, PlacementColumns], Float64]  # (num_groups, batch) -> (batch,) seconds
+    max_devices: int = MAX_DEVICES
+
+    def check(self, num_devices: int) -> None:
+        """Check that it takes a number of devices.
+
+        Raises:
+            DeviceError: when they are too many.
+        """
+        if num_devices > self.max_devices:
+            raise DeviceError(
+                f"Got {num_devices} devices, of which this schedule takes up to "
+                f"{self.max_devices}; use fewer, or the schedule 'pipelined', which takes "
+                f"{MAX_PIPELINED}."
+            )
 
 
 def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str) -> Float64:
     """Return the time of each placement in seconds; inf if it is not allowed.
 
     A placement is not allowed if a device can't run a group, weights exceed the memory of a
-    device or of devices that share it, or groups of one colour are on different devices.
+    device or of devices that share it, groups of one colour are on different devices, or a
+    constraint of the costs is broken.
 
     Args:
         costs: of the groups, tensors and devices.
@@ -54,9 +71,11 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
 
     Raises:
         DevicePlacementError: on an unknown schedule.
+        DeviceError: when there are too many devices for it.
         PlacementError: when a number is not that of a device.
     """
     way = choose("schedule", schedule, SCHEDULES)
+    way.check(costs.num_devices)
     numbers = np.asarray(placements)
     signed = numbers.dtype.kind != "u"
     if numbers.size and (numbers.max() >= costs.num_devices or (signed and numbers.min() < 0)):
@@ -72,8 +91,14 @@ def schedule_times(costs: Costs, placements: NDArray[np.integer], schedule: str)
 
 
 def broken_rules(costs: Costs, devices: PlacementColumns) -> UInt8:
-    """Return (batch,) 0: allowed; 1: weights exceed a memory; 2: groups of a colour are split."""
-    broken = np.zeros(devices.shape[1], dtype=np.uint8)
+    """Return the rule that each placement breaks, (batch,).
+
+    Returns:
+        0: allowed; 1: weights exceed a memory; 2: groups of a colour are split; from 3 on:
+        `BROKEN_CONSTRAINT` plus the position of a constraint in `BROKEN`.
+    """
+    first = first_broken(costs, devices)
+    broken = np.where(first, first + (BROKEN_CONSTRAINT - 1), 0).astype(np.uint8)
     if costs.pool_bytes.size or np.isfinite(costs.memory_bytes).any():
         used = memory_used(devices, costs.group_bytes, costs.num_devices)
         for members, limit in costs.memory_limits():
@@ -250,8 +275,12 @@ def max_load(costs: Costs, devices: PlacementColumns) -> Float64:
 
 
 SCHEDULES: dict[str, Schedule] = {
-    function.__name__: Schedule((function.__doc__ or "").splitlines()[0], function)
-    for function in (sequential, concurrent, dataflow, pipelined, max_load)
+    function.__name__: Schedule((function.__doc__ or "").splitlines()[0], function, most)
+    for function, most in (
+        *((one, MAX_DEVICES) for one in (sequential, concurrent, dataflow)),
+        (pipelined, MAX_PIPELINED),
+        (max_load, MAX_DEVICES),
+    )
 }
 """Name -> schedule."""
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_placement.envs.arrays import Float64, Int64
+from device_placement.envs.constraints import (
+    BROKEN,
+    CONSTRAINTS,
+    check_limits,
+    parse_constraints,
+)
 from device_placement.envs.costs import Costs
 from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import DevicePlacementError, PlacementError, choose
 from device_placement.envs.evaluation import BaseEvaluator, Evaluation, Evaluator
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.placement import check_assignment
+from device_placement.envs.repair.repairer import check_satisfiable
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.roofline import derive_profile
 from device_placement.envs.simulation.schedule import (
+    BROKEN_CONSTRAINT,
     SCHEDULES,
     broken_rules,
     count_parts,
@@ -34,9 +43,11 @@ class SimulatedEvaluator(BaseEvaluator):
         profile: the costs; by default those of the hardware ``desktop``.
         schedule: a name of `SCHEDULES`.
         colour: (num_groups,) groups of one colour, other than -1, must share a device.
+        constraints: names of `CONSTRAINTS` that placements must satisfy; by default none.
 
     Raises:
-        DevicePlacementError: on an unknown schedule or device.
+        DevicePlacementError: on an unknown schedule, device or constraint, and when nothing
+            satisfies the constraints.
         PlacementError: when the profile is of another model.
 
     >>> from device_placement.envs import coarsen, load_model, read_graph
@@ -54,8 +65,9 @@ class SimulatedEvaluator(BaseEvaluator):
         profile: HardwareProfile | None = None,
         schedule: str = "sequential",
         colour: NDArray[np.integer] | None = None,
+        constraints: str | Sequence[str] = (),
     ) -> None:
-        choose("schedule", schedule, SCHEDULES)
+        names = parse_constraints(constraints)
         wanted = parse_devices(devices)
         if profile is None:
             profile = derive_profile(coarse.graph, "desktop", wanted)
@@ -63,7 +75,11 @@ class SimulatedEvaluator(BaseEvaluator):
         self.coarse = coarse
         self.devices = self.profile.devices
         self.schedule = schedule
-        self.costs: Costs = self.profile.costs(coarse, colour)
+        choose("schedule", schedule, SCHEDULES).check(len(self.devices))
+        self.costs: Costs = replace(self.profile.costs(coarse, colour), constraints=names)
+        if names:
+            check_limits(names, self.devices, self.costs)
+            check_satisfiable(self.costs, coarse.supported)
 
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Predict the time of a placement, (num_groups,) device numbers."""
@@ -99,6 +115,9 @@ class SimulatedEvaluator(BaseEvaluator):
     def _why(self, broken: int, groups: Int64) -> str:
         if broken == 2:
             return "Groups of one colour are on different devices; they must share one."
+        if broken >= BROKEN_CONSTRAINT:
+            name = BROKEN[broken - BROKEN_CONSTRAINT]
+            return f"The placement breaks the constraint {name!r}: {CONSTRAINTS[name]}."
         used = np.bincount(groups, self.costs.group_bytes, minlength=len(self.devices))
         limits = [(used[some].sum(), limit, some) for some, limit in self.costs.memory_limits()]
         taken, limit, members = max(limits, key=lambda one: one[0] - one[1])

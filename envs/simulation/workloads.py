@@ -32,16 +32,20 @@ class Workload:
     colour: Int32  # (num_groups,) groups of one colour share a device; -1: no such rule
 
     def evaluator(
-        self, schedule: str = "max_load", devices: Sequence[Device] | None = None
+        self,
+        schedule: str = "max_load",
+        devices: Sequence[Device] | None = None,
+        constraints: Sequence[str] = (),
     ) -> SimulatedEvaluator:
         """Return an evaluator of its placements.
 
         Args:
             schedule: a name of `SCHEDULES`.
             devices: which of its devices; all of them by default.
+            constraints: names of `CONSTRAINTS`.
 
         Raises:
-            DevicePlacementError: on an unknown schedule or device.
+            DevicePlacementError: on an unknown schedule, device or constraint.
         """
         names = [device.name for device in devices or self.profile.devices]
         profile = self.profile.select(names)
@@ -50,7 +54,12 @@ class Workload:
         graph = replace(self.coarse.graph, devices=tuple(names), supported=supported)
         coarse = replace(self.coarse, graph=graph, supported=supported)
         return SimulatedEvaluator(
-            coarse, profile.devices, profile=profile, schedule=schedule, colour=self.colour
+            coarse,
+            profile.devices,
+            profile=profile,
+            schedule=schedule,
+            colour=self.colour,
+            constraints=constraints,
         )
 
 

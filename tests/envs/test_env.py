@@ -28,7 +28,7 @@ IDS = [
 INFO = {
     "time_s", "samples_s", "interval_s", "valid", "error", "speedup", "num_subgraphs",
     "compile_s", "cached", "cut_short", "placement", "best_time_s", "best_placement",
-    "output_error", "output_cosine", "unverified",
+    "output_error", "output_cosine", "unverified", "repaired",
 }  # fmt: skip
 
 

@@ -28,10 +28,12 @@ ROOT = Path(__file__).parents[2]
 ORDER = {
     "envs": (
         *("arrays", "errors", "files", "jit", "rewards", "affinities", "cores", "devices"),
-        *("untrusted", "models", "graph", "executors", "costs", "evaluation", "failures"),
+        *("untrusted", "models", "graph", "executors", "costs", "constraints", "repair"),
+        *("evaluation", "failures"),
         *("placement", "observation"),
         *("measuring", "simulation", "problems", "cost_features", "rendering"),
-        *("formulations", "factory", "profiling", "known_costs", "parts", "episode", "env"),
+        *("formulations", "action_masks", "factory", "profiling", "known_costs", "parts"),
+        *("episode", "env"),
         *("vector_state", "vector_env", "problem_vector_env"),
     ),
     "agents": (

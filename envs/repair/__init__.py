@@ -1,0 +1,1 @@
+"""Repair of placements that break constraints."""
