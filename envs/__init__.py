@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from device_placement.envs.affinities import restore_affinities
+    from device_placement.envs.constraints import CONSTRAINTS
     from device_placement.envs.devices import (
         Device,
         SharedMemory,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from device_placement.envs.problems.generator import generate_problem
     from device_placement.envs.problems.seeds import is_validation_seed, training_seeds
     from device_placement.envs.profiling.measured_profile import measure_profile
+    from device_placement.envs.repair.repairer import Repaired, Repairer
     from device_placement.envs.simulation.profile import HardwareProfile
     from device_placement.envs.simulation.roofline import derive_profile
     from device_placement.envs.simulation.simulator import SimulatedEvaluator
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BaseEvaluator": "evaluation",
+    "CONSTRAINTS": "constraints",
     "Claim": "placement",
     "CoarseGraph": "graph.coarsening",
     "ComputationGraph": "graph.computation_graph",
@@ -92,6 +95,8 @@ _HOMES = {
     "Placement": "placement",
     "PlacementError": "errors",
     "ProblemVectorEnv": "problem_vector_env",
+    "Repaired": "repair.repairer",
+    "Repairer": "repair.repairer",
     "SharedMemory": "devices",
     "SimulatedEvaluator": "simulation.simulator",
     "StoreError": "errors",
@@ -117,6 +122,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CONSTRAINTS",
     "BaseEvaluator",
     "Claim",
     "CoarseGraph",
@@ -143,6 +149,8 @@ __all__ = [
     "Placement",
     "PlacementError",
     "ProblemVectorEnv",
+    "Repaired",
+    "Repairer",
     "SharedMemory",
     "SimulatedEvaluator",
     "StoreError",

@@ -126,7 +126,7 @@ class TrainConfig(SearchConfig):
 
     OPTION_GROUPS: ClassVar[OptionGroups] = {
         "training": (
-            *("override", "formulation", "horizon", "reward", "costs"),
+            *("override", "formulation", "horizon", "reward", "costs", "repair"),
             *("checkpoint_s", "torch_device"),
         ),
         "comparison": ("samples",),
@@ -152,6 +152,9 @@ class TrainConfig(SearchConfig):
     costs: str | None = None
     """Costs that the agent sees: none, or profile for those of the simulator or of --profile;
     default: the preset's."""
+    repair: str = "none"
+    """How a simulated placement that breaks --constraints or memory limits is repaired before it is
+    evaluated: none, fix, sample or nearest."""
     checkpoint_s: float = 10.0
     """Shortest time between two checkpoints, in seconds; they are written after an update."""
     torch_device: str = "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -35,6 +36,7 @@ from device_placement.agents.training.sampling import best_of_samples, check_cou
 from device_placement.agents.training.weights import REPEAT, load_state
 from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.parts import COSTS
+from device_placement.envs.repair.repairer import REPAIRS
 from device_placement.envs.rewards import REWARDS
 from device_placement.envs.untrusted import reading
 
@@ -74,6 +76,7 @@ def _check(config: TrainConfig) -> None:
     check_torch_device(config.torch_device)
     if config.costs is not None:
         choose("costs", config.costs, COSTS)
+    choose("repair", config.repair, dict.fromkeys(REPAIRS))
     if config.profile and config.evaluator == "openvino" and not _shows_costs(config):
         raise DevicePlacementError(
             f"Got --profile {config.profile}, but placements are measured and the agent sees no "
@@ -155,7 +158,8 @@ def _card_of(config: TrainConfig, run: Run) -> PolicyCard:
     """Return the card that is saved with the policy."""
     overrides = parse_overrides(config.override)
     evaluators = [one.evaluator for one in run.models]
-    return PolicyCard.of(config.preset, config.formulation, evaluators, config.costs, **overrides)
+    card = PolicyCard.of(config.preset, config.formulation, evaluators, config.costs, **overrides)
+    return dataclasses.replace(card, repair=config.repair)
 
 
 def _found(

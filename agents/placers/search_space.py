@@ -14,6 +14,7 @@ from device_placement.envs.arrays import Bool, Float64, Int64, UInt8
 from device_placement.envs.costs import FREE, Costs
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.repair.repairer import Repairer
 
 Choice = Int64  # (num_units,) the device of each unit
 Choices = UInt8  # (batch, num_units) the same for many choices
@@ -24,7 +25,8 @@ class SearchSpace:
     """Placements that respect device support and colours.
 
     A unit moves as a whole: the groups of one colour, or a group without one. Memory limits
-    are not checked here but by the evaluator.
+    are not checked here but by the evaluator. Where constraints forbid nearly everything, what
+    is drawn is a valid placement, and what is moved is repaired.
 
     >>> from device_placement.envs import make_evaluator
     >>> space = SearchSpace.of(make_evaluator("diamond", "CPU,GPU", evaluator="simulator"))
@@ -36,6 +38,7 @@ class SearchSpace:
 
     unit: Int64  # (num_groups,) the unit of each group; units are numbered by their first group
     allowed: Bool  # (num_units, num_devices) devices that run every group of the unit
+    repairer: Repairer | None = None  # if there are constraints
 
     @classmethod
     def of(cls, evaluator: Evaluator) -> SearchSpace:
@@ -61,7 +64,9 @@ class SearchSpace:
                 f"No device runs all of the groups {members}, which must share one; add a device "
                 "that does."
             )
-        return cls(unit, allowed)
+        if costs is None or not costs.constraints:
+            return cls(unit, allowed)
+        return cls(unit, allowed, Repairer(costs, supported))
 
     @property
     def num_units(self) -> int:
@@ -84,7 +89,14 @@ class SearchSpace:
         return devices
 
     def sample(self, generator: np.random.Generator, count: int) -> Int64:
-        """Draw choices, (count, num_units): each unit independently, evenly among its devices."""
+        """Draw choices, (count, num_units): each unit independently, evenly among its devices.
+
+        Under constraints: valid ones, drawn as `Repairer.uniform` does; where the search gave up,
+        one that is not.
+        """
+        if self.repairer is not None:
+            found = [self.repairer.uniform(generator) for _ in range(count)]
+            return np.array([one.assignment[self.first] for one in found]).clip(0)
         scores = generator.random((count, *self.allowed.shape))
         return np.asarray(np.where(self.allowed, scores, -1.0).argmax(axis=2))
 
@@ -95,12 +107,20 @@ class SearchSpace:
         return result
 
     def neighbour(self, choice: Choice, generator: np.random.Generator) -> Choice:
-        """Return the choice with a random unit on another random device, if there is one."""
+        """Return the choice with a random unit on another random device, if there is one.
+
+        Under constraints it is repaired, which may undo the move.
+        """
         while len(self.moves):
             unit, device = self.moves[generator.integers(len(self.moves))]
             if choice[unit] != device:
-                return self.moved(choice, unit, device)
+                return self._repaired(self.moved(choice, unit, device))
         return choice
+
+    def _repaired(self, choice: Choice) -> Choice:
+        if self.repairer is None:
+            return choice
+        return np.asarray(self.repairer.fix(self.assignment(choice)).assignment[self.first])
 
 
 def first_choice(

@@ -18,7 +18,7 @@ class SearchConfig(MeasureConfig):
         POSITIONAL: ("model",),
         "comparison": ("rounds",),
         "grouping": ("coarsening", "max_groups", "input_shapes"),
-        "simulator": ("hardware", "profile", "schedule"),
+        "simulator": ("hardware", "profile", "schedule", "constraints"),
         "measuring": ("inputs",),
     }
 
@@ -41,14 +41,18 @@ class SearchConfig(MeasureConfig):
     evaluator: str = "openvino"
     """openvino (measure on this machine) or simulator (predict, also for absent devices)."""
     hardware: str = ""
-    """Simulated machine: desktop (the default), small_gpu, laptop, server or paper."""
+    """Simulated machine: desktop (the default), small_gpu, laptop, server, paper or mcm (chips in a
+    ring)."""
     profile: str | None = None
     """File by `device-placement profile`: the machine to simulate, in place of --hardware. If
     placements are measured and an agent sees costs, they are those of the file; auto (the default)
     runs the model once on each device with OpenVINO's profiler."""
     schedule: str = ""
     """Simulated execution: sequential (the default), concurrent, dataflow, pipelined or max_load;
-    a generated problem draws one of its own."""
+    a generated problem draws one of its own, mcm is pipelined."""
+    constraints: str | None = None
+    """What simulated placements must satisfy, comma-separated: acyclic, no_skip, triangle,
+    neighbours, memory; by default nothing, or for mcm acyclic,no_skip,triangle,memory."""
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
     inputs: str = ""

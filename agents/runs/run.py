@@ -45,6 +45,7 @@ def evaluator_of(config: SearchConfig) -> Evaluator:
         hardware=config.hardware,
         profile=config.profile,
         schedule=config.schedule,
+        constraints=config.constraints,
         measuring=config,
     )
 

@@ -28,6 +28,7 @@ from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.files import replaced
 from device_placement.envs.parts import COSTS
+from device_placement.envs.repair.repairer import REPAIRS
 from device_placement.envs.untrusted import MIB, parse_json, read_member, reading
 
 CARD = "device_placement.json"  # in the file, next to what stable-baselines3 writes
@@ -51,9 +52,12 @@ class PolicyCard:
     """Settings that differ from the preset."""
     costs: str = "none"
     """Costs that it sees: a name of `COSTS`."""
+    repair: str = "none"
+    """Repair of its invalid placements before they are evaluated: one of `REPAIRS`."""
 
     def __post_init__(self) -> None:
         choose("costs", self.costs, COSTS)
+        choose("repair", self.repair, dict.fromkeys(REPAIRS))
 
     @classmethod
     def of(
@@ -121,6 +125,7 @@ class PolicyCard:
             reward=chosen.reward if reward is None else reward,
             features=self.features,
             costs=self.costs,
+            repair=self.repair,
             profile=profile,
         )
 

@@ -28,6 +28,7 @@ from device_placement.agents.training.policy_file import PolicyCard
 from device_placement.envs.errors import choose
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.parts import COSTS
+from device_placement.envs.repair.repairer import REPAIRS
 
 NEW = 0.01  # largest share of new placements in a settled policy's requests
 
@@ -61,6 +62,8 @@ class PresetPlacer:
     """Feature blocks of the preset to leave out."""
     costs: str | None = None
     """Costs that the agent sees, ``none`` or ``profile``; the preset's by default."""
+    repair: str = "none"
+    """Repair of invalid placements before they are evaluated: none, fix, sample or nearest."""
 
     def __post_init__(self) -> None:
         blocks = preset(self.preset, self.formulation).features
@@ -68,6 +71,7 @@ class PresetPlacer:
             choose(f"feature block of {self.preset}", name, dict.fromkeys(blocks))
         if self.costs is not None:
             choose("costs", self.costs, COSTS)
+        choose("repair", self.repair, dict.fromkeys(REPAIRS))
         check_options(self, settled=(1, math.inf))
 
     def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
@@ -76,7 +80,7 @@ class PresetPlacer:
         trace.singles()
         card = PolicyCard.of(self.preset, self.formulation, [evaluator], self.costs)
         features = tuple(block for block in card.features if block not in self.without)
-        card = dataclasses.replace(card, features=features)
+        card = dataclasses.replace(card, features=features, repair=self.repair)
         evaluators = [BudgetedEvaluator(trace)]
         copies = num_copies(card, evaluators, trace.recorder.budget, self.horizon)
         algorithm = algorithm_on_copies(card, evaluators, copies, horizon=self.horizon, seed=seed)

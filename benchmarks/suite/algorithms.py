@@ -24,6 +24,7 @@ from device_placement.envs.errors import DevicePlacementError, unknown
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.parts import COSTS
 from device_placement.envs.placement import check_assignment
+from device_placement.envs.repair.repairer import REPAIRS
 
 # These are not random, so one run is enough.
 DETERMINISTIC = (
@@ -44,8 +45,13 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "hsdag_ppo_with_costs": {"preset": "hsdag_ppo", "costs": "profile"},
     "gdp_with_costs": {"preset": "gdp", "costs": "profile"},
     "placeto_with_costs": {"preset": "placeto", "costs": "profile"},
+    **{
+        f"{preset}_{repair}": {"preset": preset, "repair": repair}
+        for preset in ("ppo", "hsdag_ppo", "construct_ppo")
+        for repair in REPAIRS[1:]
+    },
 }
-"""Name -> fields of its `PresetPlacer`. The first are HSDAG's ablations."""
+"""Name -> fields of its `PresetPlacer`. The first are HSDAG's ablations; the last repair."""
 
 EVERYONE = (*PLACERS, *PRESETS)
 ADVICE = (

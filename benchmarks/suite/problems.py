@@ -23,6 +23,9 @@ from device_placement.envs.graph.computation_graph import ComputationGraph, read
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.loading import load_model
+from device_placement.envs.problems.chips import on_chips
+from device_placement.envs.problems.generator import draw_problem
+from device_placement.envs.problems.seeds import is_generated, parse_seed
 from device_placement.envs.simulation.roofline import derive_profile
 from device_placement.envs.simulation.workloads import is_workload
 
@@ -113,6 +116,15 @@ def _simulator(problem: Problem) -> Evaluator:
         return layered_evaluator(
             problem.model, problem.hardware, problem.devices, problem.schedule, problem.max_groups
         )
+    if problem.chips:
+        return on_chips(
+            _graph(problem.model),
+            problem.chips,
+            room=problem.room,
+            max_groups=problem.max_groups,
+            constraints=problem.constraints or None,
+            hardware=problem.hardware,
+        )
     if is_workload(problem.model):
         return make_evaluator(
             problem.model,
@@ -137,6 +149,8 @@ def _simulator(problem: Problem) -> Evaluator:
 @functools.lru_cache(maxsize=16)
 def _graph(model: str) -> ComputationGraph:
     """Return a model's graph on one device; `simulate` adds what other devices support."""
+    if is_generated(model):
+        return draw_problem(parse_seed(model)).workload.coarse.graph
     return read_graph(load_model(model), "CPU", simulated=True)
 
 

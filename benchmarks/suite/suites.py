@@ -32,6 +32,12 @@ class Problem:
     """Allowed output error as a share of the worst single's; default: no limit."""
     inputs: str = ""
     """For openvino: an .npz file with the values of the inputs; invented by default."""
+    chips: int = 0
+    """For the simulator: the model on so many chips of the hardware, by `on_chips`."""
+    room: float = 1.5
+    """Memory of a chip as a multiple of an even share of the model's weights."""
+    constraints: str = ""
+    """Of placements on chips: names of `CONSTRAINTS`; those of the hardware by default."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,32 @@ SCALE: Mapping[str, Problem] = {
     for ops in (100, 316, 1000, 3162, 10_000, 31_623, 100_000)
 }
 
+# In BERT all layers read the attention mask. So under `triangle` no layer may be further than one
+# chip from where the mask is made, and the model would have to fit on two chips.
+WITHOUT_DETOURS = {"bert_base": "acyclic,no_skip,memory"}
+CHIPPED = ("bert_base", "inception_v3", "resnet50", "generated:4000000007", "generated:4000000011")
+
+
+def _on_chips(model: str, chips: int) -> Problem:
+    constraints = WITHOUT_DETOURS.get(model, "")
+    return Problem(
+        model,
+        "mcm",
+        schedule="pipelined",
+        max_groups=240,
+        chips=chips,
+        # Skip connections tie groups together: with less memory nothing satisfies `triangle`.
+        room=1.5 if constraints or chips == 4 else chips / 4,
+        constraints=constraints,
+    )
+
+
+MCM: Mapping[str, Problem] = {
+    f"{model} on {chips} chips": _on_chips(model, chips)
+    for model in CHIPPED
+    for chips in (4, 8, 16, 36)
+}
+
 QUICK: Mapping[str, Problem] = {
     "diamond": Problem("diamond", "desktop"),
     "inception_v3 in 12 groups": Problem("inception_v3", "paper", max_groups=12),
@@ -114,6 +146,7 @@ SUITES: Mapping[str, Suite] = {
     ),
     "workloads": Suite("the files in --data: dnn-partitioning (.json), PipeDream (.txt)", {}, 2000),
     "scale": Suite("random layered graphs of 100 to 100,000 ops, simulated", SCALE, 100),
+    "mcm": Suite("models and random graphs on chips in a ring, under constraints", MCM, 400),
     "quick": Suite("three small problems, for a first look", QUICK, 60),
 }
 """Name -> suite."""

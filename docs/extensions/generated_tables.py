@@ -24,6 +24,7 @@ from device_placement.agents.placers import PLACERS
 from device_placement.agents.presets import PRESETS
 from device_placement.benchmarks.suite.suites import SUITES
 from device_placement.envs import DevicePlacementEnv, MeasureConfig
+from device_placement.envs.constraints import CONSTRAINTS
 from device_placement.envs.graph.features import FEATURE_BLOCKS
 from device_placement.envs.rewards import DEFAULT_REWARDS, REWARDS
 from device_placement.envs.simulation.hardware import HARDWARE
@@ -42,6 +43,20 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def code(names: Iterable[str]) -> str:
     """Return names as code, separated by commas."""
     return ", ".join(f"`{name}`" for name in names)
+
+
+def ends(names: Iterable[str]) -> str:
+    """Return names as code; of many only the first two and the last."""
+    several = list(names)
+    if len(several) <= 4:
+        return code(several)
+    return f"{code(several[:2])}, ..., {code(several[-1:])}"
+
+
+def constraints() -> str:
+    """Return a table of constraints."""
+    rows = [[f"`{name}`", meaning] for name, meaning in CONSTRAINTS.items()]
+    return table(["constraint", "what it demands"], rows)
 
 
 def presets() -> str:
@@ -83,7 +98,7 @@ def rewards() -> str:
 def hardware() -> str:
     """Return a table of machines."""
     rows = [
-        [f"`{name}`", one.title, code(one.devices), code(one.default), "; ".join(one.sources)]
+        [f"`{name}`", one.title, ends(one.devices), code(one.default), "; ".join(one.sources)]
         for name, one in HARDWARE.items()
     ]
     return table(["`hardware=`", "machine", "devices", "`auto` is", "sources"], rows)

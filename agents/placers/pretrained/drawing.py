@@ -187,15 +187,33 @@ class _Units:
             self._allowed[number, :groups, :devices] = one.space.allowed[one.space.unit]
             self._first[number, :groups] = one.space.first[one.space.unit]
         self._alone = bool((self._first == np.arange(most)).all())
+        self._problems = problems
 
     def allowed(self, rows: Int64, group: int) -> Bool:
         """Return the devices that a group may go to, (len(rows), max_devices)."""
         allowed: Bool = self._allowed[self._of[rows], group]
-        if self._alone:
-            return allowed
-        device = self._devices[rows, self._first[self._of[rows], group]]
-        fixed = np.arange(allowed.shape[1]) == device[:, None]
-        return np.asarray(np.where((device == FREE)[:, None], allowed, fixed))
+        if not self._alone:
+            device = self._devices[rows, self._first[self._of[rows], group]]
+            fixed = np.arange(allowed.shape[1]) == device[:, None]
+            allowed = np.asarray(np.where((device == FREE)[:, None], allowed, fixed))
+        return self._constrained(allowed, rows, group)
+
+    def _constrained(self, allowed: Bool, rows: Int64, group: int) -> Bool:
+        """Return what constraints leave; where they leave nothing, there is a dead end: all."""
+        result, known = allowed.copy(), dict[bytes, Bool]()
+        for number, (row, problem) in enumerate(zip(rows, self._of[rows], strict=True)):
+            one = self._problems[problem]
+            if one.space.repairer is None:
+                continue
+            placed = self._devices[row, : one.num_groups]
+            key = placed.tobytes()  # many rows begin alike
+            if key not in known:
+                known[key] = one.space.repairer.allowed(placed, group)
+            devices = known[key].size
+            both = allowed[number, :devices] & known[key]
+            if both.any():
+                result[number, :devices] = both
+        return result
 
     def placed(self, rows: Int64, group: int, devices: Int64) -> None:
         """Note where a group was placed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +117,17 @@ class PretrainedPolicy:
         with torch.no_grad():
             encoded = self.network(self._static)
         found: list[int] = draw(self.network, [self.problem], encoded, 1).placements[0].tolist()
+        return self.repaired(found)
+
+    def repaired(self, placement: Sequence[int]) -> list[int]:
+        """Return the placement to evaluate instead of one that breaks constraints.
+
+        The policy learns from what it proposed.
+        """
+        repairer = self.problem.space.repairer
+        if repairer is None:
+            return [*placement]
+        found: list[int] = repairer.fix(np.asarray(placement)).assignment.tolist()
         return found
 
     def sample(self, count: int) -> Drawn:
@@ -170,7 +181,7 @@ class Elite:
         for row, placement in enumerate(map(tuple, drawn.placements.tolist())):
             if trace.spent:
                 break
-            time_s = trace.time_s(placement)
+            time_s = trace.time_s(self._policy.repaired(placement))
             if math.isfinite(time_s) and placement not in self._best:
                 self._best[placement] = time_s, drawn.of_rows([row])
         fastest = sorted(self._best, key=lambda one: self._best[one][0])[:ELITE]

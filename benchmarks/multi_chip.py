@@ -1,0 +1,239 @@
+"""Placements on many chips under constraints: how rare valid ones are, and what repair brings.
+
+The first table needs nothing. The others read a benchmark of the suite mcm, made by::
+
+    device-placement benchmark --suite mcm --seeds 3 --jobs 2 --out FOLDER \
+        --placers stages,random,annealing,ppo,ppo_fix,ppo_sample,pretrained
+
+Run the study with::
+
+    python -m device_placement.benchmarks.multi_chip FOLDER
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from device_placement.agents.options import POSITIONAL, OptionGroups
+from device_placement.benchmarks.study import LiveTable, judge, print_table, run, timed
+from device_placement.benchmarks.suite.folder import read_folders
+from device_placement.benchmarks.suite.problems import open_problem, problems_of
+from device_placement.benchmarks.suite.results import RunRow
+from device_placement.envs.repair.repairer import Repaired, Repairer
+from device_placement.envs.simulation.schedule import broken_rules
+from device_placement.envs.simulation.simulator import SimulatedEvaluator, as_simulated
+
+SUITE = "mcm"
+MILLISECONDS_TARGET, MANY_GROUPS = 5.0, 200  # of `fix`, at the median, on 36 chips
+# Gains in throughput that MCM (arXiv 2112.04041) reports for BERT, and how many times fewer
+# evaluations fine-tuning takes than training from scratch (3 hours and 9 minutes).
+OVER_RANDOM, OVER_ANNEALING, FEWER = 0.0611, 0.0585, 20
+SCRATCH, TUNED = "ppo_fix", "pretrained"
+
+
+@dataclass(frozen=True)
+class MultiChipConfig:
+    """Options of the study."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folder",)}
+
+    folder: str = ""
+    """Folder of a benchmark of the suite mcm; without it, only repair is studied."""
+    placements: int = 10_000
+    """Random placements of which the valid ones are counted."""
+    repairs: int = 100
+    """Repairs that are timed."""
+    nearest: int = 1
+    """Repairs by CP-SAT that are timed; each takes up to 10 seconds."""
+    seed: int = 0
+    """Seed of all random choices."""
+
+
+def print_repairs(config: MultiChipConfig) -> bool:
+    """Print how many random placements are valid, and what repair takes; judge the target."""
+    table = LiveTable(
+        "problem:<34",
+        "groups:>6",
+        "valid:>8",
+        "  fixed:>8.0%",
+        "fix ms:>8.2f",
+        "near ms:>9.2f",
+        "moves:>7.0f",
+        "sample ms:>11.2f",
+        "nearest s:>11.1f",
+        "moves:>7.0f",
+        "time us:>9.0f",
+    )
+    largest: list[float] = []
+    for name, problem in problems_of(SUITE).items():
+        evaluator = as_simulated(open_problem(problem), "this study simulates.")
+        generator = np.random.default_rng(config.seed)
+        costs, groups = evaluator.costs, evaluator.coarse.num_groups
+        repairer = Repairer(costs, evaluator.coarse.supported)
+        drawn = generator.integers(costs.num_devices, size=(groups, config.placements))
+        valid = int((broken_rules(costs, drawn.astype(np.uint8)) == 0).sum())
+        start = repairer.uniform(generator).assignment.clip(0)
+        near = [_nudged(start, costs.num_devices, generator) for _ in range(config.repairs)]
+        wild = [*drawn.T[: config.repairs]]
+        repairer.fix(start)  # compiles
+        fixed = [timed(repairer.fix, one) for one in wild]
+        nudged = [timed(repairer.fix, one) for one in near]
+        sampled = [timed(repairer.uniform, generator) for _ in range(config.repairs)]
+        nearest = [timed(repairer.nearest, one) for one in near[: config.nearest]]
+        evaluated = [timed(evaluator.evaluate, start.tolist()) for _ in range(config.repairs)]
+        if problem.chips == 36 and groups >= MANY_GROUPS:
+            largest += [seconds for _, seconds in fixed]
+        table.add(
+            name,
+            groups,
+            f"{valid / config.placements:.2%}",
+            statistics.fmean(one.found for one, _ in fixed),
+            1e3 * _median(fixed),
+            1e3 * _median(nudged),
+            _moves(nudged),
+            1e3 * _median(sampled),
+            _median(nearest),
+            _moves(nearest),
+            1e6 * _median(evaluated),
+        )
+    print(
+        "\nvalid: of uniformly random placements; fixed: of these, by fix within "
+        f"{Repairer(costs).max_failures} dead ends; near: a valid placement of which a tenth is "
+        "random; moves: mean number of groups moved."
+    )
+    milliseconds = 1e3 * statistics.median(largest)
+    reached = milliseconds < MILLISECONDS_TARGET
+    print(
+        f"fix of random placements of {MANY_GROUPS} groups or more on 36 chips: {milliseconds:.2f} ms, "
+        f"{judge(reached, f'{MILLISECONDS_TARGET} ms')}"
+    )
+    return reached
+
+
+def _nudged(placement: np.ndarray, devices: int, generator: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+    """Return a placement of which a tenth of the groups is on random devices."""
+    result = placement.copy()
+    groups = generator.choice(len(result), math.ceil(len(result) / 10), replace=False)
+    result[groups] = generator.integers(devices, size=len(groups))
+    return result
+
+
+def _median(timings: Sequence[tuple[object, float]]) -> float:
+    return statistics.median(seconds for _, seconds in timings) if timings else math.nan
+
+
+def _moves(timings: Sequence[tuple[Repaired, float]]) -> float:
+    moves = [one.changes for one, _ in timings if one.found]
+    return statistics.fmean(moves) if moves else math.nan
+
+
+def print_throughput(rows: Sequence[RunRow]) -> bool:
+    """Print the throughput of each entrant over random search; judge the gains on BERT."""
+    placers = sorted({row.placer for row in rows})
+    cells: list[tuple[str, ...]] = [("throughput over random search", *placers, "least possible")]
+    gains: dict[str, list[float]] = {"random": [], "annealing": []}
+    for problem in dict.fromkeys(row.problem for row in rows):
+        own = [row for row in rows if row.problem == problem]
+        medians = {placer: _median_time(own, placer) for placer in placers}
+        base = medians.get("random", math.nan)
+        evaluator = as_simulated(open_problem(problems_of(SUITE)[problem]), "")
+        bound = base / load_bound_s(evaluator) - 1
+        over = [_percent(base / medians[placer] - 1) for placer in placers]
+        cells.append((problem, *over, _percent(bound)))
+        if problem.startswith("bert_base"):
+            best = min(medians.get(one, math.inf) for one in ("ppo_fix", "ppo_sample"))
+            for other, found in gains.items():
+                found.append(medians.get(other, math.nan) / best - 1)
+    print_table(cells, right=range(1, len(placers) + 2))
+    reached = True
+    for other, target in (("random", OVER_RANDOM), ("annealing", OVER_ANNEALING)):
+        if gains[other]:
+            mean = statistics.fmean(gains[other])
+            reached = reached and mean >= target
+            print(
+                f"PPO with repair over {other} on BERT-base, mean of {len(gains[other])} numbers "
+                f"of chips: {mean:+.1%}, {judge(mean >= target, f'{target:+.2%}')}"
+            )
+    return reached
+
+
+def load_bound_s(evaluator: SimulatedEvaluator) -> float:
+    """Return a time that no placement is below under ``pipelined``.
+
+    Each group runs somewhere, so a chip has at least the largest group, and at least an even share
+    of the least times of all.
+    """
+    least_s = evaluator.costs.compute_s.min(axis=1)
+    return float(max(least_s.max(), least_s.sum() / evaluator.costs.num_devices))
+
+
+def _median_time(rows: Sequence[RunRow], placer: str) -> float:
+    times = [row.time_s for row in rows if row.placer == placer and row.assignment]
+    return statistics.median(times) if times else math.nan
+
+
+def _percent(gain: float) -> str:
+    return f"{100 * gain:+.1f} %" if math.isfinite(gain) else "-"
+
+
+def print_evaluations(rows: Sequence[RunRow]) -> bool:
+    """Print the evaluations after which fine-tuning is as good as training from scratch."""
+    cells: list[tuple[str, ...]] = [
+        ("evaluations to the throughput that", f"{SCRATCH} ends with", f"{TUNED} takes", "fewer"),
+    ]
+    ratios = []
+    for problem in dict.fromkeys(row.problem for row in rows):
+        own = [row for row in rows if row.problem == problem and row.assignment]
+        goal_s = _median_time(own, SCRATCH)
+        scratch = _evaluations_to(own, SCRATCH, goal_s)
+        tuned = _evaluations_to(own, TUNED, goal_s)
+        if math.isnan(scratch):
+            continue
+        ratios.append(scratch / tuned)
+        cells.append((problem, f"{scratch:.0f}", _number(tuned), f"{scratch / tuned:.1f}x"))
+    print()
+    print_table(cells, right=range(1, 4))
+    if not ratios:
+        return True
+    median = statistics.median(ratios)
+    print(
+        f"Median of the problems: {median:.1f} times fewer, where it never gets there 0; "
+        f"{judge(median >= FEWER, f'{FEWER}')}. Evaluations are those after the single devices."
+    )
+    return median >= FEWER
+
+
+def _evaluations_to(rows: Sequence[RunRow], placer: str, goal_s: float) -> float:
+    """Return the median number of evaluations after the singles to a time; inf: never."""
+    found = []
+    for row in rows:
+        if row.placer == placer:
+            singles = len(row.devices.split(","))
+            there = (number for number, time_s in row.improvements if time_s <= goal_s)
+            found.append(max(1, next(there, math.inf) - singles))
+    return statistics.median(found) if found else math.nan
+
+
+def _number(evaluations: float) -> str:
+    return f"{evaluations:.0f}" if math.isfinite(evaluations) else "never"
+
+
+def main(config: MultiChipConfig) -> int:
+    """Print the tables; return 1 when a target is missed."""
+    reached = print_repairs(config)
+    if config.folder:
+        rows = [row for row in read_folders([config.folder]) if row.suite == SUITE]
+        print()
+        reached = print_throughput(rows) and reached
+        reached = print_evaluations(rows) and reached
+    return int(not reached)
+
+
+if __name__ == "__main__":
+    run(main, MultiChipConfig, __doc__)

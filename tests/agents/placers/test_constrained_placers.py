@@ -1,0 +1,61 @@
+"""Placers under constraints: what they draw and move is valid or repaired."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from device_placement.agents.placers import make_placer
+from device_placement.agents.placers.pretrained.placer import UnfamiliarProblemWarning
+from device_placement.agents.training.preset_placer import PresetPlacer, named_search
+from device_placement.envs import DevicePlacementError, SimulatedEvaluator, make_evaluator
+from device_placement.envs.constraints import first_broken
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+DEVICES = "NPU.0,NPU.1,NPU.2,NPU.3,NPU.4"
+SINGLES = 5
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> SimulatedEvaluator:
+    """A model with skip connections on five chips in a row."""
+    return make_evaluator(
+        "resnet50", DEVICES, evaluator="simulator", hardware="mcm", max_groups=24
+    )
+
+
+def after_singles(found: Any) -> list[tuple[tuple[int, ...], float]]:
+    return [one for one in found.evaluations if len(set(one[0])) > 1]
+
+
+@pytest.mark.parametrize("name", ["random", "annealing", "genetic", "pretrained"])
+def test_what_placers_draw_and_move_is_valid(name: str, evaluator: SimulatedEvaluator) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfamiliarProblemWarning)
+        found = make_placer(name).place(evaluator, budget=40, seed=1)
+    proposed = after_singles(found)
+    assert len(proposed) > 20
+    placements = np.array([one for one, _ in proposed], dtype=np.uint8)
+    share = (first_broken(evaluator.costs, np.ascontiguousarray(placements.T)) == 0).mean()
+    # A genetic search crosses placements, and what it crosses is not repaired.
+    assert share == 1 or (name == "genetic" and share > 0)
+    assert evaluator.evaluate(found.assignment).time_s == found.time_s
+
+
+@pytest.mark.parametrize("repair", ["none", "fix", "sample"])
+def test_presets_learn_with_repair(repair: str, evaluator: SimulatedEvaluator) -> None:
+    found = PresetPlacer("ppo", repair=repair).place(evaluator, budget=60, seed=0)
+    proposed = after_singles(found)
+    valid = [time_s for _, time_s in proposed if not np.isnan(time_s)]
+    if repair == "none":
+        assert len(valid) < len(proposed) / 10
+    else:
+        assert len(valid) == len(proposed) > 20
+
+
+def test_an_unknown_repair_is_refused() -> None:
+    with pytest.raises(DevicePlacementError, match="Did you mean 'sample'"):
+        named_search("ppo", repair="samples")
