@@ -21,10 +21,12 @@ from typing import ClassVar
 import numpy as np
 
 from device_placement.agents.options import POSITIONAL, OptionGroups
+from device_placement.agents.placers.exact.cp_sat import CpSat
 from device_placement.benchmarks.study import LiveTable, judge, print_table, run, timed
 from device_placement.benchmarks.suite.folder import read_folders
 from device_placement.benchmarks.suite.problems import open_problem, problems_of
 from device_placement.benchmarks.suite.results import RunRow
+from device_placement.envs.arrays import Assignment
 from device_placement.envs.repair.repairer import Repaired, Repairer
 from device_placement.envs.simulation.schedule import broken_rules
 from device_placement.envs.simulation.simulator import SimulatedEvaluator, as_simulated
@@ -34,6 +36,7 @@ MILLISECONDS_TARGET, MANY_GROUPS = 5.0, 200  # of `fix`, at the median, on 36 ch
 # Gains in throughput that MCM (arXiv 2112.04041) reports for BERT, and how many times fewer
 # evaluations fine-tuning takes than training from scratch (3 hours and 9 minutes).
 OVER_RANDOM, OVER_ANNEALING, FEWER = 0.0611, 0.0585, 20
+CP_SAT_SIZE = 1100  # groups times devices, up to which CP-SAT finds bounds
 SCRATCH, TUNED = "ppo_fix", "pretrained"
 
 
@@ -51,6 +54,8 @@ class MultiChipConfig:
     """Repairs that are timed."""
     nearest: int = 1
     """Repairs by CP-SAT that are timed; each takes up to 10 seconds."""
+    seconds: float = 20.0
+    """Limit of CP-SAT for the bound of a problem that is small enough for it."""
     seed: int = 0
     """Seed of all random choices."""
 
@@ -110,13 +115,13 @@ def print_repairs(config: MultiChipConfig) -> bool:
     milliseconds = 1e3 * statistics.median(largest)
     reached = milliseconds < MILLISECONDS_TARGET
     print(
-        f"fix of random placements of {MANY_GROUPS} groups or more on 36 chips: {milliseconds:.2f} ms, "
-        f"{judge(reached, f'{MILLISECONDS_TARGET} ms')}"
+        f"fix of random placements of {MANY_GROUPS} groups or more on 36 chips: "
+        f"{milliseconds:.2f} ms, {judge(reached, f'{MILLISECONDS_TARGET} ms')}"
     )
     return reached
 
 
-def _nudged(placement: np.ndarray, devices: int, generator: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+def _nudged(placement: Assignment, devices: int, generator: np.random.Generator) -> Assignment:
     """Return a placement of which a tenth of the groups is on random devices."""
     result = placement.copy()
     groups = generator.choice(len(result), math.ceil(len(result) / 10), replace=False)
@@ -133,17 +138,17 @@ def _moves(timings: Sequence[tuple[Repaired, float]]) -> float:
     return statistics.fmean(moves) if moves else math.nan
 
 
-def print_throughput(rows: Sequence[RunRow]) -> bool:
+def print_throughput(rows: Sequence[RunRow], seconds: float) -> bool:
     """Print the throughput of each entrant over random search; judge the gains on BERT."""
     placers = sorted({row.placer for row in rows})
-    cells: list[tuple[str, ...]] = [("throughput over random search", *placers, "least possible")]
+    cells: list[tuple[str, ...]] = [("throughput over random search", *placers, "at most")]
     gains: dict[str, list[float]] = {"random": [], "annealing": []}
     for problem in dict.fromkeys(row.problem for row in rows):
         own = [row for row in rows if row.problem == problem]
         medians = {placer: _median_time(own, placer) for placer in placers}
         base = medians.get("random", math.nan)
         evaluator = as_simulated(open_problem(problems_of(SUITE)[problem]), "")
-        bound = base / load_bound_s(evaluator) - 1
+        bound = base / bound_s(evaluator, seconds) - 1
         over = [_percent(base / medians[placer] - 1) for placer in placers]
         cells.append((problem, *over, _percent(bound)))
         if problem.startswith("bert_base"):
@@ -161,6 +166,20 @@ def print_throughput(rows: Sequence[RunRow]) -> bool:
                 f"of chips: {mean:+.1%}, {judge(mean >= target, f'{target:+.2%}')}"
             )
     return reached
+
+
+def bound_s(evaluator: SimulatedEvaluator, seconds: float) -> float:
+    """Return a time that no placement is below: by CP-SAT, or by loads where that is too large.
+
+    Args:
+        evaluator: of the problem.
+        seconds: limit of CP-SAT.
+    """
+    by_load_s = load_bound_s(evaluator)
+    if evaluator.coarse.supported.size > CP_SAT_SIZE:
+        return by_load_s
+    found = CpSat(time_limit_s=seconds, workers=2).place(evaluator, len(evaluator.devices) + 2, 0)
+    return max(by_load_s, 0.0 if math.isnan(found.bound_s) else found.bound_s)
 
 
 def load_bound_s(evaluator: SimulatedEvaluator) -> float:
@@ -230,7 +249,7 @@ def main(config: MultiChipConfig) -> int:
     if config.folder:
         rows = [row for row in read_folders([config.folder]) if row.suite == SUITE]
         print()
-        reached = print_throughput(rows) and reached
+        reached = print_throughput(rows, config.seconds) and reached
         reached = print_evaluations(rows) and reached
     return int(not reached)
 

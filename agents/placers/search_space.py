@@ -114,10 +114,11 @@ class SearchSpace:
         while len(self.moves):
             unit, device = self.moves[generator.integers(len(self.moves))]
             if choice[unit] != device:
-                return self._repaired(self.moved(choice, unit, device))
+                return self.repaired(self.moved(choice, unit, device))
         return choice
 
-    def _repaired(self, choice: Choice) -> Choice:
+    def repaired(self, choice: Choice) -> Choice:
+        """Return a choice that satisfies the constraints, near another one."""
         if self.repairer is None:
             return choice
         return np.asarray(self.repairer.fix(self.assignment(choice)).assignment[self.first])

@@ -25,8 +25,9 @@ class Stages:
     Units are in the order of their first group. A stage has the compute time of its units,
     without transfers, and fits into its device's memory. What devices that share memory hold
     together is not considered, so a cut may be invalid. Every order of every set of devices
-    is cut and evaluated, single devices included. If these are more than `max_orders`, only the
-    fastest device, the fastest two and so on are used, the fastest first. Nothing is random.
+    is cut and evaluated, single devices included; a cut that breaks constraints is repaired
+    first. If these are more than `max_orders`, only the fastest device, the fastest two and so on
+    are used, the fastest first. Nothing is random.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -61,7 +62,7 @@ class Stages:
         for order in self._orders(costs):
             choice = cut(compute_s, sizes, costs.reachable_bytes(), order)
             if choice is not None and not trace.spent:
-                trace.evaluate(space.assignment(choice))
+                trace.evaluate(space.assignment(space.repaired(choice)))
         return trace.result()
 
     def _orders(self, costs: Costs) -> list[tuple[int, ...]]:

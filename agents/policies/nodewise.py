@@ -30,6 +30,7 @@ from device_placement.agents.policies.gnn import (
     read_graphs,
 )
 from device_placement.envs.costs import MAX_DEVICES
+from device_placement.envs.errors import DevicePlacementError
 
 NUM_STATE = 3  # whether a group is on the device, is unplaced, and is the next to place
 
@@ -84,7 +85,16 @@ class PairHead(nn.Module):
         extra: Tensor | None = None,
         costs: Tensor | None = None,
     ) -> Tensor:
-        """Return the logits."""
+        """Return the logits.
+
+        Raises:
+            DevicePlacementError: when there are more than `MAX_DEVICES` devices.
+        """
+        if devices.shape[1] > MAX_DEVICES:
+            raise DevicePlacementError(
+                f"Got {devices.shape[1]} devices, of which this policy tells up to {MAX_DEVICES} "
+                "apart; use fewer, or the preset ppo, maskable_ppo or construct_ppo."
+            )
         codes = torch.eye(MAX_DEVICES, device=devices.device)[: devices.shape[1]]
         described = torch.cat([devices, codes.expand(len(devices), -1, -1)], dim=2)
         node = self.of_node(nodes) + self.of_graph(graph)[:, None]

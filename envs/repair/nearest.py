@@ -126,13 +126,27 @@ def constraint_program(
         _share_colours(model, on, costs)
     if limited:
         _keep_limits(model, on, costs)
+    add_constraints(model, on, costs, constraints)
+    return model, on
+
+
+def add_constraints(
+    model: Any, on: Sequence[Sequence[Any]], costs: Costs, constraints: Sequence[str]
+) -> None:
+    """Add constraints to a program.
+
+    Args:
+        model: a `CpModel`.
+        on: (num_groups, num_devices) literals, of which one per group is true.
+        costs: of the groups.
+        constraints: names of `CONSTRAINTS`; memory limits are not added.
+    """
     if "acyclic" in constraints:
         _go_forward(model, on, costs, neighbours="neighbours" in constraints)
     if "no_skip" in constraints:
         _use_first(model, on)
     if "triangle" in constraints and "neighbours" not in constraints:  # which is stricter
         _avoid_detours(model, on, costs)
-    return model, on
 
 
 def _share_colours(model: Any, on: list[list[Any]], costs: Costs) -> None:
@@ -155,7 +169,7 @@ def _keep_limits(model: Any, on: list[list[Any]], costs: Costs) -> None:
         model.add(used <= int(limit // scale))
 
 
-def _go_forward(model: Any, on: list[list[Any]], costs: Costs, neighbours: bool) -> None:
+def _go_forward(model: Any, on: Sequence[Sequence[Any]], costs: Costs, neighbours: bool) -> None:
     """Make every reader be on the device of its producer or a later one, or on the next one."""
     devices = range(costs.num_devices)
     # after[g][d]: the group is on device d or a later one.
@@ -175,7 +189,7 @@ def _go_forward(model: Any, on: list[list[Any]], costs: Costs, neighbours: bool)
                 model.add_implication(after[reader][device + 1], after[producer][device])
 
 
-def _use_first(model: Any, on: list[list[Any]]) -> None:
+def _use_first(model: Any, on: Sequence[Sequence[Any]]) -> None:
     """Make the devices used the first ones."""
     used = [model.new_bool_var("") for _ in on[0]]
     for device, literal in enumerate(used):
@@ -186,7 +200,7 @@ def _use_first(model: Any, on: list[list[Any]]) -> None:
         model.add_implication(other, one)
 
 
-def _avoid_detours(model: Any, on: list[list[Any]], costs: Costs) -> None:
+def _avoid_detours(model: Any, on: Sequence[Sequence[Any]], costs: Costs) -> None:
     """Let no data go from a to b directly and over others, too."""
     devices = range(costs.num_devices)
     pairs = list(itertools.combinations(devices, 2))

@@ -15,6 +15,7 @@ from device_placement.agents.placers.exact.common import alike_devices, rounded_
 from device_placement.agents.placers.search_space import Choice, SearchSpace
 from device_placement.envs.arrays import Float64, Int64
 from device_placement.envs.costs import Costs
+from device_placement.envs.repair.nearest import add_constraints
 
 MEMORY_BITS = 50  # of all weights as an integer: bytes stay exact
 Literal = Any  # a Boolean variable or its negation
@@ -66,11 +67,15 @@ class ConstraintProgram:
         self.compute = self.whole(costs.compute_s)  # (num_groups, num_devices)
         self.unit_compute = np.zeros(space.allowed.shape, dtype=np.int64)
         np.add.at(self.unit_compute, space.unit, self.compute)
-        self.kinds = alike_devices(costs)
+        # Constraints are about the order of devices, so none can take the place of another.
+        self.kinds = [[device] for device in self.devices]
+        if not costs.constraints:
+            self.kinds = alike_devices(costs)
         self.model = cp_model.CpModel()
         self.on = [self._place(unit) for unit in range(space.num_units)]  # one literal per device
         self.tensors = list(self._tensors())
         self._keep_memory()
+        add_constraints(self.model, [self.on[one] for one in space.unit], costs, costs.constraints)
         for kind in self.kinds:
             for first, second in itertools.pairwise(kind):
                 self._use_before(first, second)

@@ -46,7 +46,7 @@ seconds to bound."""
 
 @dataclass(frozen=True)
 class CpSat:
-    """Exact for any devices, memory limits and colours, given time (OR-tools CP-SAT).
+    """Exact for any devices, memory limits, colours and constraints, given time (OR-tools CP-SAT).
 
     It solves every schedule but `dataflow`. Under that, the program holds a lower bound of the time
     only (`dataflow_objective`), so an optimum is proven only where the bound meets the time.
@@ -166,6 +166,10 @@ def warm_start(
 
 def _starts(costs: Costs, space: SearchSpace, schedule: str, deadline: float) -> Iterator[Choice]:
     """Yield singles, moving what they can't run, and exact solutions of simpler problems."""
+    if space.repairer is not None:
+        balanced = space.repairer.balanced()
+        if balanced.found:
+            yield balanced.assignment[space.first]
     for device in range(costs.num_devices):
         yield np.where(space.allowed[:, device], device, space.allowed.argmax(axis=1))
     if costs.num_devices == 2 and time.perf_counter() < deadline:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
+from constrained import constrained_costs
+from costed import CostsEvaluator
 from device_placement.agents.placers import make_placer
+from device_placement.agents.placers.exact.cp_sat import CpSat
 from device_placement.agents.placers.pretrained.placer import UnfamiliarProblemWarning
 from device_placement.agents.training.preset_placer import PresetPlacer, named_search
 from device_placement.envs import DevicePlacementError, SimulatedEvaluator, make_evaluator
@@ -22,9 +26,7 @@ SINGLES = 5
 @pytest.fixture(scope="module")
 def evaluator() -> SimulatedEvaluator:
     """A model with skip connections on five chips in a row."""
-    return make_evaluator(
-        "resnet50", DEVICES, evaluator="simulator", hardware="mcm", max_groups=24
-    )
+    return make_evaluator("resnet50", DEVICES, evaluator="simulator", hardware="mcm", max_groups=24)
 
 
 def after_singles(found: Any) -> list[tuple[tuple[int, ...], float]]:
@@ -45,6 +47,24 @@ def test_what_placers_draw_and_move_is_valid(name: str, evaluator: SimulatedEval
     assert evaluator.evaluate(found.assignment).time_s == found.time_s
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_cp_sat_is_exact_under_constraints(seed: int) -> None:
+    problem = CostsEvaluator(constrained_costs(seed, 6, 3), "pipelined")
+    found = CpSat(time_limit_s=10.0, workers=1).place(problem, budget=20, seed=0)
+    best_s = problem.optimum()
+    if math.isinf(best_s):
+        assert not found.assignment
+    else:
+        assert found.time_s == pytest.approx(best_s, rel=1e-9)
+        assert found.bound_s == pytest.approx(best_s, rel=1e-6)
+
+
+def test_stages_are_repaired(evaluator: SimulatedEvaluator) -> None:
+    found = make_placer("stages").place(evaluator, budget=20, seed=0)
+    assert all(not np.isnan(time_s) for placement, time_s in after_singles(found))
+    assert len(set(found.assignment)) == SINGLES
+
+
 @pytest.mark.parametrize("repair", ["none", "fix", "sample"])
 def test_presets_learn_with_repair(repair: str, evaluator: SimulatedEvaluator) -> None:
     found = PresetPlacer("ppo", repair=repair).place(evaluator, budget=60, seed=0)
@@ -59,3 +79,11 @@ def test_presets_learn_with_repair(repair: str, evaluator: SimulatedEvaluator) -
 def test_an_unknown_repair_is_refused() -> None:
     with pytest.raises(DevicePlacementError, match="Did you mean 'sample'"):
         named_search("ppo", repair="samples")
+
+
+def test_policies_that_number_devices_refuse_more_than_they_know() -> None:
+    many = make_evaluator(
+        "diamond", [f"NPU.{one}" for one in range(17)], evaluator="simulator", hardware="mcm"
+    )
+    with pytest.raises(DevicePlacementError, match=r"17 devices.* up to 16"):
+        PresetPlacer("nodewise_ppo").place(many, budget=30, seed=0)

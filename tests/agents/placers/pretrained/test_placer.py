@@ -33,7 +33,7 @@ from scripted import twelve_groups_evaluator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SEEDS = VALIDATION_SEEDS[-8:]
+SEEDS = VALIDATION_SEEDS[-6:]
 CONFIG = GeneratorConfig(groups=(20, 60))
 
 
