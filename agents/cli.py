@@ -51,6 +51,11 @@ COMMANDS = {
         "agents.commands.validate:validate_file",
         "check the time and the outputs of a saved placement",
     ),
+    "optimize": Command(
+        "agents.optimizing.config:OptimizeConfig",
+        "agents.commands.optimize:optimize_model",
+        "make a model faster: verdict, search, proof, and files to run it",
+    ),
     "train": Command(
         "agents.commands.config:TrainConfig",
         "agents.commands.train:train",

@@ -37,7 +37,8 @@ ORDER = {
         *("vector_state", "vector_env", "problem_vector_env"),
     ),
     "agents": (
-        *("options", "policies", "presets", "runs", "placers", "pretraining", "training"),
+        *("options", "policies", "presets", "runs", "placers", "optimizing"),
+        *("pretraining", "training"),
         *("commands", "output"),
         "cli",
     ),
