@@ -49,7 +49,7 @@ COMMANDS = {
     "validate": Command(
         "agents.commands.config:ValidateConfig",
         "agents.commands.validate:validate_file",
-        "check the time and the outputs of a saved placement",
+        "check the time and the outputs of a saved placement, or of affinities",
     ),
     "optimize": Command(
         "agents.optimizing.config:OptimizeConfig",

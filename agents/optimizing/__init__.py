@@ -1,1 +1,1 @@
-"""From a model to a faster one: the steps of the command `optimize`."""
+"""Steps of the command `optimize`: from a model to a faster one."""

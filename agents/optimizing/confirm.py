@@ -89,7 +89,7 @@ def confirm(
             )
     else:
         evaluations = {one.name: as_it_is.evaluations[one.name] for one in rivals}
-    return _own_way(evaluator, as_it_is, evaluations)
+    return own_way(evaluator, as_it_is, evaluations)
 
 
 def _rivals(evaluator: OpenVINOEvaluator, as_it_is: AsItIs) -> list[Contender]:
@@ -138,13 +138,18 @@ def _beats_all(evaluations: Mapping[str, Evaluation], name: str, others: Sequenc
     )
 
 
-def _own_way(
+def own_way(
     evaluator: OpenVINOEvaluator, as_it_is: AsItIs, evaluations: Mapping[str, Evaluation]
 ) -> Confirmed:
     """Return the fastest of what OpenVINO does by itself.
 
     A device with cores of its own is a placement here, as OpenVINO has no name for it; it is taken
     only if it beats the others by more than the noise.
+
+    Args:
+        evaluator: of the problem.
+        as_it_is: all of it.
+        evaluations: of some of it, in turns.
     """
     names = [name for name in evaluations if name in as_it_is.valid and evaluations[name].valid]
     single = as_it_is.best_single

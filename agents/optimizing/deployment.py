@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -126,10 +127,13 @@ def check(folder: Path, allowed_error: float | None, runs: int) -> Check:
         DevicePlacementError: when it fails.
     """
     command = [sys.executable, "-I", str(folder / "run.py"), "--json", "--runs", str(runs)]
-    with machine_lock():
+    reason = f"it took more than {CHECK_S:g} s."
+    with machine_lock(), contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_S)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        reason = ""
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if reason:
         raise DevicePlacementError(
             f"{str(folder / 'run.py')!r} fails: {reason} Everything measured is kept; remove the "
             "cause, then continue with --resume."

@@ -30,7 +30,7 @@ ORDER = {
         *("arrays", "errors", "files", "jit", "rewards", "affinities", "cores", "devices"),
         *("untrusted", "models", "graph", "executors", "costs", "constraints", "repair"),
         *("evaluation", "failures"),
-        *("placement", "observation"),
+        *("placement", "user_affinities", "observation"),
         *("measuring", "simulation", "problems", "cost_features", "rendering"),
         *("formulations", "action_masks", "factory", "profiling", "known_costs", "parts"),
         *("episode", "env"),

@@ -22,9 +22,7 @@ SINGLES = 5
 @pytest.fixture(scope="module")
 def evaluator() -> SimulatedEvaluator:
     """A model with skip connections on five chips in a row."""
-    return make_evaluator(
-        "resnet50", DEVICES, evaluator="simulator", hardware="mcm", max_groups=24
-    )
+    return make_evaluator("resnet50", DEVICES, evaluator="simulator", hardware="mcm", max_groups=24)
 
 
 def after_singles(found: Any) -> list[tuple[tuple[int, ...], float]]:
