@@ -84,7 +84,8 @@ def search(run: OptimizeRun, fitted: FittedProfile, prediction: Prediction, seed
         seed: of all random choices.
     """
     recorder = run.models[0].recorder
-    first = [*fitted.tried, prediction.plan, *_pretrained(recorder, fitted, seed)]
+    recorder.evaluate(prediction.plan)  # however little time is left
+    first = [*recorder.record, *fitted.tried, prediction.plan, *_pretrained(recorder, fitted, seed)]
     placer = PosteriorSampling(
         profile=fitted.known_costs(recorder.coarse), first=tuple(dict.fromkeys(first))
     )
