@@ -220,7 +220,7 @@ OWN, OWN_ON_DEVICE, DEVICE = 0.2, 0.3, 0.3
 # links, and of each link's own part.
 LINKS, LINK = 1.5, 0.5
 # Shares of these variances that remain where a profile knows the costs.
-KNOWN_COST, KNOWN_LINK = 0.02, 0.15
+KNOWN_COST, KNOWN_LINK = 0.03, 0.15
 LEAST_COST = 1e-4  # share of a device's mean cost: a known cost is at least that
 EVEN = 0.05  # of a device's time that is assumed to be spread evenly over the groups
 JITTER = 1e-8  # on the diagonal, so that the covariance has a Cholesky factor

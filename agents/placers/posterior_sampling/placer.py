@@ -31,6 +31,7 @@ MOVES = 8  # most windows of a random placement that are on other devices
 ELITE = 10  # of the fastest so far, from which a plan may start
 WORTH = 1e-3  # relative: a plan that is expected to save less is not evaluated
 NOTHING_NEW = 3  # a round that evaluates no plan counts as this many failed rounds
+MOST_WITH_PROFILE = 4  # plans per round
 LARGE = 1500  # matrices on which several threads help
 MAX_DOUBLINGS = 7  # of the batches
 
@@ -70,7 +71,8 @@ class PosteriorSampling:
     pretrained policy, which are part of those before the first plan."""
     profile: str | HardwareProfile | KnownCosts = ""
     """If placements are measured: a profile, its file, or auto (one profiled run per device), whose
-    costs are the prior. Then nothing is explored before the first plan."""
+    costs are the prior. Then nothing is explored before the first plan, and a round has at most
+    four plans, as each of them may correct the profile."""
     first: tuple[tuple[int, ...], ...] = ()
     """Placements to evaluate after the singles, as far as the budget goes."""
 
@@ -104,6 +106,8 @@ class _Search:
         self.costs = _frame(evaluator)
         self.evaluator, self.seed = evaluator, seed
         self.known = _known_costs(options.profile, evaluator)
+        most = options.proposals if self.known is None else MOST_WITH_PROFILE
+        self._proposals = min(options.proposals, most)
         self.idle = 0  # rounds without a better placement
 
     def run(self) -> PlacerResult:
@@ -138,7 +142,7 @@ class _Search:
         """Evaluate the promising plans of a round; return whether any was new."""
         known = self._known()
         new = False
-        for number in range(self.options.proposals):
+        for number in range(self._proposals):
             if self.trace.spent:
                 break
             sample = posterior.draw(self.generator) if number else posterior.expect()
