@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from device_placement.agents.optimizing.verdict import Prediction
 from device_placement.agents.placers.posterior_sampling.placer import PosteriorSampling
 from device_placement.agents.runs.run import Run
 from device_placement.envs.evaluation import Evaluation, Evaluator
+from device_placement.envs.measuring.compare import whole_model_assignments
 
 SAMPLES = 8  # of the pretrained policy, in addition to its greedy placement
 REACHED = 1e-2  # relative: how near a proven bound a measured time counts as there
@@ -85,7 +87,8 @@ def search(run: OptimizeRun, fitted: FittedProfile, prediction: Prediction, seed
     """
     recorder = run.models[0].recorder
     recorder.evaluate(prediction.plan)  # however little time is left
-    first = [*recorder.record, *fitted.tried, prediction.plan, *_pretrained(recorder, fitted, seed)]
+    whole = whole_model_assignments(recorder.coarse).values()
+    first = [*recorder.record, *fitted.tried, *whole, *_pretrained(recorder, fitted, seed)]
     placer = PosteriorSampling(
         profile=fitted.known_costs(recorder.coarse), first=tuple(dict.fromkeys(first))
     )
@@ -102,11 +105,13 @@ def _pretrained(evaluator: Evaluator, fitted: FittedProfile, seed: int) -> list[
     # Imports torch, which takes seconds.
     from device_placement.agents.placers.pretrained.placer import (
         PretrainedPolicy,
+        UnfamiliarProblemWarning,
         distinct_samples,
         one_thread,
     )
 
-    with one_thread():
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfamiliarProblemWarning)  # others are tried, too
         policy = PretrainedPolicy.load("", evaluator, fitted.profile, seed)
         drawn = distinct_samples(policy, SAMPLES).tolist()
         return [tuple(policy.greedy()), *map(tuple, drawn)]
