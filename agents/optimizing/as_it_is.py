@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from device_placement.envs.errors import DevicePlacementError
@@ -43,6 +43,38 @@ class AsItIs:
     def valid(self) -> tuple[str, ...]:
         """Names of those that run."""
         return tuple(name for name, one in self.evaluations.items() if one.valid)
+
+    def simplest(self, names: Sequence[str], evaluations: Mapping[str, Evaluation]) -> str:
+        """Return the simplest of some ways that are as fast as the fastest of them, but for noise.
+
+        A file on a device is simpler than a single, that than AUTO's choice, that than HETERO's.
+
+        Args:
+            names: of the ways, at least one.
+            evaluations: of these, in turns.
+        """
+        fastest = min(names, key=lambda name: evaluations[name].time_s)
+        equal = [
+            name
+            for name in names
+            if paired_ratio(evaluations[name], evaluations[fastest])[1][0] <= 1
+        ]
+        return min(equal or [fastest], key=self._effort)
+
+    def _effort(self, name: str) -> tuple[int, float]:
+        """Return a number that is larger the less simple a way is, then its time."""
+        entry = self.entries.get(name)
+        rank = 1
+        if entry is not None:
+            chooser = entry.device_name.partition(":")[0]
+            rank = 2 * ("AUTO", "HETERO").index(chooser) + 2 if ":" in entry.device_name else 0
+            rank += 0 if entry.path else 1
+        return rank, self.evaluations[name].time_s
+
+    @property
+    def recommended(self) -> str:
+        """Name of the simplest of the fastest."""
+        return self.simplest(self.valid, self.evaluations)
 
     def relative(self, name: str, to: str) -> float:
         """Return the time of one over that of another, from their common rounds."""

@@ -141,7 +141,7 @@ def _beats_all(evaluations: Mapping[str, Evaluation], name: str, others: Sequenc
 def own_way(
     evaluator: OpenVINOEvaluator, as_it_is: AsItIs, evaluations: Mapping[str, Evaluation]
 ) -> Confirmed:
-    """Return the fastest of what OpenVINO does by itself.
+    """Return the fastest of what OpenVINO does by itself; the simplest of those that are equal.
 
     A device with cores of its own is a placement here, as OpenVINO has no name for it; it is taken
     only if it beats the others by more than the noise.
@@ -160,7 +160,7 @@ def own_way(
         assignment = tuple(single_assignments(evaluator)[single])
         how = evaluator.executor.name
         return _confirmed(evaluator, as_it_is, single, how, assignment, "", False, evaluations)
-    best = min(plain, key=lambda name: evaluations[name].time_s)
+    best = as_it_is.simplest(plain, evaluations)
     if best == single:
         return _confirmed(
             evaluator,
@@ -222,16 +222,14 @@ def _own_device(
     evaluator: OpenVINOEvaluator, as_it_is: AsItIs, evaluations: Mapping[str, Evaluation]
 ) -> str:
     """Return what compile_model takes for the fastest of what OpenVINO does by itself."""
-    times = {
-        name: one.time_s
+    plain = [
+        name
         for name, one in evaluations.items()
-        if one.valid
-        and name in as_it_is.evaluations
-        and not _needs_executor(evaluator, as_it_is, name)
-    }
-    best = min(times, key=times.__getitem__, default="")
+        if one.valid and name in as_it_is.valid and not _needs_executor(evaluator, as_it_is, name)
+    ]
+    if not plain:
+        return "AUTO"
+    best = as_it_is.simplest(plain, evaluations)
     if best in as_it_is.entries:
         return as_it_is.entries[best].device_name
-    if best:
-        return evaluator.devices[as_it_is.singles.index(best)].name
-    return "AUTO"
+    return evaluator.devices[as_it_is.singles.index(best)].name

@@ -72,7 +72,8 @@ class Prediction:
 class Verdict:
     """Whether splitting this model is worth it here."""
 
-    best: str  # of what OpenVINO does by itself
+    best: str  # the fastest of what OpenVINO does by itself
+    use: str  # the simplest that is as fast, but for noise
     error: float  # of the profile
     num_placements: int  # that its fit is made of
     predictions: tuple[Prediction, ...]  # of both executors
@@ -112,7 +113,7 @@ class Verdict:
         elif found.promising:
             text = f"{few}, but the profile is too rough to rule more out: continuing"
         else:
-            text = f"{few}: not worth it, use {self.best}"
+            text = f"{few}: not worth it, use {self.use}"
         if other:
             text += f" (or try --executor {other.executor})"
         return text
@@ -131,6 +132,7 @@ class Verdict:
         plain = {
             "summary": self.summary,
             "best": self.best,
+            "use": self.use,
             "executor": self.executor,
             "profile_error": _finite(self.error),
             "profile_placements": self.num_placements,
@@ -178,6 +180,7 @@ def judge(
             predictions.append(_predict(evaluator, as_it_is, chosen, executor, half))
     return Verdict(
         as_it_is.best,
+        as_it_is.recommended,
         fitted.error,
         fitted.num_placements,
         tuple(predictions),

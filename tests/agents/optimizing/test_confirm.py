@@ -44,11 +44,12 @@ def test_one_within_the_noise_of_another_does_not(
 ) -> None:
     samples = timed(time_s, spread=0.02).samples_s[::-1]  # otherwise than those of the others
     clock[FOUND] = dataclasses.replace(timed(time_s), samples_s=samples)
-    clock["OpenVINO AUTO"] = timed(0.999)
     found = confirm(measured(), as_it_is(measured()), [MIXED], rounds=9)
-    assert (found.winner, found.how) == ("OpenVINO AUTO", OPENVINO)
-    assert found.device_name == "AUTO:CPU,CPU_F32"
+    assert (found.winner, found.how, found.device_name) == ("all on CPU", OPENVINO, "CPU")
     assert not found.found
+    clock["OpenVINO AUTO"] = timed(0.9)
+    found = confirm(measured(), as_it_is(measured()), [MIXED], rounds=9)
+    assert (found.winner, found.device_name) == ("OpenVINO AUTO", "AUTO:CPU,CPU_F32")
     assert not found.assignment
 
 
@@ -57,6 +58,13 @@ def test_one_that_does_not_run_does_not_win(clock: dict[str, Evaluation]) -> Non
     clock["all on CPU"] = timed(0.9)
     found = confirm(measured(), as_it_is(measured(), CPU=0.9), [MIXED], rounds=9)
     assert (found.how, found.device_name, set(found.assignment)) == (OPENVINO, "CPU", {0})
+
+
+def test_of_equal_ways_the_simplest_is_used(clock: dict[str, Evaluation]) -> None:
+    faster = dataclasses.replace(timed(0.999), samples_s=timed(0.999, 0.02).samples_s[::-1])
+    clock["OpenVINO HETERO (automatic)"] = faster
+    found = confirm(measured(), as_it_is(measured()), [MIXED], rounds=9)
+    assert (found.how, found.device_name) == (OPENVINO, "CPU")
 
 
 def test_without_a_placement_what_was_measured_decides() -> None:

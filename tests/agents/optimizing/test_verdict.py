@@ -21,7 +21,7 @@ NONE = Prediction("dataflow", math.nan, math.nan, math.nan, False, "none would r
 
 
 def verdict(hetero: Prediction, dataflow: Prediction = NONE, executor: str = "hetero") -> Verdict:
-    return Verdict("all on GPU", 0.05, 16, (hetero, dataflow), executor)
+    return Verdict("OpenVINO AUTO", "all on GPU", 0.05, 16, (hetero, dataflow), executor)
 
 
 def test_little_to_gain_is_not_worth_it() -> None:
