@@ -29,7 +29,7 @@ from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 from device_placement.envs.untrusted import check_count, reading
 
-LEAST, MOST = 2 * HELD_OUT, 24  # random placements that a profile is fitted to
+LEAST, MOST = 2 * HELD_OUT, 20  # random placements that a profile is fitted to
 TRIED = 4  # of them, to check a profile that is not fitted
 SHARED = "sequential"  # requests in flight share the processor, so loads add up
 LATENCY = "latency"

@@ -79,6 +79,18 @@ class Optimized:
             f"what OpenVINO does by itself: {1e3 * time_s:.3f} ms, by {found.how}."
         )
 
+    @property
+    def against_verdict(self) -> str:
+        """How far the verdict was from what was found; empty without a search."""
+        predicted = self.verdict.of_executor
+        if not self.ended:
+            return ""
+        low, high = 1 + predicted.low, 1 + predicted.high
+        return (
+            f"predicted at most {1 + predicted.gain:.2f}x ({low:.2f} to {high:.2f}), found "
+            f"{self.speedup:.2f}x"
+        )
+
 
 def table(confirmed: Confirmed) -> list[str]:
     """Return the compared ways as lines, the winner marked."""
@@ -124,6 +136,7 @@ def _content(result: Optimized, settings: Mapping[str, Any]) -> dict[str, Any]:
         "as_it_is": {n: one.to_json() for n, one in result.as_it_is.evaluations.items()},
         "placements_measured": result.num_placements,
         "search_ended": result.ended,
+        "against_verdict": result.against_verdict,
         "seconds": round(result.seconds, 1),
         "settings": dict(settings),
         "machine": describe_machine(),
@@ -181,6 +194,8 @@ def _tried(result: Optimized, evaluator: OpenVINOEvaluator) -> list[str]:
         f"{result.seconds / 60:.1f} minutes"
         + (f"; the search ended as {result.ended}" if result.ended else "; no search"),
     ]
+    if result.against_verdict:
+        lines.append(f"- {result.against_verdict}")
     if config.max_output_error is not None:
         lines.append(f"- outputs may differ by {config.max_output_error:g} (relative L2)")
     rows = [
