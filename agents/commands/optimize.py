@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import os
+import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +96,23 @@ def _optimize(config: OptimizeConfig) -> tuple[Optimized, bool]:
         evaluator = as_measuring(run.models[0].evaluator)
         check_room(run.folder, evaluator)
         clock.say(f"Results go to {run.folder}. Measuring the model as it is ...")
-        steps = _Steps(config, run, evaluator, clock)
-        return steps.run_all()
+        with _told_of_full_disks(run.folder):
+            return _Steps(config, run, evaluator, clock).run_all()
+
+
+@contextlib.contextmanager
+def _told_of_full_disks(folder: Path) -> Iterator[None]:
+    """Say what to do when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: free space, then continue with --resume --out "
+            f"{shlex.quote(str(folder))}",
+        ) from error
 
 
 class _Steps:

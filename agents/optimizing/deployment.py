@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import numpy as np
 from device_placement.agents.optimizing.confirm import Confirmed
 from device_placement.envs.affinities import AFFINITY
 from device_placement.envs.devices import EXTENSIONS_VARIABLE, Device, is_cpu
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.errors import DevicePlacementError, ModelError
 from device_placement.envs.executors import DATAFLOW, HETERO, dataflow
 from device_placement.envs.executors.regions import plan_regions
 from device_placement.envs.files import replaced
@@ -93,7 +94,6 @@ def deploy(
 
     Raises:
         OSError: when the disk is full.
-        ModelError: when the model can't be written.
     """
     _remove_earlier(folder)
     model = evaluator.model
@@ -104,7 +104,7 @@ def deploy(
         placement.save(folder / "placement.json")
         model = placement.apply(evaluator.model)
         _write_json(folder / "affinities.json", affinities_of(model))
-    _save_whole(evaluator, model, folder / "model.xml")
+    _save_whole(evaluator, model, folder / "model.xml", normalised=not found.uses_file)
     comparable = allowed_error is not None and _write_tensors(folder, evaluator)
     plan = _plan_of(evaluator, found)
     plan |= {"allowed_error": allowed_error if comparable else None}
@@ -158,17 +158,18 @@ def _remove_earlier(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _save_whole(evaluator: OpenVINOEvaluator, model: Any, path: Path) -> None:
+def _save_whole(evaluator: OpenVINOEvaluator, model: Any, path: Path, normalised: bool) -> None:
     """Write a model, and read it again, as a full disk would leave a part of it without a word."""
-    save_model(model, path)
     try:
+        save_model(model, path)
         read = evaluator.core.read_model(path)
         # Reading may order the ops of a model that is not normalised otherwise.
-        same = model is not evaluator.model or model_hash(read) == evaluator.coarse.graph.model_hash
-    except RuntimeError as error:
-        raise OSError(f"{str(path)!r} can't be read again: {error}") from error
+        same = not normalised or model_hash(read) == evaluator.coarse.graph.model_hash
+        reason = "what is read is not what was written"
+    except (ModelError, RuntimeError) as error:
+        same, reason = False, str(error).strip().splitlines()[-1]
     if not same:
-        raise OSError(f"{str(path)!r} was not written whole; is the disk full?")
+        raise OSError(errno.ENOSPC, f"The model can't be written whole to {str(path)!r} ({reason})")
 
 
 def _write_tensors(folder: Path, evaluator: OpenVINOEvaluator) -> bool:

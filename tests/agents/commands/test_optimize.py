@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,23 @@ def test_what_was_measured_before_a_device_failed_is_kept(
     assert capsys.readouterr().err.endswith("then resume the run.\n")
     assert len(lines(out)) == 2
     assert (out / "profile.json").exists()
+
+
+def test_a_full_disk_says_how_to_continue(
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command, "fit_profile", full)  # it writes to the store, and the log
+    out = tmp_path / "run"
+    assert main(["optimize", model, "--devices", ALIKE, *QUICK, "--out", str(out)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"No space left on device: free space, then continue with --resume --out {out}" in line
+    assert len(lines(out)) == 2
 
 
 def test_a_model_that_can_not_be_profiled_is_one_line(

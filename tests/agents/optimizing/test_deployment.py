@@ -114,7 +114,7 @@ def test_the_program_in_cpp_compiles_and_gives_the_same(by_hetero: Path, tmp_pat
 @pytest.mark.skipif(WINDOWS, reason="Windows has no device that is always full")
 def test_a_full_disk_is_an_error_and_no_broken_model(tmp_path: Path) -> None:
     (tmp_path / "model.bin").symlink_to("/dev/full")
-    with pytest.raises((OSError, DevicePlacementError), match=r"model\.xml"):
+    with pytest.raises(OSError, match=r"can't be written whole to .*model\.xml"):
         deploy(tmp_path, measured(), won("hetero"), None, 0.5)
 
 
