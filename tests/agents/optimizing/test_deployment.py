@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -15,11 +16,18 @@ import pytest
 from device_placement.agents.optimizing import deployment
 from device_placement.agents.optimizing.confirm import OPENVINO
 from device_placement.agents.optimizing.deployment import check, check_room, deploy
-from device_placement.envs import DevicePlacementError, Placement, make_core, restore_affinities
+from device_placement.envs import (
+    DevicePlacementError,
+    Placement,
+    make_core,
+    make_evaluator,
+    restore_affinities,
+)
 from device_placement.envs.models.loading import model_hash
 from optimized import MIXED, deployed, won
+from others import FILES
 from platforms import WINDOWS
-from problems import measured
+from problems import QUICK, TWO_CPUS, measured
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +80,14 @@ def test_the_program_runs_in_a_process_of_its_own(how: str, tmp_path: Path) -> N
     wrong = np.fromfile(folder / "expected" / "0.bin", np.float32) + 100
     wrong.tofile(folder / "expected" / "0.bin")
     assert not check(folder, 0.5, runs=1).outputs_hold
+
+
+def test_texts_are_run_and_not_compared(tmp_path: Path) -> None:
+    options: Any = QUICK
+    evaluator = make_evaluator(str(FILES["string_labels"]), TWO_CPUS, **options)
+    folder = deployed(tmp_path / "texts", evaluator, won(OPENVINO, (), "AUTO:CPU"))
+    assert check(folder, None, runs=1).output_error is None
+    assert not (folder / "expected").exists()
 
 
 def test_a_program_that_fails_says_why(by_hetero: Path, tmp_path: Path) -> None:
