@@ -25,7 +25,7 @@ from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
 WORTH, PERHAPS = 0.05, 0.10  # gain that is worth a search; and one that its upper end must reach
 SURE = 0.05  # error of a profile; the bound of a rougher one is lowered by its error
-PATIENCE = 8  # batches without success after which the search of a plan ends
+PATIENCE, MOST_PATIENCE = 8, 128  # batches without success after which the search of a plan ends
 TRUSTED = 1e-3  # relative: how close a bound and a plan are that prove each other
 
 
@@ -41,6 +41,7 @@ class Prediction:
     reason: str = ""  # why there is none
     plan: tuple[int, ...] = ()  # (num_groups,) the best for the profile
     bound_s: float = math.nan  # in seconds of the evaluator; no placement of the profile is faster
+    most: float = math.nan  # gain of that bound, where the plan is not proven
 
     @property
     def promising(self) -> bool:
@@ -58,6 +59,8 @@ class Prediction:
         if self.reason:
             return f"{self.executor}: {self.reason}"
         how = "proven for the profile" if self.proven else "by the best plan found"
+        if math.isfinite(self.most):
+            how += f"; proven for the profile: at most {1 + self.most:.2f}x"
         return f"{self.executor}: predicted {self._gain(best)}, {how}"
 
     def _gain(self, best: str) -> str:
@@ -237,6 +240,7 @@ def _predict(
         proven=proven,
         plan=plan,
         bound_s=lowered / anchor_s * single_s if proven else math.nan,
+        most=math.nan if proven or bound_s <= 0 else max(ratio * plan_s / bound_s - 1, 0.0),
     )
 
 
@@ -255,13 +259,15 @@ def best_plan(
     choice, best_s = warm_start(simulator.costs, space, simulator.schedule, seconds / 8)
     if found.assignment and found.time_s <= best_s:
         choice, best_s = np.array(found.assignment)[space.first], found.time_s
-    if not found.proven and time.perf_counter() < deadline:
+    generator, patience = np.random.default_rng(0), PATIENCE
+    while not found.proven and patience <= MOST_PATIENCE and time.perf_counter() < deadline:
         choice, best_s = neighbourhood_search(
             lambda choices: simulator.evaluate_many(choices[:, space.unit]),
             choice,
             space.allowed,
-            np.random.default_rng(0),
-            PATIENCE,
+            generator,
+            patience,
         )
+        patience *= 2
     bound_s = 0.0 if math.isnan(found.bound_s) else found.bound_s
     return tuple(space.assignment(choice)), best_s, min(bound_s, best_s)
