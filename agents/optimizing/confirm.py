@@ -143,48 +143,35 @@ def own_way(
 ) -> Confirmed:
     """Return the fastest of what OpenVINO does by itself; the simplest of those that are equal.
 
-    A device with cores of its own is a placement here, as OpenVINO has no name for it; it is taken
-    only if it beats the others by more than the noise.
-
     Args:
         evaluator: of the problem.
         as_it_is: all of it.
         evaluations: of some of it, in turns.
     """
-    names = [name for name in evaluations if name in as_it_is.valid and evaluations[name].valid]
-    single = as_it_is.best_single
-    device = as_it_is.singles.index(single) if single else 0
-    owns_cores = bool(single) and bool(evaluator.devices[device].cores)
-    plain = [name for name in names if not _needs_executor(evaluator, as_it_is, name)]
-    if owns_cores and (not plain or _beats_all(evaluations, single, plain)):
-        assignment = tuple(single_assignments(evaluator)[single])
-        how = evaluator.executor.name
-        return _confirmed(evaluator, as_it_is, single, how, assignment, "", False, evaluations)
-    best = as_it_is.simplest(plain, evaluations)
-    if best == single:
+    best = as_it_is.simplest(_own(as_it_is, evaluations), evaluations)
+    if best in as_it_is.entries:
+        entry = as_it_is.entries[best]
         return _confirmed(
             evaluator,
             as_it_is,
             best,
             OPENVINO,
-            tuple(single_assignments(evaluator)[single]),
-            evaluator.devices[device].name,
-            False,
+            (),
+            entry.device_name,
+            bool(entry.path),
             evaluations,
         )
-    entry = as_it_is.entries[best]
-    return _confirmed(
-        evaluator, as_it_is, best, OPENVINO, (), entry.device_name, bool(entry.path), evaluations
-    )
+    assignment = tuple(single_assignments(evaluator)[best])
+    device = evaluator.devices[assignment[0]]
+    # A device with cores of its own was measured on a thread that is bound to them.
+    bound = bool(device.cores) and evaluator.executor.name == DATAFLOW
+    how, name = (DATAFLOW, "") if bound else (OPENVINO, device.name)
+    return _confirmed(evaluator, as_it_is, best, how, assignment, name, False, evaluations)
 
 
-def _needs_executor(evaluator: OpenVINOEvaluator, as_it_is: AsItIs, name: str) -> bool:
-    """Return whether a device with cores of its own runs it, alone or among others."""
-    owners = {device.name for device in evaluator.devices if device.cores}
-    if name in as_it_is.singles:
-        return evaluator.devices[as_it_is.singles.index(name)].name in owners
-    named = as_it_is.entries[name].device_name.partition(":")
-    return bool(owners & {*(named[2] or named[0]).split(",")})
+def _own(as_it_is: AsItIs, evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Return the names of what OpenVINO does by itself, of those that ran."""
+    return [name for name, one in evaluations.items() if one.valid and name in as_it_is.valid]
 
 
 def _confirmed(
@@ -222,14 +209,8 @@ def _own_device(
     evaluator: OpenVINOEvaluator, as_it_is: AsItIs, evaluations: Mapping[str, Evaluation]
 ) -> str:
     """Return what compile_model takes for the fastest of what OpenVINO does by itself."""
-    plain = [
-        name
-        for name, one in evaluations.items()
-        if one.valid and name in as_it_is.valid and not _needs_executor(evaluator, as_it_is, name)
-    ]
-    if not plain:
-        return "AUTO"
-    best = as_it_is.simplest(plain, evaluations)
+    names = _own(as_it_is, evaluations)
+    best = as_it_is.simplest(names, evaluations) if names else ""
     if best in as_it_is.entries:
         return as_it_is.entries[best].device_name
-    return evaluator.devices[as_it_is.singles.index(best)].name
+    return evaluator.devices[as_it_is.singles.index(best)].name if best else "AUTO"

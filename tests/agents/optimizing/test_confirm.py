@@ -72,13 +72,13 @@ def test_without_a_placement_what_was_measured_decides() -> None:
     assert (found.winner, found.how) == ("OpenVINO AUTO", OPENVINO)
 
 
-def test_a_device_with_cores_of_its_own_is_a_placement(clock: dict[str, Evaluation]) -> None:
+def test_a_device_with_cores_of_its_own_is_bound_to_them() -> None:
     options: Any = QUICK | {"executor": "dataflow"}
     evaluator = make_evaluator("diamond", "CPU_0:CORES=0,CPU_F32", **options)
-    slower = as_it_is(evaluator, HETERO=0.8)
-    found = confirm(evaluator, slower, [], rounds=9)  # HETERO would need the device's thread
-    assert found.winner == "OpenVINO AUTO, all cores"
-    assert found.device_name == "AUTO:CPU,CPU_F32"
+    found = confirm(evaluator, as_it_is(evaluator, AUTO=0.7), [], rounds=9)
+    assert (found.how, found.device_name) == (OPENVINO, "AUTO:CPU,CPU_F32")
     own = confirm(evaluator, as_it_is(evaluator, CORES=0.7), [], rounds=9)
     assert (own.how, set(own.assignment)) == ("dataflow", {0})
-    assert own.plain_device == "AUTO:CPU,CPU_F32"  # C++ has no such executor
+    assert own.plain_device == "CPU_0"  # C++ has no such executor
+    hetero = confirm(evaluator, as_it_is(evaluator, HETERO=0.7), [], rounds=9)
+    assert (hetero.how, hetero.device_name) == (OPENVINO, "HETERO:CPU_0,CPU_F32")
