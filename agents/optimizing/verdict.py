@@ -227,8 +227,8 @@ def _predict(
     predicted_s = simulator.evaluate_many(np.array(singles)).tolist()
     best = as_it_is.singles.index(as_it_is.best_single)
     anchor_s = predicted_s[best]
-    if plan in singles and predicted_s[plan[0]] >= anchor_s * (1 - fitted.error):
-        plan_s = bound_s = anchor_s  # the measured order of singles counts
+    if plan in singles:  # what was measured in turns counts
+        plan_s = bound_s = anchor_s
     ratio = as_it_is.relative(as_it_is.best, as_it_is.best_single) * anchor_s / plan_s
     lowered = bound_s if fitted.error <= SURE else bound_s * max(0.0, 1 - fitted.error)
     single_s = evaluator.evaluate(singles[best]).time_s
