@@ -17,6 +17,7 @@ from device_placement.envs.measuring.compare import (
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 
 FILE_BY_AUTO = "file as it is, by OpenVINO AUTO"
+MORE = 10  # effort of devices with cores of their own
 ROUNDS, SECONDS = 15, 20.0  # samples of each, and how long at most
 
 
@@ -27,6 +28,7 @@ class AsItIs:
     entries: Mapping[str, Entry]  # of all but the singles, by name
     evaluations: Mapping[str, Evaluation]  # of all, by name
     singles: tuple[str, ...]  # (num_devices,) names
+    owners: frozenset[str] = frozenset()  # names of devices and singles that own some cores only
 
     @property
     def best(self) -> str:
@@ -47,7 +49,8 @@ class AsItIs:
     def simplest(self, names: Sequence[str], evaluations: Mapping[str, Evaluation]) -> str:
         """Return the simplest of some ways that are as fast as the fastest of them, but for noise.
 
-        A file on a device is simpler than a single, that than AUTO's choice, that than HETERO's.
+        A file on a device is simpler than a single, that than AUTO's choice, that than HETERO's;
+        whatever needs devices with cores of their own is less simple.
 
         Args:
             names: of the ways, at least one.
@@ -69,6 +72,8 @@ class AsItIs:
             chooser = entry.device_name.partition(":")[0]
             rank = 2 * ("AUTO", "HETERO").index(chooser) + 2 if ":" in entry.device_name else 0
             rank += 0 if entry.path else 1
+        devices = [name] if entry is None else entry.device_name.replace(":", ",").split(",")
+        rank += MORE * bool(self.owners.intersection(devices))
         return rank, self.evaluations[name].time_s
 
     @property
@@ -111,7 +116,7 @@ def measure_as_is(evaluator: OpenVINOEvaluator) -> AsItIs:
     entries = {
         one.name: one.entry for one in listed if one.entry is not None and one.name not in singles
     }
-    found = AsItIs(entries, evaluations, singles)
+    found = AsItIs(entries, evaluations, singles, owners_of(evaluator))
     if not found.best_single:
         reasons = "; ".join(f"{name}: {evaluations[name].error}" for name in singles)
         raise DevicePlacementError(
@@ -119,6 +124,14 @@ def measure_as_is(evaluator: OpenVINOEvaluator) -> AsItIs:
             f"with: {reasons} Add a device that does, such as CPU."
         )
     return found
+
+
+def owners_of(evaluator: OpenVINOEvaluator) -> frozenset[str]:
+    """Return the names of devices that own cores, and of their singles."""
+    names = zip(evaluator.devices, single_assignments(evaluator), strict=True)
+    return frozenset(
+        one for device, single in names if device.cores for one in (device.name, single)
+    )
 
 
 def _too_far_off(

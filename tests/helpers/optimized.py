@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from device_placement.agents.optimizing.as_it_is import AsItIs, entries_as_they_are
+from device_placement.agents.optimizing.as_it_is import (
+    AsItIs,
+    entries_as_they_are,
+    owners_of,
+)
 from device_placement.agents.optimizing.confirm import FOUND, OPENVINO, Confirmed
 from device_placement.agents.optimizing.deployment import deploy
 from device_placement.envs import OpenVINOEvaluator
@@ -29,7 +33,7 @@ def as_it_is(evaluator: OpenVINOEvaluator, **times_s: float) -> AsItIs:
         evaluations |= {name: timed(time_s) for name in evaluations if word in name}
     singles = tuple(single_assignments(evaluator))
     entries = {one.name: one.entry for one in listed if one.entry and one.name not in singles}
-    return AsItIs(entries, evaluations, singles)
+    return AsItIs(entries, evaluations, singles, owners_of(evaluator))
 
 
 def won(how: str, assignment: Sequence[int] = MIXED, device_name: str = "") -> Confirmed:

@@ -77,6 +77,8 @@ def test_a_device_with_cores_of_its_own_is_bound_to_them() -> None:
     evaluator = make_evaluator("diamond", "CPU_0:CORES=0,CPU_F32", **options)
     found = confirm(evaluator, as_it_is(evaluator, AUTO=0.7), [], rounds=9)
     assert (found.how, found.device_name) == (OPENVINO, "AUTO:CPU,CPU_F32")
+    equal = confirm(evaluator, as_it_is(evaluator), [], rounds=9)  # without them it is simpler
+    assert equal.device_name == "AUTO:CPU,CPU_F32"
     own = confirm(evaluator, as_it_is(evaluator, CORES=0.7), [], rounds=9)
     assert (own.how, set(own.assignment)) == ("dataflow", {0})
     assert own.plain_device == "CPU_0"  # C++ has no such executor
