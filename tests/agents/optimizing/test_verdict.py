@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_placement.agents.optimizing.profiling import FittedProfile, with_schedule
+from device_placement.agents.optimizing.profiling import (
+    FittedProfile,
+    fit_profile,
+    with_schedule,
+)
 from device_placement.agents.optimizing.verdict import Prediction, Verdict, best_plan, judge
 from device_placement.envs import make_evaluator
 from device_placement.envs.simulation.profile import HardwareProfile
@@ -99,6 +103,15 @@ def test_devices_that_are_good_at_different_ops_have() -> None:
     assert found.of_executor.bound_s > 0
     slow = as_it_is(measured(), AUTO=1e-3)  # AUTO is faster than all that placements promise
     assert not judge(measured(), slow, faster, seconds=2.0).promising
+
+
+def test_a_fit_that_has_no_time_takes_the_fewest_placements_with_the_fewest_cuts() -> None:
+    found = fit_profile(measured(), seed=0, deadline=0.0)
+    assert len(found.tried) == found.num_placements - 2 == 4
+    cuts = [sum(map(int.__ne__, one, one[1:])) for one in found.tried]
+    assert cuts == sorted(cuts)
+    assert found.knows_transfers
+    assert found.profile.provenance["num_held_out"] == 1
 
 
 def test_a_profile_under_the_other_executor_keeps_its_costs(tmp_path: Any) -> None:
