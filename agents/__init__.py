@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from device_placement.agents.commands.config import TrainConfig
+    from device_placement.agents.commands.optimize import optimize
     from device_placement.agents.commands.train import train
     from device_placement.agents.placers import make_placer
     from device_placement.agents.placers.pretrained.weights import load_weights
@@ -66,6 +67,7 @@ _HOMES = {
     "make_algorithm": "training.algorithms",
     "make_placer": "placers",
     "named_search": "training.preset_placer",
+    "optimize": "commands.optimize",
     "read_card": "training.policy_file",
     "resume_config": "runs.resume",
     "save_policy": "training.policy_file",
@@ -96,6 +98,7 @@ __all__ = [
     "make_algorithm",
     "make_placer",
     "named_search",
+    "optimize",
     "read_card",
     "resume_config",
     "save_policy",

@@ -49,7 +49,12 @@ COMMANDS = {
     "validate": Command(
         "agents.commands.config:ValidateConfig",
         "agents.commands.validate:validate_file",
-        "check the time and the outputs of a saved placement",
+        "check the time and the outputs of a saved placement, or of affinities",
+    ),
+    "optimize": Command(
+        "agents.optimizing.config:OptimizeConfig",
+        "agents.commands.optimize:optimize_model",
+        "make a model faster: verdict, search, proof, and files to run it",
     ),
     "train": Command(
         "agents.commands.config:TrainConfig",

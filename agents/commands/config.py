@@ -107,12 +107,13 @@ class ValidateConfig(MeasureConfig):
     executor: str = "auto"
     """hetero, dataflow, or auto: the one that the placement was searched with."""
     placement: str
-    """File written by a search or by Placement.save()."""
+    """File written by a search or by Placement.save(); or affinities of your own, a JSON file with
+    {friendly name of an op: device}. The model may come first."""
     model: str
     """Model that was placed: a bundled one or the path of a model file."""
     devices: str = ""
     """The placement's devices, repeated; needed only where they have properties that a file may
-    not set, such as CACHE_DIR."""
+    not set, such as CACHE_DIR. For affinities: those that have properties."""
     input_shapes: str = ""
     """Static shapes for a model with dynamic ones: NAME=1,3,224,224;NAME2=..."""
     inputs: str = ""

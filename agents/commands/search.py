@@ -71,6 +71,14 @@ def placer_of(config: SearchCommand) -> Placer:
                 "to choose; local_search and posterior_sampling have one."
             )
         options["start"] = config.start
+    if config.profile and config.evaluator == "openvino":
+        if "profile" not in own:
+            raise DevicePlacementError(
+                f"Got --profile {config.profile} for the placer {config.placer!r}, which does not "
+                "know costs when placements are measured; posterior_sampling and pretrained do. Or "
+                "predict times by it, with --evaluator simulator."
+            )
+        options["profile"] = config.profile
     return make_placer(config.placer, **options)
 
 
@@ -91,7 +99,7 @@ def run_placer(config: SearchConfig, name: str, placer: Placer) -> int:
         DevicePlacementError: when a setting is wrong, or no placement is valid.
     """
     found: PlacerResult | None = None
-    with Run(config, name) as run:
+    with Run(config, name, shows_costs=hasattr(placer, "profile")) as run:
         model = run.models[0]
         with contextlib.suppress(KeyboardInterrupt):
             if config.resume:

@@ -45,8 +45,8 @@ class SearchConfig(MeasureConfig):
     ring)."""
     profile: str | None = None
     """File by `device-placement profile`: the machine to simulate, in place of --hardware. If
-    placements are measured and an agent sees costs, they are those of the file; auto (the default)
-    runs the model once on each device with OpenVINO's profiler."""
+    placements are measured, its costs are what an agent sees, and the prior of posterior_sampling.
+    auto runs the model once on each device with OpenVINO's profiler, the default of agents."""
     schedule: str = ""
     """Simulated execution: sequential (the default), concurrent, dataflow, pipelined or max_load;
     a generated problem draws one of its own, mcm is pipelined."""

@@ -22,7 +22,8 @@ from device_placement.envs.untrusted import (
 Config = TypeVar("Config", bound=SearchConfig)
 CONFIG = "config.json"  # in the folder of a run
 ADVICE = "start a new run with another --out."
-FREE = ("out", "resume", "budget", "patience", "rounds")  # may differ when a run is resumed
+# may differ when a run is resumed
+FREE = ("out", "resume", "budget", "patience", "rounds", "minutes", "verdict")
 
 
 def resume_config(

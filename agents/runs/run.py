@@ -63,6 +63,7 @@ class Run:
         extra: placements in addition to the singles, instead of the settings' budget.
         shows_costs: whether an agent sees costs; then the profile is only for the agent, if
             placements are measured.
+        budget: instead of a new one; its limit is kept.
 
     Raises:
         DevicePlacementError: when the folder exists and is not to be resumed, is of other models,
@@ -76,6 +77,7 @@ class Run:
         label: str,
         extra: int | None = None,
         shows_costs: bool = False,
+        budget: Budget | None = None,
     ) -> None:
         self.config = config
         self.names = short_names(config.models)
@@ -88,7 +90,7 @@ class Run:
         singles = sum(len(one.devices) for one in made)
         limit = config.budget if extra is None else singles + extra
         check_budget(limit, singles, config.patience)
-        self.budget = Budget(limit, config.patience)
+        self.budget = budget or Budget(limit, config.patience)
         self._bar: tqdm[Any] | None = None
         self.folder = self._folder(label, made)
         _make_folder(self.folder)

@@ -51,14 +51,14 @@ def choose_executor(
     if obstacle:
         return Executor(HETERO, obstacle)
     own = any(device.cores for device in devices)
-    if len({_hardware(device) for device in devices}) < 2:
+    if len({hardware_of(device) for device in devices}) < 2:
         return Executor(HETERO, "all devices share the processor, so none would run beside another")
     if objective == "throughput" and not own:
         return Executor(HETERO, "several requests in flight keep all devices busy")
     return Executor(DATAFLOW, "its devices can run side by side")
 
 
-def _hardware(device: Device) -> str:
+def hardware_of(device: Device) -> str:
     """Return what a device computes on; CPU instances without cores of their own share it."""
     return "" if is_cpu(device.name) and not device.cores else device.name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -147,12 +148,7 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
     with contextlib.closing(fresh):
         singles = [fresh.evaluate(single) for single in single_assignments(fresh).values()]
         found = fresh.evaluate(assignment)
-        rounding_error = _rounding_error(fresh)
-    allowed_error = evaluator.config.max_output_error
-    if allowed_error is None:
-        errors = [single.output_error for single in singles if single.valid]
-        errors.append(rounding_error)
-        allowed_error = min(ERROR_FLOOR + ERROR_SLACK * max(errors, default=0.0), MOST_ERROR)
+        allowed_error = allowed_output_error(fresh, singles, evaluator.config.max_output_error)
     claimed_error = None if claim is None else claim.max_output_error
     valid = [number for number, single in enumerate(singles) if single.valid]
     best = min(valid, key=lambda number: singles[number].time_s, default=fresh.reference)
@@ -167,6 +163,24 @@ def validate_placement(evaluator: Evaluator, placement: Placement) -> Validation
         other_inputs=other_inputs,
         claimed_error=NAN if claimed_error is None else claimed_error,
     )
+
+
+def allowed_output_error(
+    evaluator: OpenVINOEvaluator, singles: Sequence[Evaluation], limit: float | None
+) -> float:
+    """Return the relative error that outputs may have.
+
+    Args:
+        evaluator: of the problem.
+        singles: whose outputs were compared with the reference's.
+        limit: what was asked for; None: twice the error of the worst single, or twice that of the
+            reference against f32, and at most `MOST_ERROR`.
+    """
+    if limit is not None:
+        return limit
+    errors = [one.output_error for one in singles if one.valid and not math.isnan(one.output_error)]
+    errors.append(_rounding_error(evaluator))
+    return min(ERROR_FLOOR + ERROR_SLACK * max(errors), MOST_ERROR)
 
 
 def _fresh(evaluator: OpenVINOEvaluator, config: MeasureConfig) -> OpenVINOEvaluator:

@@ -91,6 +91,21 @@ def _load_named(source: str) -> ov.Model:
     return zoo.build(source) if source in zoo.ZOO else _read_file(Path(source))
 
 
+def source_names(source: str | os.PathLike[str]) -> frozenset[str]:
+    """Return the friendly names of a model's ops before it is normalised; none of several models.
+
+    Raises:
+        ModelError: as `load_model`.
+
+    >>> "left/weight" in source_names("diamond")
+    True
+    """
+    parts = model_parts(source)
+    if len(parts) > 1:
+        return frozenset()
+    return frozenset(op.get_friendly_name() for op in _load_named(parts[0]).get_ops())
+
+
 def model_file(source: Any) -> str:
     """Return the absolute path of the file that `load_model` reads; empty if it reads none.
 

@@ -30,7 +30,7 @@ from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.models.normalisation import Shapes
 from device_placement.envs.profiling.dataflow_fit import DATAFLOW_FORMULA, calibrate_dataflow
 from device_placement.envs.profiling.fit import FORMULA, Agreement, calibrate
-from device_placement.envs.profiling.op_times import measure_op_times
+from device_placement.envs.profiling.op_times import alike_devices, measure_op_times
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 
@@ -138,7 +138,8 @@ def measure_profile(
         inputs: values of the model's inputs, as `make_evaluator` takes them; invented if None.
         placements: random placements to measure in addition to the singles, at least 4.
         seed: of the placements.
-        progress: wraps the placements to be measured, as ``tqdm`` does.
+        progress: wraps the placements to be measured, as ``tqdm`` does; those that it leaves out at
+            the end are not measured.
         measuring: how to measure; the defaults if None. The objective must be latency, and every
             placement is timed to the end, once.
         options: fields of `MeasureConfig`, which override those of ``measuring``.
@@ -177,7 +178,17 @@ def measure_profile(
 def profile_with(
     evaluator: OpenVINOEvaluator, placements: int, seed: int, progress: Progress = iter
 ) -> HardwareProfile:
-    """Return the profile of `measure_profile`, with an evaluator that times all to the end."""
+    """Return the profile of `measure_profile`.
+
+    Args:
+        evaluator: measures; times that it cuts short are fitted, too, so it should rarely do so.
+        placements: as for `measure_profile`.
+        seed: of the placements.
+        progress: as for `measure_profile`.
+
+    Raises:
+        DevicePlacementError: as `measure_profile`.
+    """
     if evaluator.config.objective != "latency":
         raise DevicePlacementError(
             f"Got the objective {evaluator.config.objective!r}; a profile is measured with "
@@ -231,12 +242,12 @@ def _try_placements(
     """Measure the singles and random placements, and return all."""
     singles = [tuple(single) for single in single_assignments(evaluator).values()]
     drawn = draw_placements(evaluator.coarse, placements, np.random.default_rng(seed))
-    evaluations = [evaluator.evaluate(one) for one in progress([*singles, *drawn])]
+    evaluations = {one: evaluator.evaluate(one) for one in progress([*singles, *drawn])}
     trials = _Trials(
-        np.array([*singles, *drawn], dtype=np.int64),
-        np.array([one.time_s for one in evaluations], dtype=np.float64),
+        np.array([*evaluations], dtype=np.int64),
+        np.array([one.time_s for one in evaluations.values()], dtype=np.float64),
         len(singles),
-        group_failures(dict(zip([*singles, *drawn], evaluations, strict=True))),
+        group_failures(evaluations),
     )
     failed, total = int((~trials.ran).sum()), len(evaluations)
     if failed > MAX_FAILED * total:
@@ -256,13 +267,14 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
         measure_op_times(evaluator.core, evaluator.model, graph, devices, device, evaluator.samples)
         for device in range(number)
     ]
+    op_s = _shared_by_alike(np.stack(columns, axis=1), alike_devices(evaluator.core, devices))
     return HardwareProfile(
         name=f"{graph.name} on {host}",
         model=graph.name,
         model_hash=graph.model_hash,
         op_names=graph.op_names,
         devices=with_memory(evaluator.core, devices),
-        op_s=np.stack(columns, axis=1),
+        op_s=op_s,
         latency_s=np.zeros((number, number)),
         bytes_per_s=np.full((number, number), np.inf),
         subgraph_s=np.zeros(number),
@@ -276,6 +288,21 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
         },
         shared_memory=find_shared_memory(evaluator.core, devices),
     )
+
+
+def _shared_by_alike(op_s: Float64, kinds: Sequence[Sequence[int]]) -> Float64:
+    """Return op times in which devices of one kind have the mean of their times.
+
+    Each of their ops would else seem faster on one of them, by the profiler's noise alone.
+
+    Args:
+        op_s: (num_ops, num_devices) seconds.
+        kinds: devices of each kind.
+    """
+    shared = op_s.copy()
+    for members in kinds:
+        shared[:, members] = op_s[:, members].mean(axis=1, keepdims=True)
+    return shared
 
 
 def _scale_to_singles(profiled: HardwareProfile, singles_s: Float64) -> HardwareProfile:

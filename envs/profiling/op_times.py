@@ -13,7 +13,7 @@ import numpy as np
 import openvino as ov
 
 from device_placement.envs.arrays import Float64
-from device_placement.envs.devices import Device
+from device_placement.envs.devices import Device, is_cpu
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph
@@ -194,3 +194,22 @@ def _read_node(node: Any, time_s: dict[str, float]) -> ExecutedNode:
     ports = [port for output in node.outputs() for port in output.get_target_inputs()]
     readers = dict.fromkeys(port.get_node().get_friendly_name() for port in ports)
     return ExecutedNode(name, tuple(filter(None, ops)), tuple(readers), time_s.get(name, 0.0))
+
+
+def alike_devices(core: ov.Core, devices: Sequence[Device]) -> list[list[int]]:
+    """Return the numbers of devices by kind: those of one kind are equal hardware, set up equally.
+
+    >>> from device_placement.envs.devices import make_core, parse_devices
+    >>> three = parse_devices("CPU,CPU_B,CPU_C:INFERENCE_NUM_THREADS=1")
+    >>> alike_devices(make_core(three), three)
+    [[0, 1], [2]]
+    """
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for number, device in enumerate(devices):
+        try:
+            hardware = str(core.get_property(device.name, "FULL_DEVICE_NAME"))
+        except RuntimeError:  # not reported: like no other
+            hardware = device.name
+        settings = tuple(sorted(device.openvino_properties.items()))
+        kinds.setdefault((is_cpu(device.name), hardware, settings), []).append(number)
+    return list(kinds.values())

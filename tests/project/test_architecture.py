@@ -30,14 +30,15 @@ ORDER = {
         *("arrays", "errors", "files", "jit", "rewards", "affinities", "cores", "devices"),
         *("untrusted", "models", "graph", "executors", "costs", "constraints", "repair"),
         *("evaluation", "failures"),
-        *("placement", "observation"),
+        *("placement", "user_affinities", "observation"),
         *("measuring", "simulation", "problems", "cost_features", "rendering"),
         *("formulations", "action_masks", "factory", "profiling", "known_costs", "parts"),
         *("episode", "env"),
         *("vector_state", "vector_env", "problem_vector_env"),
     ),
     "agents": (
-        *("options", "policies", "presets", "runs", "placers", "pretraining", "training"),
+        *("options", "policies", "presets", "runs", "placers", "optimizing"),
+        *("pretraining", "training"),
         *("commands", "output"),
         "cli",
     ),
@@ -258,6 +259,10 @@ def test_the_wheel_holds_every_package_and_no_bare_one(tmp_path: Path) -> None:
     files = [path.relative_to(ROOT) for package in PACKAGES for path in sources(package)]
     assert {f"device_placement/{path.as_posix()}" for path in files} <= set(names)
     assert {f"device_placement/{package}/py.typed" for package in PACKAGES} <= set(names)
+    templates = (ROOT / "agents" / "optimizing" / "templates").iterdir()
+    assert {f"device_placement/{path.relative_to(ROOT).as_posix()}" for path in templates} <= {
+        *names
+    }
     target = tmp_path / "installed"
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(target),

@@ -18,7 +18,8 @@ import pytest
 import device_placement.envs
 from broken_models import whole_onnx
 from device_placement.envs import load_model, model_hash
-from problems import TWO_CPUS
+from optimized import deployed, won
+from problems import TWO_CPUS, measured
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("envs", "agents", "benchmarks")
@@ -161,6 +162,25 @@ def test_placements_are_made_saved_and_compiled_with_openvino_alone(
     placement = device_placement.envs.Placement.load(path)
     assert placement.claim == device_placement.envs.Claim("CPU", 1.5)
     placement.apply(load_model("diamond"))
+
+
+@pytest.mark.parametrize("how", ["hetero", "dataflow"])
+def test_an_optimized_model_runs_with_openvino_alone(bare: Bare, how: str, tmp_path: Path) -> None:
+    folder = deployed(tmp_path, measured(), won(how))
+    code = """
+        import contextlib, io, runpy
+
+        said, path = io.StringIO(), sys.argv[1]
+        sys.argv = ["run.py", "--json", "--runs", "2"]
+        with contextlib.redirect_stdout(said):
+            runpy.run_path(path, run_name="__main__")
+        assert not any(name.startswith("device_placement") for name in sys.modules)
+        sys.modules.pop("dataflow", None)  # a file of the folder
+        result = json.loads(said.getvalue())
+    """
+    found = bare.run(code, str(folder / "run.py"))
+    assert found["median_ms"] > 0
+    assert found["output_error"] < 0.1
 
 
 def test_environments_need_gymnasium(bare: Bare) -> None:

@@ -13,6 +13,7 @@ import scipy.optimize
 
 from device_placement.agents.placers.posterior_sampling.design_matrix import contributions
 from device_placement.envs.arrays import Float64, UInt8
+from device_placement.envs.cost_features import KnownCosts
 from device_placement.envs.costs import Costs
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.graph.features import group_features
@@ -218,6 +219,9 @@ OWN, OWN_ON_DEVICE, DEVICE = 0.2, 0.3, 0.3
 # Variances of the logarithms of latencies and of times per byte: of the part common to all
 # links, and of each link's own part.
 LINKS, LINK = 1.5, 0.5
+# Shares of these variances that remain where a profile knows the costs.
+KNOWN_COST, KNOWN_LINK = 0.03, 0.15
+LEAST_COST = 1e-4  # share of a device's mean cost: a known cost is at least that
 EVEN = 0.05  # of a device's time that is assumed to be spread evenly over the groups
 JITTER = 1e-8  # on the diagonal, so that the covariance has a Cholesky factor
 
@@ -239,17 +243,21 @@ class CostPrior:
     factor: Float64  # (num_terms, num_terms) lower Cholesky factor of their covariance
 
 
-def make_prior(coarse: CoarseGraph, costs: Costs, scale: Scale) -> CostPrior:
+def make_prior(
+    coarse: CoarseGraph, costs: Costs, scale: Scale, known: KnownCosts | None = None
+) -> CostPrior:
     """Return the prior of a graph's costs.
 
     A group's share of a device's time is assumed to be its share of the FLOPs and of the bytes
     that it reads and writes, up to a factor: a Gaussian process over the groups' features
-    (Rasmussen and Williams, 2006, chapter 2), so that a time informs about similar groups.
+    (Rasmussen and Williams, 2006, chapter 2), so that a time informs about similar groups. Where a
+    profile knows costs, they are the means, and the variances are small.
 
     Args:
         coarse: the groups.
         costs: of the same groups; times in it are ignored.
         scale: the orders of magnitude.
+        known: costs of a profile; None: no costs are known.
     """
     num_devices = costs.num_devices
     same, each = np.ones((num_devices, num_devices)), np.eye(num_devices)
@@ -258,17 +266,44 @@ def make_prior(coarse: CoarseGraph, costs: Costs, scale: Scale) -> CostPrior:
     groups = np.kron(ALIKE * alike + OWN * own, same)
     groups += np.kron(ALIKE_ON_DEVICE * alike + OWN_ON_DEVICE * own + DEVICE, each)
     links = LINKS + LINK * np.eye(num_devices**2)
+    compute_s = _shares(coarse, costs)[:, None] * scale.singles
+    moves = np.array([np.full((num_devices,) * 2, one) for one in (scale.latency, scale.per_byte)])
+    if known is not None:
+        groups *= KNOWN_COST
+        compute_s = positive_costs(known.costs, compute_s)
+        if known.knows_transfers:
+            links *= KNOWN_LINK
+            moves = np.array(positive_links(known.costs, scale))
     covariance = scipy.linalg.block_diag(groups, links, links)
     covariance += JITTER * np.eye(len(covariance))
-    mean = np.concatenate(
-        [
-            np.log(_shares(coarse, costs)[:, None] * scale.singles).ravel(),
-            np.full(num_devices**2, math.log(scale.latency)),
-            np.full(num_devices**2, math.log(scale.per_byte)),
-        ]
-    )
+    mean = np.log(np.concatenate([compute_s.ravel(), moves.ravel()]))
     factor = scipy.linalg.cholesky(covariance, lower=True, check_finite=False)
     return CostPrior(mean, factor)
+
+
+def positive_costs(known: Costs, otherwise: Float64) -> Float64:
+    """Return the known times of groups, (num_groups, num_devices), each above 0.
+
+    Args:
+        known: of a profile.
+        otherwise: (num_groups, num_devices) for groups that a device can't run.
+    """
+    runs = np.isfinite(known.compute_s)
+    usual = np.where(runs, known.compute_s, 0.0).mean(axis=0)
+    least = np.maximum(LEAST_COST * usual, 1e-12)
+    return np.where(runs, np.maximum(known.compute_s, least), otherwise)
+
+
+def positive_links(known: Costs, scale: Scale) -> tuple[Float64, Float64]:
+    """Return the known latencies and times per byte, (num_devices, num_devices), each above 0.
+
+    A fit finds none where it can't tell the two apart; a tenth of the usual ones is then assumed.
+    """
+    latency_s, s_per_byte = known.latency_s, known.s_per_byte
+    return (
+        np.where(latency_s > 0, latency_s, scale.latency / 10),
+        np.where(s_per_byte > 0, s_per_byte, scale.per_byte / 10),
+    )
 
 
 def _kernel(features: Float64) -> Float64:

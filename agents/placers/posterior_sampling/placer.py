@@ -20,14 +20,18 @@ from device_placement.agents.placers.neighbourhoods import neighbourhood_search,
 from device_placement.agents.placers.posterior_sampling.posterior import Posterior, PosteriorSample
 from device_placement.agents.placers.search_space import Choice, SearchSpace
 from device_placement.agents.placers.starts import STARTS
+from device_placement.envs.cost_features import KnownCosts
 from device_placement.envs.costs import Costs, free_costs, without_times
 from device_placement.envs.errors import choose
 from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.known_costs import find_costs
+from device_placement.envs.simulation.profile import HardwareProfile
 
 MOVES = 8  # most windows of a random placement that are on other devices
 ELITE = 10  # of the fastest so far, from which a plan may start
 WORTH = 1e-3  # relative: a plan that is expected to save less is not evaluated
 NOTHING_NEW = 3  # a round that evaluates no plan counts as this many failed rounds
+MOST_WITH_PROFILE = 4  # plans per round
 LARGE = 1500  # matrices on which several threads help
 MAX_DOUBLINGS = 7  # of the batches
 
@@ -39,8 +43,9 @@ class PosteriorSampling:
     It starts with the singles and with random placements of whole windows of groups. In each
     round the first plan is for the most probable costs, the others for costs drawn from the
     posterior. It also infers which schedule the times follow and, with a limit on the outputs'
-    error, what each group adds to that. Of `dataflow` it has no model; `concurrent` comes nearest
-    to it. It ends before the budget is spent when rounds bring no improvement.
+    error, what each group adds to that. Of `dataflow` it has no model unless a profile predicts it;
+    `concurrent` comes nearest to it. It ends before the budget is spent when rounds bring no
+    improvement.
 
     Raises:
         DevicePlacementError: when an option is out of range.
@@ -64,6 +69,12 @@ class PosteriorSampling:
     start: str = "single"
     """single: random placements near the best single; pretrained: also 16 placements of the
     pretrained policy, which are part of those before the first plan."""
+    profile: str | HardwareProfile | KnownCosts = ""
+    """If placements are measured: a profile, its file, or auto (one profiled run per device), whose
+    costs are the prior. Then nothing is explored before the first plan, and a round has at most
+    four plans, as each of them may correct the profile."""
+    first: tuple[tuple[int, ...], ...] = ()
+    """Placements to evaluate after the singles, as far as the budget goes."""
 
     def __post_init__(self) -> None:
         check_options(
@@ -94,19 +105,26 @@ class _Search:
         self.spans = windows(self.space.num_units)
         self.costs = _frame(evaluator)
         self.evaluator, self.seed = evaluator, seed
+        self.known = _known_costs(options.profile, evaluator)
+        most = options.proposals if self.known is None else MOST_WITH_PROFILE
+        self._proposals = min(options.proposals, most)
         self.idle = 0  # rounds without a better placement
 
     def run(self) -> PlacerResult:
         """Explore, then plan until nothing improves; return the result."""
         start = STARTS[self.options.start]
         best, _ = start(self.trace, self.space, self.generator, self.evaluator, self.seed)
+        for placement in self.options.first:
+            if not self.trace.spent:
+                self.trace.evaluate(placement)
         tries = 0
-        while len(self.trace.evaluations) < self.options.explore and not self.trace.spent:
+        explore = self.options.explore if self.known is None else 0
+        while len(self.trace.evaluations) < explore and not self.trace.spent:
             self._try(self._scattered(best, MOVES))
             tries += 1
             if tries >= 4 * self.options.explore:  # fewer exist
                 break
-        posterior = Posterior(self.trace.recorder.coarse, self.costs)
+        posterior = Posterior(self.trace.recorder.coarse, self.costs, self.known)
         while not self.trace.spent and self.idle < self.options.patience:
             posterior.learn(self.trace.evaluations)
             before_s = self._best_s()
@@ -124,7 +142,7 @@ class _Search:
         """Evaluate the promising plans of a round; return whether any was new."""
         known = self._known()
         new = False
-        for number in range(self.options.proposals):
+        for number in range(self._proposals):
             if self.trace.spent:
                 break
             sample = posterior.draw(self.generator) if number else posterior.expect()
@@ -187,6 +205,15 @@ def one_blas_thread(size: int) -> Iterator[None]:
         return
     with threadpool_limits(1, "blas"):
         yield
+
+
+def _known_costs(
+    profile: str | HardwareProfile | KnownCosts, evaluator: Evaluator
+) -> KnownCosts | None:
+    """Return the costs of a profile; None without one."""
+    if isinstance(profile, KnownCosts):
+        return profile
+    return find_costs(evaluator, profile) if profile else None
 
 
 def _frame(evaluator: Evaluator) -> Costs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from device_placement.agents.placers.posterior_sampling.cost_regression import (
     Observations,
     Scale,
     make_prior,
+    positive_costs,
+    positive_links,
 )
 from device_placement.agents.placers.posterior_sampling.design_matrix import COUNTS, flatten_costs
 from device_placement.envs.arrays import Float64
-from device_placement.envs.costs import Costs
+from device_placement.envs.cost_features import KnownCosts
+from device_placement.envs.costs import Costs, without_times
 from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.timing import MIN_SAMPLES
@@ -44,14 +48,49 @@ class PosteriorSample:
     schedule: str
     squared_errors: Costs | None = None  # what each group and move adds
     limit: float = math.inf  # smallest squared error that is not allowed
+    profiled: ProfiledTimes | None = None  # corrects the schedule's times
 
     def times(self, placements: NDArray[np.integer]) -> Float64:
         """Return seconds, (batch,), of placements, (batch, num_groups); inf if not allowed."""
         times_s = schedule_times(self.costs, placements, self.schedule)
+        if self.profiled is not None:
+            times_s *= self.profiled.correction(placements, self.schedule)
         if self.squared_errors is not None:
             squares = schedule_times(self.squared_errors, placements, ERRORS)
             times_s[squares >= self.limit] = math.inf
         return times_s
+
+
+@dataclass(frozen=True)
+class ProfiledTimes:
+    """Times that a profile predicts, and what they would be under a schedule of `COUNTS`.
+
+    Those schedules know neither regions nor subgraphs. So a time is modelled as the profile's times
+    the ratio by which learned costs differ from the profile's under the simpler schedule.
+    """
+
+    known: KnownCosts  # with every cost above 0
+    plain: Costs  # the same without costs of regions and subgraphs
+
+    @classmethod
+    def of(cls, known: KnownCosts, scale: Scale) -> ProfiledTimes:
+        """Return the times of known costs; transfers that they don't know are the usual ones."""
+        costs = known.costs
+        apart = 1.0 - np.eye(costs.num_devices)
+        latency_s, s_per_byte = scale.latency * apart, scale.per_byte * apart
+        if known.knows_transfers:
+            latency_s, s_per_byte = (one * apart for one in positive_links(costs, scale))
+        compute_s = positive_costs(costs, np.full_like(costs.compute_s, np.inf))
+        timed = costs.with_times(compute_s, latency_s, s_per_byte)
+        plain = without_times(costs).with_times(compute_s, latency_s, s_per_byte)
+        return cls(dataclasses.replace(known, costs=timed), plain)
+
+    def correction(self, placements: NDArray[np.integer], schedule: str) -> Float64:
+        """Return the predicted time of each placement over that of a schedule, (batch,)."""
+        predicted_s = schedule_times(self.known.costs, placements, self.known.schedule)
+        with np.errstate(invalid="ignore"):
+            ratio = predicted_s / schedule_times(self.plain, placements, schedule)
+        return np.where(np.isfinite(ratio) & (ratio > 0), ratio, 1.0)
 
 
 class Posterior:
@@ -60,6 +99,7 @@ class Posterior:
     Args:
         coarse: the groups.
         costs: of the same groups; times in it are ignored.
+        known: costs of a profile, which are the prior; None: a broad one.
 
     >>> from device_placement.envs import make_evaluator
     >>> from device_placement.envs.costs import free_costs
@@ -72,8 +112,9 @@ class Posterior:
     True
     """
 
-    def __init__(self, coarse: CoarseGraph, costs: Costs) -> None:
-        self._coarse, self._costs = coarse, costs
+    def __init__(self, coarse: CoarseGraph, costs: Costs, known: KnownCosts | None = None) -> None:
+        self._coarse, self._costs, self._known = coarse, costs, known
+        self._profiled: ProfiledTimes | None = None
         self._most = int(WORK / flatten_costs(costs).size ** 2) + 1
         self._prior: CostPrior | None = None
         self._schedules: dict[str, CostPosterior] = {}
@@ -99,29 +140,29 @@ class Posterior:
     def expect(self) -> PosteriorSample:
         """Return the most probable costs."""
         errors = None if self._errors is None else self._errors.costs
-        return PosteriorSample(
-            self._schedules[self.schedule].costs, self.schedule, errors, self._limit
-        )
+        costs = self._schedules[self.schedule].costs
+        return PosteriorSample(costs, self.schedule, errors, self._limit, self._profiled)
 
     def draw(self, generator: np.random.Generator) -> PosteriorSample:
         """Draw costs from the posterior under the schedule that explains best."""
         costs = self._schedules[self.schedule].sample(generator)
         errors = None if self._errors is None else self._errors.sample(generator)
-        return PosteriorSample(costs, self.schedule, errors, self._limit)
+        return PosteriorSample(costs, self.schedule, errors, self._limit, self._profiled)
 
     def _learn_times(self, evaluations: Evaluations) -> None:
         seen = _times_of(evaluations, self._most)
         if self._prior is None:
-            self._prior = make_prior(
-                self._coarse, self._costs, Scale(self._singles(evaluations, seen))
-            )
+            scale = Scale(self._singles(evaluations, seen))
+            if self._known is not None:
+                self._profiled = ProfiledTimes.of(self._known, scale)
+            self._prior = make_prior(self._coarse, self._costs, scale, self._known)
         if len(seen) >= self._reconsider:
             self._reconsider = max(TRIAL, 2 * len(seen))
             for name in COUNTS:
                 if name not in self._schedules:
                     self._schedules[name] = CostPosterior(self._prior, self._costs, name)
-        for posterior in self._schedules.values():
-            posterior.fit(seen)
+        for name, posterior in self._schedules.items():
+            posterior.fit(self._corrected(seen, name))
         if len(seen) >= TRIAL:
             likely = self._schedules[self.schedule].surprise + DOUBT
             self._schedules = {
@@ -129,6 +170,13 @@ class Posterior:
                 for name, one in self._schedules.items()
                 if one.surprise <= likely or one.num_fits < MATURE
             }
+
+    def _corrected(self, seen: Observations, schedule: str) -> Observations:
+        """Return the observations as the schedule alone would explain them."""
+        if self._profiled is None:
+            return seen
+        ratio = self._profiled.correction(seen.placements, schedule)
+        return dataclasses.replace(seen, logarithm=seen.logarithm - np.log(ratio))
 
     def _singles(self, evaluations: Evaluations, seen: Observations) -> Float64:
         """Return seconds, (num_devices,); the median of valid times if a single is invalid."""

@@ -26,6 +26,7 @@ from device_placement.envs.arrays import Int64
 from device_placement.envs.errors import DevicePlacementWarning
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.known_costs import find_costs
+from device_placement.envs.simulation.profile import HardwareProfile
 
 GRADIENT_STEPS = 8  # after each round
 LEARNING_RATE = 2e-3
@@ -93,7 +94,9 @@ class PretrainedPolicy:
         self._generator = torch.Generator().manual_seed(seed)
 
     @classmethod
-    def load(cls, weights: str, evaluator: Evaluator, profile: str, seed: int) -> PretrainedPolicy:
+    def load(
+        cls, weights: str, evaluator: Evaluator, profile: str | HardwareProfile, seed: int
+    ) -> PretrainedPolicy:
         """Load a network for a problem.
 
         Args:

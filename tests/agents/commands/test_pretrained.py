@@ -88,3 +88,15 @@ def test_a_wrong_option_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_search_takes_a_profile_as_its_prior(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", *MEASURED, "--budget", "4", "--profile", "auto", "--rounds", "0"]
+    words += ["--isolation", "none", "--placer"]
+    out = tmp_path / "run"
+    assert main([*words, "posterior_sampling", "--out", str(out)]) == 0
+    assert len(lines(out)) <= 4
+    assert main([*words, "genetic"]) == 2
+    assert "does not know costs when placements are measured" in capsys.readouterr().err

@@ -260,3 +260,18 @@ def test_the_benchmark_prints_a_line_a_model(
     )
     assert check_calibration(config) in (0, 1)  # a correlation may be not known
     assert "mean error" in capsys.readouterr().out
+
+
+def test_devices_that_are_alike_have_equal_op_times(tmp_path: Path) -> None:
+    profile = measure_profile(chain(tmp_path, 4), "CPU,CPU_B", placements=4, **FAST)
+    ratio = profile.op_s[:, 0] / np.where(profile.op_s[:, 1] > 0, profile.op_s[:, 1], 1.0)
+    assert np.ptp(ratio[ratio > 0]) < 1e-9  # their singles differ, and nothing else
+
+
+def test_a_profile_is_fitted_to_those_that_were_measured(tmp_path: Path) -> None:
+    def some(placements: Any) -> Any:
+        return placements[: 2 + 4]
+
+    profile = measure_profile(chain(tmp_path, 4), TWO_CPUS, placements=8, progress=some, **FAST)
+    found = profile.provenance
+    assert (found["num_fitted"], found["num_held_out"]) == (2 + 3, 1)

@@ -31,6 +31,7 @@ from device_placement.agents.placers.posterior_sampling.placer import PosteriorS
 from device_placement.agents.placers.posterior_sampling.posterior import Posterior
 from device_placement.agents.runs.recording import RecordingEvaluator
 from device_placement.envs import DevicePlacementError, Evaluation, make_evaluator
+from device_placement.envs.cost_features import KnownCosts
 from device_placement.envs.costs import free_costs
 from device_placement.envs.simulation.schedule import SCHEDULES, schedule_times
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
@@ -258,3 +259,70 @@ def test_a_repeated_run_ends_where_it_ended(tmp_path: Path) -> None:
 def test_options_out_of_range(options: dict[str, int]) -> None:
     with pytest.raises(DevicePlacementError, match=next(iter(options))):
         PosteriorSampling(**options)
+
+
+def profiled(evaluator: SimulatedEvaluator, error: float, transfers: bool) -> KnownCosts:
+    """Costs of a simulator as a profile with an error of this size would have them."""
+    generator, costs = np.random.default_rng(3), evaluator.costs
+    factors = np.exp(error * generator.standard_normal(costs.compute_s.shape))
+    changed = costs.with_times(costs.compute_s * factors, 1.3 * costs.latency_s, costs.s_per_byte)
+    return KnownCosts(changed, evaluator.schedule, transfers)
+
+
+def evaluations_until(
+    placer: PosteriorSampling, evaluator: SimulatedEvaluator, time_s: float
+) -> int:
+    """Evaluations until a placement takes at most 1 % more; one more than the budget if none."""
+    found = placer.place(evaluator, budget=40, seed=0).evaluations
+    return next((n for n, one in enumerate(found, 1) if one[1] <= 1.01 * time_s), 41)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "transfers"), [("concurrent", True), ("concurrent", False), ("dataflow", True)]
+)
+def test_a_profile_as_the_prior_saves_most_evaluations(schedule: str, transfers: bool) -> None:
+    evaluator = make_evaluator(
+        "inception_v3",
+        evaluator="simulator",
+        hardware="paper",
+        schedule=schedule,
+        max_groups=32,
+    )
+    known = profiled(evaluator, 0.15, transfers)
+    best_s = PosteriorSampling(profile=known).place(evaluator, 40, 1).time_s
+    broad = evaluations_until(PosteriorSampling(), evaluator, best_s)
+    sharp = evaluations_until(PosteriorSampling(profile=known), evaluator, best_s)
+    assert 2 * sharp <= broad
+
+
+def test_a_prior_predicts_what_its_profile_does_before_anything_else_is_known() -> None:
+    evaluator = simulator("dataflow")
+    known = KnownCosts(evaluator.costs, "dataflow")
+    posterior = Posterior(evaluator.coarse, free_costs(evaluator.coarse, evaluator.devices), known)
+    singles = {(one,) * 12: evaluator.evaluate([one] * 12) for one in (0, 1)}
+    posterior.learn(singles)
+    others = np.random.default_rng(0).integers(0, 2, (50, 12))
+    ratio = posterior.expect().times(others) / evaluator.evaluate_many(others)
+    assert np.abs(ratio - 1).max() < 0.1  # links of the simulator without latency get a little
+
+
+def test_a_wrong_profile_is_corrected() -> None:
+    evaluator = simulator("sequential")
+    wrong = KnownCosts(
+        evaluator.costs.with_times(
+            evaluator.costs.compute_s[:, ::-1].copy(),
+            evaluator.costs.latency_s,
+            evaluator.costs.s_per_byte,
+        ),
+        "sequential",
+    )
+    best_s = PosteriorSampling().place(evaluator, 100, 0).time_s
+    found = PosteriorSampling(profile=wrong).place(evaluator, 100, 0)
+    assert found.time_s <= 1.01 * best_s
+
+
+def test_given_placements_are_evaluated_after_the_singles() -> None:
+    evaluator = simulator("sequential")
+    first = ((0,) * 6 + (1,) * 6, (1, 0) * 6)
+    found = PosteriorSampling(first=first).place(evaluator, 10, 0)
+    assert [key for key, _ in found.evaluations[2:4]] == list(first)

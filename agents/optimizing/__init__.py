@@ -1,0 +1,1 @@
+"""Steps of the command `optimize`: from a model to a faster one."""
