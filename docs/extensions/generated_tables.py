@@ -235,7 +235,7 @@ PARTS: dict[str, Callable[..., str]] = {
     one.__name__: one
     for one in (
         *(presets, preset_differences, placers, rewards, hardware, features, suites, commands),
-        *(studies, measuring, registration, contract, arguments, options),
+        *(studies, measuring, registration, contract, arguments, options, constraints),
     )
 }
 
