@@ -212,30 +212,32 @@ def print_evaluations(rows: Sequence[RunRow]) -> bool:
         goal_s = _median_time(own, SCRATCH)
         scratch = _evaluations_to(own, SCRATCH, goal_s)
         tuned = _evaluations_to(own, TUNED, goal_s)
-        if math.isnan(scratch):
+        if not scratch > 0:  # it has learned nothing beyond the balanced placement
+            cells.append((problem, "nothing learned" if scratch == 0 else "-", _number(tuned), "-"))
             continue
-        ratios.append(scratch / tuned)
-        cells.append((problem, f"{scratch:.0f}", _number(tuned), f"{scratch / tuned:.1f}x"))
+        ratios.append(scratch / max(tuned, 1))
+        cells.append((problem, f"{scratch:.0f}", _number(tuned), f"{ratios[-1]:.1f}x"))
     print()
     print_table(cells, right=range(1, 4))
     if not ratios:
-        return True
+        return False
     median = statistics.median(ratios)
     print(
         f"Median of the problems: {median:.1f} times fewer, where it never gets there 0; "
-        f"{judge(median >= FEWER, f'{FEWER}')}. Evaluations are those after the single devices."
+        f"{judge(median >= FEWER, f'{FEWER}')}. Evaluations are those after the single devices "
+        "and the balanced placement, with which every search begins."
     )
     return median >= FEWER
 
 
 def _evaluations_to(rows: Sequence[RunRow], placer: str, goal_s: float) -> float:
-    """Return the median number of evaluations after the singles to a time; inf: never."""
+    """Return the median number of evaluations after the first ones to a time; inf: never."""
     found = []
     for row in rows:
         if row.placer == placer:
-            singles = len(row.devices.split(","))
+            first = len(row.devices.split(",")) + 1  # the singles and the balanced placement
             there = (number for number, time_s in row.improvements if time_s <= goal_s)
-            found.append(max(1, next(there, math.inf) - singles))
+            found.append(max(0, next(there, math.inf) - first))
     return statistics.median(found) if found else math.nan
 
 

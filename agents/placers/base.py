@@ -14,6 +14,7 @@ from device_placement.agents.runs.recording import (
     BudgetError,
     RecordingEvaluator,
 )
+from device_placement.envs.episode import balanced_placement
 from device_placement.envs.errors import DevicePlacementError, unknown
 from device_placement.envs.evaluation import NAN, Evaluation, Evaluator, EvaluatorWrapper
 from device_placement.envs.failures import FailureCause, group_failures
@@ -94,9 +95,18 @@ class Trace:
         return evaluation.time_s if evaluation.valid else math.inf
 
     def singles(self) -> list[float]:
-        """Return the seconds of each single, (num_devices,); inf if it is invalid."""
+        """Return the seconds of each single, (num_devices,); inf if it is invalid.
+
+        Where none is valid under constraints, the balanced placement that an environment compares
+        with is evaluated, too, so that every search begins with it.
+        """
         groups = self.recorder.coarse.num_groups
-        return [self.time_s([device] * groups) for device in range(len(self.recorder.devices))]
+        times = [self.time_s([device] * groups) for device in range(len(self.recorder.devices))]
+        if all(map(math.isinf, times)) and not self.spent:
+            balanced = balanced_placement(self.recorder)
+            if balanced is not None:
+                self.evaluate(balanced.tolist())
+        return times
 
     def result(self, bound_s: float = NAN) -> PlacerResult:
         """Return the result so far."""

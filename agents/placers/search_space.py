@@ -129,12 +129,15 @@ def first_choice(
 ) -> tuple[Choice, float]:
     """Evaluate the singles; return the best of them and its seconds.
 
-    If no single is valid, return the first valid random choice; the time is inf when the
-    budget ends before there is one.
+    If no single is valid, return the balanced placement where there are constraints, or the first
+    valid random choice; the time is inf when the budget ends before there is one.
     """
     singles = trace.singles()
     device = int(np.argmin(singles))
     choice, time_s = np.full(space.num_units, device), singles[device]
+    known = trace.result()
+    if math.isinf(time_s) and known.assignment:
+        choice, time_s = np.array(known.assignment)[space.first], known.time_s
     while math.isinf(time_s) and not trace.spent:
         choice = space.sample(generator, 1)[0]
         time_s = trace.time_s(space.assignment(choice))

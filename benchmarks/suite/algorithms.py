@@ -102,7 +102,7 @@ def find_algorithm(name: str) -> Placer:
             arguments.
 
     >>> find_algorithm("hsdag_without_position")  # doctest: +ELLIPSIS
-    PresetPlacer(preset='hsdag', ... without=('position_sinusoid',), costs=None)
+    PresetPlacer(preset='hsdag', ... without=('position_sinusoid',), costs=None, ...)
     """
     if ":" not in name:
         if name in PLACERS:
