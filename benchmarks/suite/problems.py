@@ -30,6 +30,7 @@ from device_placement.envs.simulation.roofline import derive_profile
 from device_placement.envs.simulation.workloads import is_workload
 
 WORKLOADS = "workloads"
+NOTICES = ("license", "licence", "copying", "notice", "readme", "changelog", "authors")
 
 
 def problems_of(suite: str, data: str = "", devices: str = "") -> dict[str, Problem]:
@@ -96,7 +97,8 @@ def open_problem(problem: Problem, measuring: MeasureConfig | None = None) -> Ev
 
 def _workloads(data: str) -> dict[str, Problem]:
     folder = Path(data)
-    paths = sorted(path for path in folder.rglob("*") if is_workload(path)) if data else []
+    files = folder.rglob("*") if data else []
+    paths = sorted(path for path in files if is_workload(path) and not _is_notice(path))
     if not paths:
         raise DevicePlacementError(
             f"The suite {WORKLOADS!r} needs --data with a folder of workloads (dnn-partitioning "
@@ -108,6 +110,11 @@ def _workloads(data: str) -> dict[str, Problem]:
         name: Problem(str(path), schedule="max_load")
         for name, path in zip(names, paths, strict=True)
     }
+
+
+def _is_notice(path: Path) -> bool:
+    """Return whether a file accompanies workloads and is none, as a licence does."""
+    return path.stem.lower().startswith(NOTICES)
 
 
 @functools.lru_cache(maxsize=16)

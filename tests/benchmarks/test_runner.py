@@ -230,3 +230,12 @@ def test_scores_shows_the_tables_of_folders(
     assert "| `heft` ‡ |" in text
     assert main(["scores", str(tmp_path)]) == 2
     assert "give the --out of a benchmark" in capsys.readouterr().err
+
+
+def test_licences_beside_workloads_are_left_alone(tmp_path: Path) -> None:
+    shutil.copytree(WORKLOADS, tmp_path / "data")
+    for name in ("LICENSE.txt", "Licence.txt", "README.txt", "NOTICE.json"):
+        (tmp_path / "data" / name).write_text("Permission is hereby granted", encoding="utf-8")
+    assert [*problems_of("workloads", str(tmp_path / "data"))] == [
+        *problems_of("workloads", str(WORKLOADS))
+    ]
