@@ -17,6 +17,7 @@ from device_placement.agents.placers.pretrained.placer import UnfamiliarProblemW
 from device_placement.agents.training.preset_placer import PresetPlacer, named_search
 from device_placement.envs import DevicePlacementError, SimulatedEvaluator, make_evaluator
 from device_placement.envs.constraints import first_broken
+from device_placement.envs.repair.repairer import Repairer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEVICES = "NPU.0,NPU.1,NPU.2,NPU.3,NPU.4"
@@ -50,7 +51,8 @@ def test_what_placers_draw_and_move_is_valid(name: str, evaluator: SimulatedEval
 @pytest.mark.parametrize("seed", range(12))
 def test_cp_sat_is_exact_under_constraints(seed: int) -> None:
     problem = CostsEvaluator(constrained_costs(seed, 6, 3), "pipelined")
-    found = CpSat(time_limit_s=10.0, workers=1).place(problem, budget=20, seed=0)
+    Repairer(problem.costs).balanced()  # compiles, which the limit of time would count
+    found = CpSat(time_limit_s=60.0, workers=1).place(problem, budget=20, seed=0)
     best_s = problem.optimum()
     if math.isinf(best_s):
         assert not found.assignment

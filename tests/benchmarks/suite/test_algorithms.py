@@ -132,7 +132,11 @@ def test_who_sees_costs() -> None:
     assert found == {
         *(name for name, one in PLACERS.items() if one.needs_costs or one.sees_costs),
         "construct_ppo",
-        *(name for name, one in VARIANTS.items() if "costs" in one),
+        *(
+            name
+            for name, one in VARIANTS.items()
+            if "costs" in one or one["preset"] == "construct_ppo"
+        ),
     }
     assert {"greedy", "cp_sat", "pretrained", "gdp_with_costs"} < found
     assert not sees_costs(f"{OWN}guess")

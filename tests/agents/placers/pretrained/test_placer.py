@@ -33,13 +33,13 @@ from scripted import twelve_groups_evaluator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SEEDS = VALIDATION_SEEDS[-6:]
+SEEDS = VALIDATION_SEEDS[-8:]
 CONFIG = GeneratorConfig(groups=(20, 60))
 
 
 def test_on_unseen_problems_samples_are_better_than_greedy_and_fine_tuning_helps() -> None:
     logs = []
-    for seed in SEEDS:
+    for seed in SEEDS[2:]:
         evaluator = generate_problem(seed, CONFIG)
         policy = PretrainedPolicy.load("", evaluator, "auto", 0)
         greedy_s = make_placer("greedy").place(evaluator, 10, 0).time_s
