@@ -105,8 +105,7 @@ class Baseline:
     penalty_s: float  # counts as the time of an invalid placement
     features: Float32  # (num_devices, 4), part of every observation
     fastest_s: float  # of the fastest valid single, or of `balanced`
-    # (num_groups,) the placement that is the reference where no single is valid, but constraints
-    # or memory limits are the reason
+    # (num_groups,) the placement that is the reference where constraints leave no single valid
     balanced: tuple[int, ...] = ()
 
     def start(self, num_groups: int) -> Assignment:

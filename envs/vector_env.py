@@ -269,16 +269,23 @@ class DevicePlacementVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         outcomes, graph_ids = Outcomes.none(self.num_envs), self._graph_ids[due]
         for graph_id in np.unique(graph_ids).tolist():
             rows, evaluator = due[graph_ids == graph_id], self.evaluators[graph_id]
-            groups = slice(evaluator.coarse.num_groups)
-            repaired = np.zeros(len(rows), dtype=np.int64)
-            for number, row in enumerate(rows.tolist()):
-                self._assignments[row, groups], repaired[number] = self._parts.repaired(
-                    graph_id, self._assignments[row, groups], self._generators[row]
-                )
-            found = evaluate_placements(evaluator, self._assignments[rows, groups])
-            outcomes.put(rows, replace(found, repaired=repaired))
+            moved = self._repair(graph_id, rows)
+            placements = self._assignments[rows, : evaluator.coarse.num_groups]
+            found = evaluate_placements(evaluator, placements)
+            outcomes.put(rows, replace(found, repaired=moved))
         self._incumbents.note(graph_ids, due, outcomes.time_s[due], self._assignments[due])
         return outcomes
+
+    def _repair(self, graph_id: int, rows: Int64) -> Int64:
+        """Repair the placements of some copies of a model; return how many groups that moves."""
+        moved = np.zeros(len(rows), dtype=np.int64)
+        if self._parts.repair != "none":
+            groups = slice(self.evaluators[graph_id].coarse.num_groups)
+            for number, row in enumerate(rows.tolist()):
+                self._assignments[row, groups], moved[number] = self._parts.repaired(
+                    graph_id, self._assignments[row, groups], self._generators[row]
+                )
+        return moved
 
     def _reward(self, due: Int64, outcomes: Outcomes) -> Float64:
         """Return the rewards, (num_envs,): 0 for copies whose placement was not due."""

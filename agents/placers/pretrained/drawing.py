@@ -200,6 +200,8 @@ class _Units:
 
     def _constrained(self, allowed: Bool, rows: Int64, group: int) -> Bool:
         """Return what constraints leave; where they leave nothing, there is a dead end: all."""
+        if all(one.space.repairer is None for one in self._problems):
+            return allowed
         result, known = allowed.copy(), dict[bytes, Bool]()
         for number, (row, problem) in enumerate(zip(rows, self._of[rows], strict=True)):
             one = self._problems[problem]

@@ -233,7 +233,7 @@ def distinct_samples(policy: PretrainedPolicy, count: int) -> Int64:
     found: dict[tuple[int, ...], None] = {}
     for _ in range(TRIES):
         for placement in policy.sample(count).placements.tolist():
-            found.setdefault(tuple(placement))
+            found.setdefault(tuple(policy.repaired(placement)))
         if len(found) >= count:
             break
     return np.array([*found][:count])
