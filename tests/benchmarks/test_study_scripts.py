@@ -28,7 +28,7 @@ from device_placement.benchmarks.startup import main as time_startup
 from others import FILES, shapes_text
 
 
-@pytest.mark.parametrize("model", ["resnet50", "inception_v3", "bert_base"])
+@pytest.mark.parametrize("model", ["resnet50", "inception_v3"])
 def test_placed_models_compute_the_same_where_they_were_told_to(model: str) -> None:
     found = check_model(model, CorrectnessConfig(placements=1, seed=7))
     assert found.num_failed == 0

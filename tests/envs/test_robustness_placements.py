@@ -95,7 +95,7 @@ def broken_placements() -> st.SearchStrategy[bytes]:
     )
 
 
-@cases(1700)
+@cases(1200)
 @given(st.deferred(broken_placements))
 def test_a_placement_is_loaded_and_fits_or_is_refused(folder: Path, content: bytes) -> None:
     path = folder / "placement.json"

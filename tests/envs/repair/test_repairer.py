@@ -29,6 +29,7 @@ def chain(devices: int, **changes: object) -> Costs:
     return make_costs([[1.0] * devices] * 4, CHAIN, **changes)
 
 
+@settings(max_examples=50)
 @given(problems, seeds)
 def test_constraints_are_what_their_definitions_say(costs: Costs, seed: int) -> None:
     columns = np.random.default_rng(seed).integers(costs.num_devices, size=(costs.num_groups, 40))
@@ -40,6 +41,7 @@ def test_constraints_are_what_their_definitions_say(costs: Costs, seed: int) -> 
         assert code == 0 or BROKEN[code - 1] == wrong[0]
 
 
+@settings(max_examples=50)
 @given(problems, seeds)
 def test_repaired_placements_are_valid_and_valid_ones_stay(costs: Costs, seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -92,6 +94,7 @@ def test_a_device_without_probability_is_drawn_only_where_nothing_else_is_left()
     assert (drawn[:, 0] <= drawn[:, 3]).all()
 
 
+@settings(max_examples=50)
 @given(problems, seeds)
 def test_masks_keep_all_that_is_valid(costs: Costs, seed: int) -> None:
     repairer, valid = Repairer(costs), valid_placements(costs)
