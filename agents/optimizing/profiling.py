@@ -64,7 +64,7 @@ class FittedProfile:
             DevicePlacementError: when it is of another model or machine, or is none.
         """
         profile = HardwareProfile.load(path, evaluator.devices)
-        with reading(path, "a profile of an optimization", "start anew with another --out."):
+        with reading(path, "a profile of an optimization", "start again with another --out."):
             own = profile.provenance["optimize"]
             error = math.inf if own["error"] is None else float(own["error"])
             found = cls(profile, str(own["schedule"]), error, check_count(own["num_placements"]))

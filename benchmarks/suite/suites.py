@@ -33,7 +33,7 @@ class Problem:
     inputs: str = ""
     """For openvino: an .npz file with the values of the inputs; invented by default."""
     chips: int = 0
-    """For the simulator: the model on so many chips of the hardware, by `on_chips`."""
+    """For the simulator: number of chips of the hardware to place it on, by `on_chips`."""
     room: float = 1.5
     """Memory of a chip as a multiple of an even share of the model's weights."""
     constraints: str = ""

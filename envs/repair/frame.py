@@ -18,7 +18,7 @@ def make_frame(costs: Costs, supported: Bool | None = None) -> Frame:
 
     Args:
         costs: with constraints, memory limits and colours.
-        supported: (num_groups, num_devices) which devices run a group, besides what the costs say.
+        supported: (num_groups, num_devices) devices that run each group, if the costs allow them.
 
     Raises:
         DeviceError: when there are more than `MAX_PIPELINED` devices, as a domain is a whole

@@ -15,7 +15,8 @@ Assigning a device to a group shrinks the domains of others:
 - Colours: groups of one colour go where the first of them goes.
 
 No device is ruled out that some valid placement has. This module imports numba, so import it only
-where a search begins.
+where a search begins. It is one file, because numba's cache of machine code notices a change only
+in the file of the function itself, not in those of the functions that it calls.
 """
 
 from __future__ import annotations

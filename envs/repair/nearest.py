@@ -25,7 +25,7 @@ def nearest_valid(
 
     Args:
         costs: with the constraints.
-        supported: (num_groups, num_devices) which devices run a group, besides what the costs say.
+        supported: (num_groups, num_devices) devices that run each group, if the costs allow them.
         wanted: (num_groups,) device numbers.
         start: a valid placement to start from, if one is known.
         seconds: limit.
@@ -58,7 +58,7 @@ def smallest_conflict(
 
     Args:
         costs: with the constraints.
-        supported: (num_groups, num_devices) which devices run a group, besides what the costs say.
+        supported: (num_groups, num_devices) devices that run each group, if the costs allow them.
         seconds: limit of each attempt.
 
     Returns:
@@ -105,7 +105,7 @@ def constraint_program(
 
     Args:
         costs: of the groups.
-        supported: (num_groups, num_devices) which devices run a group, besides what the costs say.
+        supported: (num_groups, num_devices) devices that run each group, if the costs allow them.
         constraints: names of `CONSTRAINTS` that hold.
         limited: whether memory limits hold.
         coloured: whether groups of one colour share a device.

@@ -40,7 +40,7 @@ class Repairer:
 
     Args:
         costs: of the groups.
-        supported: (num_groups, num_devices) which devices run a group, besides what the costs say.
+        supported: (num_groups, num_devices) devices that run each group, if the costs allow them.
         max_failures: dead ends after which a search gives up; memory limits make it bin packing.
 
     Raises:
@@ -244,7 +244,7 @@ def check_satisfiable(costs: Costs, supported: Bool | None = None) -> None:
 
     Args:
         costs: of the groups.
-        supported: (num_groups, num_devices) which devices run a group, besides what the costs say.
+        supported: (num_groups, num_devices) devices that run each group, if the costs allow them.
 
     Raises:
         DevicePlacementError: when it is proven that none does; it names the smallest conflict.
