@@ -96,23 +96,24 @@ def _optimize(config: OptimizeConfig) -> tuple[Optimized, bool]:
         evaluator = as_measuring(run.models[0].evaluator)
         check_room(run.folder, evaluator)
         clock.say(f"Results go to {run.folder}. Measuring the model as it is ...")
-        with _told_of_full_disks(run.folder):
+        with _saying_how_to_continue(run.folder):
             return _Steps(config, run, evaluator, clock).run_all()
 
 
 @contextlib.contextmanager
-def _told_of_full_disks(folder: Path) -> Iterator[None]:
-    """Say what to do when the disk is full."""
+def _saying_how_to_continue(folder: Path) -> Iterator[None]:
+    """Say how to continue after Ctrl-C, and when the disk is full."""
+    words = f"--resume --out {shlex.quote(str(folder))}"
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"\nWhat was measured is kept; continue with {words}", flush=True)
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise OSError(
-            error.errno,
-            f"{error.strerror}: free space, then continue with --resume --out "
-            f"{shlex.quote(str(folder))}",
-        ) from error
+        text = f"{error.strerror}: free space, then continue with {words}"
+        raise OSError(error.errno, text) from error
 
 
 class _Steps:

@@ -215,3 +215,20 @@ def test_one_core_is_nothing_to_place_on(
     said = capsys.readouterr().err
     assert "core 3 only: there is nothing to place, as no second device" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interruption_at_the_end_says_how_to_continue(
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "deploy", interrupted)
+    out = tmp_path / "run"
+    words = ["optimize", model, "--devices", ALIKE, *QUICK, "--out", str(out)]
+    assert main(words) == 130
+    assert f"continue with --resume --out {out}" in capsys.readouterr().out
+    assert (out / "profile.json").exists()
