@@ -25,11 +25,14 @@ from device_placement.envs.observation import (
     Layout,
     Observation,
 )
+from device_placement.envs.simulation.lookahead import run_rest_s
 from device_placement.envs.simulation.partial_kernels import (
     AS_IT_IS,
     EXCESS,
+    MAX_LOAD,
     OVER_GROUP,
     OVER_TOTAL,
+    PIPELINED,
     scale_features,
 )
 from device_placement.envs.simulation.partial_schedule import (
@@ -162,16 +165,6 @@ def compress(x: Float64) -> Float64:
     return np.asarray(np.nan_to_num(np.clip(found, -MOST, MOST), nan=0.0))
 
 
-def _shared_load(device_s: Float64) -> float:
-    """Return the load of each device if all shared the work by their speeds, without moves.
-
-    Args:
-        device_s: (num_devices,) that each takes for all groups.
-    """
-    with np.errstate(divide="ignore"):
-        return float(1.0 / (1.0 / device_s).sum())
-
-
 def _share(ones: Float64, others: Float64) -> Float64:
     """Return ones / others, from 0 to 2; 2 where others are 0."""
     safe = np.where(others > 0, others, 1.0)
@@ -187,10 +180,12 @@ def _ratio(ones: Float64, others: Float64 | float) -> Float64:
 def _group_device_costs(costs: Costs, scales: Scales) -> Float64:
     runs = np.isfinite(costs.compute_s)
     compute_s = np.where(runs, costs.compute_s, 0.0)
+    run_s = costs.compute_s + run_rest_s(costs)[1:]
     columns = [
         compress(compute_s / scales.group_s),
         _ratio(compute_s, scales.fastest_s[:, None]),
         compress((compute_s - scales.mean_s[:, None]) / scales.group_s),
+        compress((run_s - run_s.min(axis=1, keepdims=True)) / scales.group_s),
     ]
     return np.stack([runs, *(np.where(runs, column, 0.0) for column in columns)], axis=2)
 
@@ -307,7 +302,6 @@ class PartialFeatures:
             tail_s=np.pad(scales.mean_levels.bottom - scales.mean_s, end),
             # Of the group and those after it.
             remaining_s=np.pad(work_s[::-1].cumsum(axis=0)[::-1], [*end, (0, 0)]),
-            shared_s=np.float64(_shared_load(scales.device_s)),
             left_bytes=np.pad(costs.group_bytes[::-1].cumsum()[::-1], end),
             group_bytes=np.pad(costs.group_bytes, end),
         )
@@ -348,6 +342,10 @@ class PartialFeatures:
         input_bytes = table["input_bytes"][at][:, None]
         group_bytes = table["group_bytes"][at][:, None]
         mean_bytes = table["weight_bytes"][problem, None] / num_groups
+        ahead = partial.ahead(rows, outlook)
+        # Where devices work in parallel on different inferences, their loads are what counts.
+        is_shared = np.isin(partial.timing[problem, None], (PIPELINED, MAX_LOAD))
+        estimate_s = np.where(is_shared, ahead.end_s, outlook.value_s) + ahead.price_s
         features = np.empty((*runs.shape, len(PARTIAL_SCHEDULE)))
         with np.errstate(invalid="ignore"):  # inf - inf, after a device that can't run its group
             columns = (
@@ -377,7 +375,11 @@ class PartialFeatures:
                     _share(outlook.room_bytes + group_bytes, table["left_bytes"][at][:, None]),
                 ),
                 (AS_IT_IS, compress(group_bytes / mean_bytes)),
-                (AS_IT_IS, _share(outlook.load_s, table["shared_s"][problem, None])),
+                (OVER_GROUP, ahead.price_s),
+                (EXCESS, estimate_s),
+                (EXCESS, estimate_s + np.where(is_shared, 0.0, ahead.run_s)),
+                (EXCESS, ahead.end_s),
+                (AS_IT_IS, _share(outlook.load_s, ahead.end_s)),
             )
         for column, (_, values) in enumerate(columns):
             features[:, :, column] = values

@@ -29,6 +29,7 @@ GROUP_DEVICE_COSTS = (
     "sl(time / m)",
     "log(time / time on the fastest device)",
     "sl((time - mean over the devices) / m)",
+    "time of the group and of all after it in runs, over the least: sl(excess / m)",
 )
 GROUP_COSTS = (
     "sl(time on the fastest device / m)",
@@ -91,7 +92,11 @@ PARTIAL_SCHEDULE = (
     "1 if any group is there",
     "room before the group, over the weights not placed yet, at most 2",
     "sl(weights of the group / mean weights of a group)",
-    "load of the device then, over its load if all devices shared all groups evenly, at most 2",
+    "price of the room that the group takes: sl(price / m)",
+    "estimate of the time of all groups, and the price, over the least: sl(excess / m)",
+    "the same with the groups after it in runs, unless the schedule overlaps inferences",
+    "end of all groups if the devices share those not placed, likewise",
+    "load of the device then, over that end, at most 2",
 )
 
 

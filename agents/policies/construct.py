@@ -34,12 +34,13 @@ NUM_PROBLEM = len(GRAPH_COSTS) + 2  # with which costs are known
 NUM_PAIR = NUM_PAIR_COSTS + len(DEVICE_COSTS)
 FITS = PARTIAL_SCHEDULE.index("1 if the weights fit")
 
-# The untrained policy is close to the placer `greedy`: the least time of all that is then placed,
-# then the earliest end, then the least load.
+# The untrained policy is close to the placer `greedy`, but its estimate covers the groups that are
+# not placed, too.
 GREEDY = {
-    "time of all that is then placed, over the least: sl(excess / m)": -4.0,
-    "end of the group, over the earliest: sl(excess / m)": -1.0,
-    "load of the device then, over the least: sl(excess / m)": -0.5,
+    "estimate of the time of all groups, and the price, over the least: sl(excess / m)": -4.0,
+    "the same with the groups after it in runs, unless the schedule overlaps inferences": -2.0,
+    "end of the group, over the earliest: sl(excess / m)": -0.3,
+    "load of the device then, over the least: sl(excess / m)": -0.1,
 }
 HIDDEN_INPUTS = {
     "": "sees everything",

@@ -7,6 +7,7 @@ single copy and thousands, each with its own graph, machine and schedule.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from device_placement.envs.arrays import Bool, Float64, Int32, Int64
 from device_placement.envs.costs import Costs
 from device_placement.envs.errors import choose
+from device_placement.envs.simulation.lookahead import RestArrays, look_ahead, rest_of
 from device_placement.envs.simulation.partial_kernels import (
     CONCURRENT,
     MAX_LOAD,
@@ -38,7 +40,7 @@ groups that are not placed yet, so its prefixes are timed by `concurrent`, whose
 
 NOT_PLACED = -1
 
-Arrays = TypeVar("Arrays", CostArrays, StateArrays)
+Arrays = TypeVar("Arrays", CostArrays, StateArrays, RestArrays)
 
 
 class Outlook:
@@ -71,6 +73,15 @@ class Outlook:
             raise AttributeError(name)
         column: Float64 = self.values[..., OUTLOOK.index(name)]
         return column
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Estimates of what placing the next group on each device leaves, for some rows."""
+
+    price_s: Float64  # (count, max_devices) that the bytes of its weights would save otherwise
+    end_s: Float64  # (count, max_devices) of all groups, if devices share those not placed
+    run_s: Float64  # (count, max_devices) of the groups after it in runs, by `run_rest_s`
 
 
 class PartialSchedules:
@@ -148,6 +159,7 @@ class PartialSchedules:
             group_bytes=costs.group_bytes,
             limit_bytes=np.array([size for _, size in limits], dtype=np.float64),
             limited=limited,
+            **rest_of(costs),
         )
 
     def begin(self, rows: Int64, problems: Int64) -> Outlook:
@@ -187,10 +199,23 @@ class PartialSchedules:
         advance(self._costs, self._state, rows, devices, values)
         return Outlook(values)
 
+    def ahead(self, rows: Int64, outlook: Outlook) -> Ahead:
+        """Return what an outlook on the next groups of some rows leaves; see `look_ahead`."""
+        result = np.zeros((*outlook.values.shape[:2], 2))
+        rest = self._table.rows(RestArrays)
+        look_ahead(self._costs, self._state, rest, rows, outlook.values, result)
+        at = self.problem[rows], np.minimum(self.cursor[rows] + 1, rest.run_rest_s.shape[1] - 1)
+        return Ahead(result[..., 0], result[..., 1], rest.run_rest_s[at])
+
     @property
     def problem(self) -> Int64:
         """(num_rows,) the problem of each row."""
         return self._state.problem
+
+    @property
+    def timing(self) -> Int32:
+        """(num_problems,) how prefixes of each problem are timed, a value of `TIMINGS`."""
+        return self._costs.timing
 
     @property
     def num_devices(self) -> Int32:
