@@ -2,7 +2,8 @@
 
 All are free of units. Times are divided by the mean time m of a group on its fastest device, or by
 the sum S of these, and then compressed by sl(x) = sign(x) log(1 + |x|). Renumbering devices, or
-groups in another topological order, renumbers the features of the problem in the same way.
+groups in another topological order, renumbers the features of the problem in the same way; only
+those of runs belong to one order.
 """
 
 from __future__ import annotations
@@ -29,10 +30,8 @@ from device_placement.envs.simulation.lookahead import run_rest_s
 from device_placement.envs.simulation.partial_kernels import (
     AS_IT_IS,
     EXCESS,
-    MAX_LOAD,
     OVER_GROUP,
     OVER_TOTAL,
-    PIPELINED,
     scale_features,
 )
 from device_placement.envs.simulation.partial_schedule import (
@@ -343,9 +342,6 @@ class PartialFeatures:
         group_bytes = table["group_bytes"][at][:, None]
         mean_bytes = table["weight_bytes"][problem, None] / num_groups
         ahead = partial.ahead(rows, outlook)
-        # Where devices work in parallel on different inferences, their loads are what counts.
-        is_shared = np.isin(partial.timing[problem, None], (PIPELINED, MAX_LOAD))
-        estimate_s = np.where(is_shared, ahead.end_s, outlook.value_s) + ahead.price_s
         features = np.empty((*runs.shape, len(PARTIAL_SCHEDULE)))
         with np.errstate(invalid="ignore"):  # inf - inf, after a device that can't run its group
             columns = (
@@ -376,8 +372,8 @@ class PartialFeatures:
                 ),
                 (AS_IT_IS, compress(group_bytes / mean_bytes)),
                 (OVER_GROUP, ahead.price_s),
-                (EXCESS, estimate_s),
-                (EXCESS, estimate_s + np.where(is_shared, 0.0, ahead.run_s)),
+                (EXCESS, ahead.estimate_s),
+                (EXCESS, ahead.in_runs_s),
                 (EXCESS, ahead.end_s),
                 (AS_IT_IS, _share(outlook.load_s, ahead.end_s)),
             )

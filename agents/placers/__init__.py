@@ -53,6 +53,9 @@ PLACERS: Mapping[str, PlacerEntry] = {
     "greedy": PlacerEntry(
         "greedy", "Greedy", "each group where the schedule's time grows least", True
     ),
+    "lookahead": PlacerEntry(
+        "greedy", "Lookahead", "each group where an estimate for all groups is least", True
+    ),
     "m_etf": PlacerEntry(
         "list_scheduling", "MemoryEtf", "earliest start time within the memory of devices", True
     ),

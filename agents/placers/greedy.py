@@ -1,15 +1,25 @@
-"""Greedy placement: each group where the schedule's time grows least, in topological order."""
+"""Placement of one group after another, in topological order, where it costs least."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from device_placement.agents.placers.base import PlacerResult, Trace
 from device_placement.agents.placers.search_space import SearchSpace, needed_costs
+from device_placement.envs.arrays import Float64
 from device_placement.envs.evaluation import Evaluator
-from device_placement.envs.simulation.partial_schedule import PartialSchedules, can_run
+from device_placement.envs.simulation.partial_schedule import (
+    Outlook,
+    PartialSchedules,
+    can_run,
+)
+
+ROW = np.array([0])
+
+Cost = Callable[[PartialSchedules, Outlook], Float64]  # seconds on each device, (1, num_devices)
 
 
 @dataclass(frozen=True)
@@ -33,17 +43,62 @@ class Greedy:
         Raises:
             DevicePlacementError: when the evaluator measures and so has no costs.
         """
-        costs = needed_costs(evaluator)
-        trace, space = Trace(evaluator, budget), SearchSpace.of(evaluator)
-        allowed, row = space.allowed.copy(), np.array([0])
-        partial = PartialSchedules([costs], [evaluator.schedule], num_rows=1)
-        outlook = partial.look(row)
-        for unit in space.unit.tolist():
-            fits = allowed[unit] & can_run(outlook)[0]
-            usable = np.flatnonzero(fits if fits.any() else allowed[unit])
-            keys = outlook.load_s, outlook.finish_s, outlook.value_s  # the last counts first
-            device = usable[np.lexsort([key[0, usable] for key in keys])[0]]
-            allowed[unit] = np.arange(costs.num_devices) == device
-            outlook = partial.place(row, np.array([device]))
-        trace.evaluate(allowed.argmax(axis=1)[space.unit].tolist())
+        trace = Trace(evaluator, budget)
+        trace.evaluate(_constructed(evaluator, _time_so_far))
         return trace.result()
+
+
+@dataclass(frozen=True)
+class Lookahead:
+    """Like `Greedy`, but each group goes where an estimate for *all* groups is least.
+
+    The estimates are those of `Ahead`: one without, one with the groups not placed in runs. Two
+    evaluations, one of each; nothing is random.
+
+    >>> from device_placement.envs import make_evaluator
+    >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
+    >>> len(Lookahead().place(evaluator, budget=3, seed=0).evaluations)
+    1
+    """
+
+    def place(self, evaluator: Evaluator, budget: int, seed: int) -> PlacerResult:
+        """Search, and return the best placement; see `Placer`.
+
+        Raises:
+            DevicePlacementError: when the evaluator measures and so has no costs.
+        """
+        trace = Trace(evaluator, budget)
+        for cost in (_estimate, _estimate_in_runs):
+            if not trace.spent:
+                trace.evaluate(_constructed(evaluator, cost))
+        return trace.result()
+
+
+def _time_so_far(partial: PartialSchedules, outlook: Outlook) -> Float64:
+    return outlook.value_s
+
+
+def _estimate(partial: PartialSchedules, outlook: Outlook) -> Float64:
+    return partial.ahead(ROW, outlook).estimate_s
+
+
+def _estimate_in_runs(partial: PartialSchedules, outlook: Outlook) -> Float64:
+    return partial.ahead(ROW, outlook).in_runs_s
+
+
+def _constructed(evaluator: Evaluator, cost: Cost) -> list[int]:
+    """Return the device of each group when each in turn goes where a cost is least."""
+    costs, space = needed_costs(evaluator), SearchSpace.of(evaluator)
+    allowed = space.allowed.copy()
+    partial = PartialSchedules([costs], [evaluator.schedule], num_rows=1)
+    outlook = partial.look(ROW)
+    for unit in space.unit.tolist():
+        fits = allowed[unit] & can_run(outlook)[0]
+        usable = np.flatnonzero(fits if fits.any() else allowed[unit])
+        # The last key counts first.
+        keys = outlook.load_s, outlook.finish_s, outlook.value_s, cost(partial, outlook)
+        device = usable[np.lexsort([key[0, usable] for key in keys])[0]]
+        allowed[unit] = np.arange(costs.num_devices) == device
+        outlook = partial.place(ROW, np.array([device]))
+    found: list[int] = allowed.argmax(axis=1)[space.unit].tolist()
+    return found

@@ -77,11 +77,17 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Ahead:
-    """Estimates of what placing the next group on each device leaves, for some rows."""
+    """Estimates of what placing the next group on each device leads to, for some rows.
 
-    price_s: Float64  # (count, max_devices) that the bytes of its weights would save otherwise
-    end_s: Float64  # (count, max_devices) of all groups, if devices share those not placed
-    run_s: Float64  # (count, max_devices) of the groups after it in runs, by `run_rest_s`
+    All are (count, max_devices), in seconds.
+    """
+
+    price_s: Float64  # that the bytes of its weights would save in other groups
+    end_s: Float64  # end of all groups, if devices share those not placed
+    # Of the time of all groups, with the price: that end where inferences overlap, otherwise the
+    # time of what is then placed.
+    estimate_s: Float64
+    in_runs_s: Float64  # the same with the groups after it in runs, unless inferences overlap
 
 
 class PartialSchedules:
@@ -204,18 +210,18 @@ class PartialSchedules:
         result = np.zeros((*outlook.values.shape[:2], 2))
         rest = self._table.rows(RestArrays)
         look_ahead(self._costs, self._state, rest, rows, outlook.values, result)
-        at = self.problem[rows], np.minimum(self.cursor[rows] + 1, rest.run_rest_s.shape[1] - 1)
-        return Ahead(result[..., 0], result[..., 1], rest.run_rest_s[at])
+        price_s, end_s = result[..., 0], result[..., 1]
+        problem = self.problem[rows]
+        overlaps = np.isin(self._costs.timing[problem, None], (PIPELINED, MAX_LOAD))
+        estimate_s = np.where(overlaps, end_s, outlook.value_s) + price_s
+        after = np.minimum(self.cursor[rows] + 1, rest.run_rest_s.shape[1] - 1)
+        run_s = np.where(overlaps, 0.0, rest.run_rest_s[problem, after])
+        return Ahead(price_s, end_s, estimate_s, estimate_s + run_s)
 
     @property
     def problem(self) -> Int64:
         """(num_rows,) the problem of each row."""
         return self._state.problem
-
-    @property
-    def timing(self) -> Int32:
-        """(num_problems,) how prefixes of each problem are timed, a value of `TIMINGS`."""
-        return self._costs.timing
 
     @property
     def num_devices(self) -> Int32:

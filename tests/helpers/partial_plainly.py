@@ -110,13 +110,6 @@ def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[
     ends, free, there = replay(devices)
     now = prefix_time(costs, schedule, devices)
     weights = max(float(costs.group_bytes.sum()), 1.0)
-    totals = [
-        sum(
-            float(row[own]) if np.isfinite(row[own]) else average
-            for row, average in zip(costs.compute_s, mean, strict=True)
-        )
-        for own in range(number)
-    ]
     sizes = max(sum(float(costs.tensor_bytes[tensor]) for _, tensor in inputs), 1.0)
     rows: list[dict[str, float] | None] = []
     for own in range(number):
@@ -141,6 +134,13 @@ def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[
                     float(costs.group_bytes[g]) for g, d in enumerate(devices) if d in members
                 )
                 room = min(room, limit - used - float(costs.group_bytes[group]))
+        busy = [after_ends[-1] if one == own else free[one] for one in range(number)]
+        if schedule in ("pipelined", "max_load"):
+            placed = [*devices, own]
+            busy = [
+                _load(costs, schedule, placed if one == own else devices, one)
+                for one in range(number)
+            ]
         rows.append(
             {
                 "fits": float(room >= 0),
@@ -171,24 +171,32 @@ def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[
                     room + float(costs.group_bytes[group]), float(costs.group_bytes[group:].sum())
                 ),
                 "weights": squash(float(costs.group_bytes[group]) * costs.num_groups / weights),
-                "even": _share(
-                    _load(costs, schedule, [*devices, own], own),
-                    1 / sum(1 / every for every in totals),
-                ),
+                "price": (price := _price(costs, devices, own)),
+                "estimate": price,  # the rest is added below
+                "in_runs": price,
+                "end": _end(costs, schedule, devices, own, busy),
+                "full": 0.0,
             }
         )
+    for own, row in enumerate(rows):
+        if row is not None:
+            shared = schedule in ("pipelined", "max_load")
+            row["estimate"] += row["end"] if shared else row["value"]
+            row["in_runs"] = row["estimate"] + (0.0 if shared else _runs(costs, group + 1, own))
+            row["full"] = _share(row["load"], row["end"])
     result: list[list[float] | None] = []
     for row in rows:
         if row is None:
             result.append(None)
             continue
-        for key in ("beyond", "moves", "growth"):
+        for key in ("beyond", "moves", "growth", "price"):
             row[key] = squash(row[key] / m)
         for key in ("now_load", "remaining", "now"):
             row[key] = squash(row[key])
         result.append(list(row.values()))
     present = [row for row in rows if row is not None]
-    for key in ("finish", "arrival", "free", "work", "value", "load", "tail"):
+    keys = ("finish", "arrival", "free", "work", "value", "load", "tail")
+    for key in (*keys, "estimate", "in_runs", "end"):
         column = list(present[0]).index(key)
         least = min(row[key] for row in present)
         for values, row in zip(result, rows, strict=True):
@@ -219,3 +227,106 @@ def _load(costs: Costs, schedule: str, devices: Sequence[int], own: int) -> floa
         elif own in targets:
             load += float(costs.transfer_s(tensor)[source, own])
     return load
+
+
+def _rooms(costs: Costs, devices: Sequence[int]) -> list[float]:
+    """Bytes that each device has left after some groups are placed."""
+    rooms = [math.inf] * costs.num_devices
+    for members, limit in costs.memory_limits():
+        used = sum(float(costs.group_bytes[g]) for g, d in enumerate(devices) if d in members)
+        for own in members:
+            rooms[own] = min(rooms[own], max(limit - used, 0.0))
+    return rooms
+
+
+def _price(costs: Costs, devices: Sequence[int], own: int) -> float:
+    """Seconds that the bytes of the next group would save if they went to the best others."""
+    group = len(devices)
+    rooms, sizes = _rooms(costs, devices), costs.group_bytes[group:]
+    short = {one for one, room in enumerate(rooms) if room < sizes.sum()}
+    if len(short) == len(rooms):
+        short -= {one for one in short if rooms[one] == max(rooms)}
+    if own not in short:
+        return 0.0
+    offers = []
+    for size, times in zip(sizes.tolist(), costs.compute_s[group:].tolist(), strict=True):
+        there = min(times[one] for one in short)
+        other = min(times[one] for one in range(len(rooms)) if one not in short)
+        if math.isinf(other):
+            other = max(time for time in times if math.isfinite(time))
+        offers.append((max(other - there, 0.0) / size if size else 0.0, size))
+    room = sum(rooms[one] for one in short)
+    for saved_per_byte, size in sorted(offers, key=lambda offer: -offer[0]):
+        room -= size
+        if room < 0:
+            return saved_per_byte * float(costs.group_bytes[group])
+    return 0.0
+
+
+def _end(
+    costs: Costs, schedule: str, devices: Sequence[int], own: int, busy: Sequence[float]
+) -> float:
+    """Seconds when all ends if devices share the groups not placed, by speed and room.
+
+    busy: seconds of what each device already has.
+    """
+    least, group = prefix_time(costs, schedule, [*devices, own]), len(devices)
+    after = costs.compute_s[group + 1 :]
+    if schedule == "sequential":
+        return least + sum(min(times) for times in after.tolist())
+    rest = [
+        sum(
+            times[one] if math.isfinite(times[one]) else np.mean([*filter(math.isfinite, times)])
+            for times in after.tolist()
+        )
+        for one in range(costs.num_devices)
+    ]
+    left = float(costs.group_bytes[group:].sum())
+    most = [min(room / left, 1.0) if left else 1.0 for room in _rooms(costs, devices)]
+    if sum(most) < 1:
+        most = [1.0] * len(most)
+
+    def done(end: float) -> float:
+        """The share of the rest that is done by then."""
+        total = 0.0
+        for at, seconds, limit in zip(busy, rest, most, strict=True):
+            if end >= at + seconds * limit:
+                total += limit
+            elif end > at:
+                total += (end - at) / seconds
+        return total
+
+    if done(least) >= 1:
+        return least
+    full = [at + seconds * limit for at, seconds, limit in zip(busy, rest, most, strict=True)]
+    later = sorted(one for one in {*busy, *full} if one > least)
+    below = least
+    for corner in later:  # between two corners the share grows along a line
+        if done(corner) >= 1:
+            growth = sum(
+                (corner - below) / seconds
+                for at, seconds, one in zip(busy, rest, full, strict=True)
+                if at <= below and corner <= one and seconds > 0
+            )
+            return below + min((1 - done(below)) / growth, 1.0) * (corner - below)
+        below = corner
+    return below
+
+
+def _runs(costs: Costs, group: int, before: int) -> float:
+    """The least time of a group and those after it; a switch moves all tensors alive."""
+    if group == costs.num_groups:
+        return 0.0
+    alive = [
+        tensor
+        for tensor in range(costs.num_tensors)
+        if costs.tensor_group[tensor] < group <= max(costs.readers(tensor).tolist())
+    ]
+    best = math.inf
+    for own in range(costs.num_devices):
+        if np.isfinite(costs.compute_s[group, own]):
+            switch = sum(float(costs.transfer_s(tensor)[before, own]) for tensor in alive)
+            begin = float(costs.subgraph_s[own]) if own != before else 0.0
+            rest = float(costs.compute_s[group, own]) + _runs(costs, group + 1, own)
+            best = min(best, switch + begin + rest)
+    return best

@@ -27,7 +27,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "genetic": {},
     "posterior_sampling": {},
 }
-OTHERS = ("single", "automatic", "heft", "greedy", "m_etf", "stages")
+OTHERS = ("single", "automatic", "heft", "greedy", "lookahead", "m_etf", "stages")
 
 
 def searches() -> list[Placer]:

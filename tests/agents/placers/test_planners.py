@@ -127,6 +127,36 @@ def test_greedy_keeps_to_memory_support_and_colours() -> None:
     assert planned("greedy", coloured) == [0, 0, 0, 0]
 
 
+def test_lookahead_keeps_memory_for_what_gains_most() -> None:
+    # The first group saves 2 on device 1 and fills it; of the others, two fit and save 4 each.
+    costs = make_costs(
+        [[3.0, 1.0], *([[5.0, 1.0]] * 3)],
+        {},
+        group_bytes=np.array([4.0, 2.0, 2.0, 2.0]),
+        memory_bytes=np.array([INF, 4.0]),
+    )
+    evaluator = CostsEvaluator(costs, "sequential")
+    assert make_placer("greedy").place(evaluator, 10, 0).assignment == (1, 0, 0, 0)
+    assert make_placer("lookahead").place(evaluator, 10, 0).assignment == (0, 1, 1, 0)
+
+
+def test_lookahead_fills_one_device_before_the_next() -> None:
+    # A chain on alike devices; greedily, the load grows least where nothing is yet.
+    chain = {group: (0.25, [group + 1]) for group in range(5)}
+    costs = make_costs([[1.0, 1.0]] * 6, chain, pays=np.ones(2, dtype=np.bool_))
+    evaluator = CostsEvaluator(costs, "max_load")
+    assert make_placer("lookahead").place(evaluator, 10, 0).assignment == (0, 0, 0, 1, 1, 1)
+    assert make_placer("greedy").place(evaluator, 10, 0).time_s > evaluator.optimum()
+
+
+def test_lookahead_moves_for_what_comes_later() -> None:
+    # Each of the groups after the first saves 2 on device 1; the move there takes 4.
+    chain = {group: (4.0, [group + 1]) for group in range(4)}
+    evaluator = CostsEvaluator(make_costs([[1.0, 9.0], *([[3.0, 1.0]] * 4)], chain), "sequential")
+    assert make_placer("greedy").place(evaluator, 10, 0).assignment == (0, 0, 0, 0, 0)
+    assert make_placer("lookahead").place(evaluator, 10, 0).assignment == (0, 1, 1, 1, 1)
+
+
 def test_m_etf_takes_what_starts_first() -> None:
     # 0 starts at 0 anywhere and ends first on device 0. Then 1 and 2 start there at 1, on
     # device 1 not before 3; 2 ends first. 1 starts at 2, and 3 has its inputs at 7.
@@ -161,7 +191,7 @@ def test_m_etf_keeps_to_shared_memory() -> None:
 
 def test_a_plan_for_too_little_memory_is_invalid() -> None:
     costs = make_costs(COMPUTE, TENSORS, group_bytes=ONES, memory_bytes=np.array([1.0, 1.0]))
-    for name in ("heft", "m_etf", "greedy"):
+    for name in ("heft", "m_etf", "greedy", "lookahead"):
         found = make_placer(name).place(CostsEvaluator(costs), 10, 0)
         assert (found.assignment, len(found.evaluations)) == ((), 1)
     assert make_placer("stages").place(CostsEvaluator(costs), 10, 0).evaluations == ()
@@ -181,7 +211,7 @@ def test_plans_keep_to_the_rules(seed: int, groups: int, devices: int) -> None:
         assert found.assignment, name
         assert evaluator.optimum() <= found.time_s
     free = CostsEvaluator(random_costs(generator, groups, devices, colour=colour))
-    for name in ("heft", "greedy"):
+    for name in ("heft", "greedy", "lookahead"):
         assert make_placer(name).place(free, 100, 0).assignment
 
 
