@@ -69,6 +69,7 @@ def times_of(evaluator: SimulatedEvaluator, config: PretrainedConfig) -> Times:
         "single": _searched(evaluator, "single", 1, config),
         "HEFT": _searched(evaluator, "heft", 1, config),
         "greedy": _searched(evaluator, "greedy", 1, config),
+        "lookahead": _searched(evaluator, "lookahead", 1, config),
     }
     for name in ("random", "local_search", "posterior_sampling"):
         found[name] = _searched(evaluator, name, config.seeds, config)
@@ -111,7 +112,7 @@ def best_known(evaluator: SimulatedEvaluator, known_s: float, config: Pretrained
         config: of the study.
     """
     space = SearchSpace.of(evaluator)
-    placers = ["single", "greedy", "stages"]
+    placers = ["single", "greedy", "lookahead", "stages"]
     if evaluator.schedule == "max_load":
         placers.append("contiguous")
     found = set[tuple[int, ...]]()

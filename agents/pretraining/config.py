@@ -37,7 +37,7 @@ class PretrainOptions:
         DevicePlacementError: when one is out of range.
     """
 
-    steps: int = 2200
+    steps: int = 1200
     """Updates of the network."""
     seed: int = 0
     """Random seed of the weights, the problems and the samples."""

@@ -13,6 +13,7 @@ import torch
 
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
 from device_placement.agents.placers.pretrained.drawing import (
+    FREE,
     Drawn,
     SeenProblem,
     draw,
@@ -31,6 +32,7 @@ from device_placement.envs.simulation.profile import HardwareProfile
 GRADIENT_STEPS = 8  # after each round
 LEARNING_RATE = 2e-3
 ELITE = 4  # placements, the fastest so far, that are imitated
+AGAIN = 0.5  # share of a round that draws a part of one of these again
 TRIES = 8  # rounds of samples in a row in which hardly any is new, after which it ends
 NEW = 0.1  # share of new placements in a round that counts as hardly any
 
@@ -40,7 +42,8 @@ class Pretrained:
     """Placements by a policy that was trained on generated problems.
 
     It evaluates the singles and the policy's greedy placement, then samples in rounds. After each
-    round the policy imitates the fastest placements so far. If placements are measured, each device
+    round the policy imitates the fastest placements so far, and of the next samples half are one of
+    these in which a window of groups is drawn again. If placements are measured, each device
     runs the model once with OpenVINO's profiler, so that the policy sees costs. It ends before the
     budget is spent when samples are hardly ever new.
 
@@ -71,7 +74,7 @@ class Pretrained:
         with one_thread():
             if not trace.spent:
                 trace.evaluate(policy.greedy())
-            Elite(policy).learn(trace, self.samples)
+            Elite(policy, seed).learn(trace, self.samples)
         return trace.result()
 
 
@@ -133,11 +136,16 @@ class PretrainedPolicy:
         found: list[int] = repairer.fix(np.asarray(placement)).assignment.tolist()
         return found
 
-    def sample(self, count: int) -> Drawn:
-        """Draw placements, which may repeat."""
+    def sample(self, count: int, given: Int64 | None = None) -> Drawn:
+        """Draw placements, which may repeat.
+
+        Args:
+            count: how many.
+            given: (count, num_groups) devices; where FREE, they are drawn; default: all are.
+        """
         with torch.no_grad():
             encoded = self.network(self._static)
-        return draw(self.network, [self.problem], encoded, count, self._generator)
+        return draw(self.network, [self.problem], encoded, count, self._generator, given)
 
     def imitate(self, shown: list[Drawn], optimizer: torch.optim.Optimizer) -> None:
         """Make a gradient step towards some placements, each with the same weight."""
@@ -157,10 +165,12 @@ class Elite:
 
     Args:
         policy: to fine-tune.
+        seed: of the windows that are drawn again.
     """
 
-    def __init__(self, policy: PretrainedPolicy) -> None:
+    def __init__(self, policy: PretrainedPolicy, seed: int = 0) -> None:
         self._policy = policy
+        self._windows = np.random.default_rng(seed)
         self._optimizer = torch.optim.Adam(policy.network.parameters(), lr=LEARNING_RATE)
         self._best: dict[tuple[int, ...], tuple[float, Drawn]] = {}
 
@@ -180,13 +190,17 @@ class Elite:
 
     def _round(self, trace: Trace, samples: int) -> None:
         """Evaluate samples until the budget is spent, then learn from the best ones so far."""
-        drawn = self._policy.sample(samples)
-        for row, placement in enumerate(map(tuple, drawn.placements.tolist())):
-            if trace.spent:
-                break
-            time_s = trace.time_s(self._policy.repaired(placement))
-            if math.isfinite(time_s) and placement not in self._best:
-                self._best[placement] = time_s, drawn.of_rows([row])
+        again = int(samples * AGAIN) if self._best else 0
+        parts = [self._policy.sample(samples - again)]
+        if again:
+            parts.append(self._policy.sample(again, self._opened(again)))
+        for drawn in parts:
+            for row, placement in enumerate(map(tuple, drawn.placements.tolist())):
+                if trace.spent:
+                    break
+                time_s = trace.time_s(self._policy.repaired(placement))
+                if math.isfinite(time_s) and placement not in self._best:
+                    self._best[placement] = time_s, drawn.of_rows([row])
         fastest = sorted(self._best, key=lambda one: self._best[one][0])[:ELITE]
         self._best = {one: self._best[one] for one in fastest}
         if not self._best or trace.spent:
@@ -195,6 +209,23 @@ class Elite:
         for _ in range(GRADIENT_STEPS):
             self._policy.imitate([one for _, one in self._best.values()], self._optimizer)
         self._policy.network.eval()
+
+    def _opened(self, count: int) -> Int64:
+        """Return some of the fastest placements, each with a window of groups that is FREE.
+
+        Args:
+            count: how many; each is as likely to be the fastest as to be one of the others.
+        """
+        fastest, unit = [*self._best], self._policy.problem.space.unit
+        result = np.empty((count, unit.size), dtype=np.int64)
+        for row in result:
+            rank = self._windows.geometric(0.5) - 1
+            row[:] = fastest[min(rank, len(fastest) - 1)]
+            length = round(2 ** self._windows.uniform(0, math.log2(unit.size)))
+            first = self._windows.integers(1 - length, unit.size)
+            window = unit[max(first, 0) : first + length]
+            row[np.isin(unit, window)] = FREE
+        return result
 
 
 def _warn_of_size(problem: SeenProblem, card: WeightsCard) -> None:

@@ -25,7 +25,11 @@ from device_placement.agents.policies.distributions import MASKED
 from device_placement.agents.policies.policies import ConstructPolicy, MaskableConstructPolicy
 from device_placement.agents.pretraining.learning import see
 from device_placement.envs import DevicePlacementError, generate_problem
-from device_placement.envs.observation import action_space, observation_space
+from device_placement.envs.observation import (
+    GROUP_DEVICE_COSTS,
+    action_space,
+    observation_space,
+)
 from observations import LAYOUT, NAMES, coarse_on, make_observation, seeing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,7 +65,7 @@ def test_renumbering_devices_renumbers_logits_and_nothing_else() -> None:
     network, seen = random_network(), observed(LAYOUT)
     expected = logits(network, seen, seen["partial_schedule"], 4)
     swapped = {key: array.clone() for key, array in seen.items()}
-    pairs = seen["group_device_costs"].reshape(1, -1, 2, 4).flip(2)
+    pairs = seen["group_device_costs"].reshape(1, -1, 2, len(GROUP_DEVICE_COSTS)).flip(2)
     swapped["group_device_costs"] = pairs.reshape(seen["group_device_costs"].shape)
     for key in ("device_costs", "partial_schedule"):
         swapped[key] = seen[key].flip(1)
