@@ -23,8 +23,12 @@ from device_placement.envs.evaluation import Evaluation, Evaluator
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.failures import describe_failures, list_causes
 from device_placement.envs.files import replaced
-from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.measuring.openvino_evaluator import as_measuring, executor_of
+from device_placement.envs.measuring.cluster import ClusterError
+from device_placement.envs.measuring.openvino_evaluator import (
+    as_measuring,
+    executor_of,
+    machine_of,
+)
 from device_placement.envs.measuring.validation import claim_of
 from device_placement.envs.models.loading import model_parts, parse_input_shapes
 from device_placement.envs.models.side_by_side import JOINT, distinct_names
@@ -120,8 +124,10 @@ class Run:
         )
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: object, *__: object) -> None:
         self._end_bar()
+        if isinstance(error, ClusterError):
+            error.args = (f"{error} Resume it with --resume --out {self.folder}",)
         for one in self.models:
             one.evaluator.close()
         self._opened.close()
@@ -236,7 +242,7 @@ class Run:
             "settings": settings,
             "model_hash": _hash_of(made),
             "inputs": _given_inputs(made),
-            "machine": describe_machine(),
+            "machine": machine_of(made[0]),
         }
         write_json(self.folder / CONFIG, content)
 

@@ -181,10 +181,13 @@ class Elite:
     def _round(self, trace: Trace, samples: int) -> None:
         """Evaluate samples until the budget is spent, then learn from the best ones so far."""
         drawn = self._policy.sample(samples)
-        for row, placement in enumerate(map(tuple, drawn.placements.tolist())):
+        proposed = [*map(tuple, drawn.placements.tolist())]
+        wanted = [self._policy.repaired(placement) for placement in proposed]
+        trace.prefetch(wanted)
+        for row, (placement, one) in enumerate(zip(proposed, wanted, strict=True)):
             if trace.spent:
                 break
-            time_s = trace.time_s(self._policy.repaired(placement))
+            time_s = trace.time_s(one)
             if math.isfinite(time_s) and placement not in self._best:
                 self._best[placement] = time_s, drawn.of_rows([row])
         fastest = sorted(self._best, key=lambda one: self._best[one][0])[:ELITE]
