@@ -7,6 +7,8 @@ import itertools
 import json
 import logging
 import os
+import pickle
+import sys
 import threading
 import time
 import uuid
@@ -145,13 +147,16 @@ def import_dask() -> Any:
         raise ClusterError(
             f"A cluster needs dask.distributed, which is not installed; run {INSTALL}"
         ) from error
-    timeouts = {"timeouts": {"tcp": f"{COMM_S}s"}}
-    dask.config.update_defaults({"distributed": {"comm": timeouts}})
+    comm = {"timeouts": {"tcp": f"{COMM_S}s"}}
+    large = {"large-graph-warning-threshold": "1 GB"}  # inputs of models travel with tasks
+    dask.config.update_defaults({"distributed": {"comm": comm, "admin": large}})
     return distributed
 
 
 def quiet() -> None:
-    """Let dask report errors only, in a process that serves."""
+    """Let dask report its end only, in a process that serves, and OpenVINO start no process."""
+    # It sends telemetry on import, from a fork. A signal to that one would reach this one, too.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     for name in ("distributed", "bokeh", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in [*logging.root.manager.loggerDict]:
@@ -278,10 +283,11 @@ class Cluster:
 
     def submit(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Submit a task, which runs once but for lost workers; return its future."""
+        import cloudpickle
+
         key = f"{self._prefix}-{next(self._numbers)}"
-        return self.client.submit(
-            run_task, function, args, key=key, pure=False, retries=0, **options
-        )
+        call = cloudpickle.dumps((function, args))  # which the scheduler need not understand
+        return self.client.submit(run_task, call, key=key, pure=False, retries=0, **options)
 
     def restore(self) -> None:
         """Wait for a scheduler that was lost, and connect to it again.
@@ -419,8 +425,9 @@ def choose_targets(cluster: Cluster, names: str = "") -> dict[Worker, Report]:
     return {worker: reports[worker.name] for worker in chosen}
 
 
-def run_task(function: Callable[..., T], args: Sequence[Any]) -> T:
-    """Call a function with arguments that dask leaves as they are."""
+def run_task(call: bytes) -> Any:
+    """Call a function that `Cluster.submit` has pickled, with its arguments."""
+    function, args = pickle.loads(call)
     return function(*args)
 
 

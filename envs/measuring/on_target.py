@@ -205,6 +205,12 @@ def call_bench(key: str, bench: str, method: str, args: Sequence[Any]) -> Any:
         return getattr(benches[bench], method)(*args)
 
 
+def started_benches() -> list[str]:
+    """Return the keys of the benches of all sessions."""
+    with _opening:
+        return [key for session in _sessions.values() for key in session.benches]
+
+
 def run_sent_program(
     files: str, command: Sequence[str], limit_s: float
 ) -> tuple[int, str, str] | None:

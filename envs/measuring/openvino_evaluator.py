@@ -471,6 +471,14 @@ def query(core: ov.Core, model: ov.Model, device_name: str) -> dict[str, str]:
     return dict(core.query_model(model, device_name))
 
 
+def measures_in_turn(evaluator: Evaluator) -> bool:
+    """Return whether placements are measured one by one, by a single machine."""
+    inner = evaluator.unwrapped
+    return evaluator.measures and not (
+        isinstance(inner, OpenVINOEvaluator) and inner.target.num_machines > 1
+    )
+
+
 def machine_of(evaluator: Evaluator) -> dict[str, str]:
     """Return processor, cores, system and versions of the machine that evaluates."""
     return (
