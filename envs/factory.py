@@ -151,6 +151,11 @@ def make_evaluator(
             "Got inputs, which are for measuring, with the simulator; leave them out, or use "
             "evaluator='openvino'."
         )
+    if not here and config.on:
+        raise DevicePlacementError(
+            f"Got on={config.on!r}, which is for measuring, with the simulator; leave it out, or "
+            "use evaluator='openvino'."
+        )
     if hardware and profile:
         raise DevicePlacementError("Got both hardware and a profile; give one of them.")
     if not here and is_workload(model):

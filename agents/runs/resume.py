@@ -134,7 +134,7 @@ def _where(on: str) -> str:
 
 
 def read_config(out: str) -> dict[str, Any]:
-    """Return the settings, the model's hash and the inputs' key of an earlier run.
+    """Return the settings, the machine, the model's hash and the inputs' key of an earlier run.
 
     Raises:
         DevicePlacementError: when the folder holds none that can be read.
@@ -148,4 +148,5 @@ def read_config(out: str) -> dict[str, Any]:
     with reading(path, "the settings of a run", ADVICE):
         content = read_json(path)
         keys = {name: str(content[name]) for name in ("model_hash", "inputs")}
-        return {"settings": dict(content["settings"]), **keys}
+        machine = dict(content.get("machine", {}))
+        return {"settings": dict(content["settings"]), "machine": machine, **keys}

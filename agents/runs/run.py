@@ -229,6 +229,8 @@ class Run:
                     f"The run in {str(folder)!r} has other input values than {config.inputs!r} "
                     "holds now. Give those it began with, or start a new run with another --out."
                 )
+            if config.on:
+                _check_alike(config.out, earlier["machine"], machine_of(made[0]))
         else:
             _check_unused(folder)
         return folder
@@ -257,6 +259,19 @@ class Run:
             best = ", ".join(f"{1e3 * time_s:.3f}" for time_s in times)
             self._bar.set_postfix_str(f"best {best} ms", refresh=False)
             self._bar.update()
+
+
+KIND = ("processor", "cores", "openvino")  # of machines whose times can be mixed
+
+
+def _check_alike(out: str, earlier: Mapping[str, Any], now: Mapping[str, str]) -> None:
+    """Check that a cluster's target is like that of the run to resume."""
+    before, after = ([one.get(name) for name in KIND] for one in (earlier, now))
+    if before != after:
+        raise DevicePlacementError(
+            f"The run in {out!r} was measured on {before}; the target is {after} ({', '.join(KIND)}"
+            "). Name one like the first with --target, or start a new run with another --out."
+        )
 
 
 def _make_folder(folder: Path) -> None:

@@ -41,6 +41,7 @@ from device_placement.envs.measuring.cluster import (
 )
 from device_placement.envs.measuring.config import MeasureConfig, make_measure_config
 from device_placement.envs.measuring.machine import describe_machine
+from device_placement.envs.measuring.on_target import sent_files
 
 MOST_BESIDE = 4 << 20  # bytes of an own algorithm's modules that travel with it
 
@@ -75,7 +76,6 @@ def run_parcel(parcel: Parcel) -> tuple[RunRow | Lost, dict[str, bytes]]:
 
 
 _processes: Processes[Task] = Processes(run_task)  # of this worker
-_folders: dict[str, tempfile.TemporaryDirectory[str]] = {}  # of inputs, by their hash
 
 
 def end_processes() -> None:
@@ -88,12 +88,13 @@ def _unpacked(parcel: Parcel) -> Task:
     if not parcel.inputs:
         return parcel.task
     digest = hashlib.sha256(repr(sorted(parcel.inputs.items())).encode()).hexdigest()
-    if digest not in _folders:  # the same path again, as problems are kept by it
-        folder = tempfile.TemporaryDirectory(prefix="device-placement-")
+    place = sent_files() / f"inputs-{digest[:40]}"  # equal for equal ones, as a problem is its path
+    if not place.is_dir():
+        draft = Path(tempfile.mkdtemp(dir=sent_files()))
         for path, content in parcel.inputs.items():
-            (Path(folder.name) / Path(path).name).write_bytes(content)
-        _folders[digest] = folder
-    place = Path(_folders[digest].name)
+            (draft / Path(path).name).write_bytes(content)
+        with contextlib.suppress(OSError):  # another thread was quicker
+            draft.rename(place)
 
     def there(path: str) -> str:
         return str(place / Path(path).name) if path in parcel.inputs else path

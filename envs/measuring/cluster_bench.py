@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import tempfile
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +80,8 @@ class ClusterTarget:
         self.core: ov.Core = add_extensions(RestoringCore())
         self._model = model
         self._key = uuid.uuid4().hex
-        self._folder = tempfile.TemporaryDirectory(prefix="device-placement-")
+        self._folder = Path(tempfile.mkdtemp(prefix="device-placement-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._free = threading.Condition()
         self._busy: set[int] = set()
         self._looked = 0.0
@@ -185,7 +188,7 @@ class ClusterTarget:
                 key = self._write(self.core.read_model(found))
             except RuntimeError as error:
                 raise WorkerError(f"Can't read {path!r}: {error}") from error
-            files = _files_in(Path(self._folder.name) / key)
+            files = _files_in(self._folder / key)
         self._guarded(machine, lambda worker: self._send(worker, key, files))
         folder = self._guarded(machine, lambda worker: self.cluster.run(worker, on_target.sent_to))
         return f"{folder}/{key}/{MODEL_FILE}"
@@ -233,7 +236,7 @@ class ClusterTarget:
 
         def opened(worker: Worker) -> tuple[Device, ...]:
             key = self._problem.files
-            self._send(worker, key, _files_in(Path(self._folder.name) / key))
+            self._send(worker, key, _files_in(self._folder / key))
             return self.cluster.measure(worker, on_target.open_session, self._key, self._problem)
 
         devices = self._guarded(machine, opened)
@@ -264,10 +267,10 @@ class ClusterTarget:
 
     def _write(self, model: ov.Model) -> str:
         """Write a model to this process's folder, and return the key of its files."""
-        draft = Path(tempfile.mkdtemp(dir=self._folder.name))
+        draft = Path(tempfile.mkdtemp(dir=self._folder))
         ov.serialize(model, draft / MODEL_FILE)
         key = on_target.key_of(_files_in(draft))
-        if not (folder := Path(self._folder.name) / key).is_dir():
+        if not (folder := self._folder / key).is_dir():
             draft.rename(folder)
         return key
 

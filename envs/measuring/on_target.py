@@ -6,9 +6,12 @@ and opens it again when the worker has been replaced.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -75,16 +78,21 @@ class Session:
 
 _sessions: OrderedDict[str, Session] = OrderedDict()
 _opening = threading.Lock()
-_own_folder: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def sent_files() -> Path:
     """Return the folder of what clients have sent, which lives as long as the command `worker`."""
     if named := os.environ.get(FOLDER_VARIABLE):
         return Path(named)
-    if not _own_folder:
-        _own_folder.append(tempfile.TemporaryDirectory(prefix="device-placement-"))
-    return Path(_own_folder[0].name)
+    return _own_folder()
+
+
+@functools.cache
+def _own_folder() -> Path:
+    """Return a folder of this process, for a worker that another command has started."""
+    folder = tempfile.mkdtemp(prefix="device-placement-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def sent_to() -> str:
