@@ -7,6 +7,7 @@ import contextlib
 import logging
 import platform
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from device_placement.agents.commands.cluster import run_server, tls_of
@@ -92,7 +93,7 @@ async def _serve_once(
     import dask
 
     # Each run of a benchmark has a process of its own, which a daemon may not have.
-    with dask.config.set({"distributed.worker.daemon": False}), contextlib.suppress(OSError):
+    with dask.config.set({"distributed.worker.daemon": False}), _saying_why():
         async with distributed.Nanny(
             address,
             name=name,
@@ -111,6 +112,16 @@ async def _serve_once(
         ) as nanny:
             print(f"Serving {address} as {name!r} at {nanny.worker_address}.", flush=True)
             await nanny.finished()
+
+
+@contextlib.contextmanager
+def _saying_why() -> Iterator[None]:
+    """Print why a worker could not start, which it tries again."""
+    try:
+        yield
+    except Exception as error:  # dask has many, such as for a name that is taken
+        reason = error.__cause__ or error
+        print(f"Trying again: {' '.join(str(reason).split())}", flush=True)
 
 
 def _greeting(name: str, address: str) -> str:

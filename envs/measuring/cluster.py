@@ -210,7 +210,7 @@ class Cluster:
         Raises:
             LostSchedulerError: when the scheduler is lost.
         """
-        found = self._asked(self.client.scheduler.identity, n_workers=-1)["workers"]
+        found = self._asked(lambda: self.client.scheduler.identity(n_workers=-1))["workers"]
         workers = {}
         for address, one in found.items():
             name, clock = str(one["name"]), one.get("resources", {}).get(CLOCK, 0) >= 1
@@ -266,7 +266,8 @@ class Cluster:
             LostTargetError: when the target is lost.
             LostSchedulerError: when the scheduler is lost.
         """
-        future = self.submit(function, *args, workers=[worker.address], resources={CLOCK: 1})
+        where = {"workers": [worker.address], "resources": {CLOCK: 1}}
+        future = self.submit(function, *args, **where)
         try:
             while True:
                 done = future.done()
@@ -276,10 +277,11 @@ class Cluster:
                 except TimeoutError:
                     if done:  # it is the function's
                         raise
-                if worker.address not in self._asked(self.client.scheduler.ncores):
+                if worker.address not in self._asked(lambda: self.client.scheduler.ncores()):
                     raise LostTargetError(f"the target {worker.name!r} was lost")
         finally:
-            future.cancel()
+            with contextlib.suppress(Exception):  # the scheduler may be gone
+                future.cancel()
 
     def submit(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Submit a task, which runs once but for lost workers; return its future."""
@@ -287,7 +289,13 @@ class Cluster:
 
         key = f"{self._prefix}-{next(self._numbers)}"
         call = cloudpickle.dumps((function, args))  # which the scheduler need not understand
-        return self.client.submit(run_task, call, key=key, pure=False, retries=0, **options)
+        client = self.client
+        try:
+            return client.submit(run_task, call, key=key, pure=False, retries=0, **options)
+        except Exception as error:  # dask has several for a closed client
+            if client.status == "running":
+                raise
+            raise LostSchedulerError(f"the scheduler at {self.address} was lost") from error
 
     def restore(self) -> None:
         """Wait for a scheduler that was lost, and connect to it again.
@@ -337,12 +345,12 @@ class Cluster:
         except CancelledError as error:
             raise LostSchedulerError(f"the scheduler at {self.address} was lost") from error
 
-    def _asked(self, function: Callable[..., Any], **arguments: Any) -> Any:
+    def _asked(self, ask: Callable[[], Any]) -> Any:
         """Return the answer of the scheduler, or of a worker through it."""
         client = self.client
         try:
-            return client.sync(function, callback_timeout=SILENT_S, **arguments)
-        except (OSError, TimeoutError, RuntimeError) as error:
+            return client.sync(ask, callback_timeout=SILENT_S)
+        except (OSError, TimeoutError, RuntimeError, AttributeError) as error:
             if client.status == "running" and not isinstance(error, TimeoutError):
                 raise
             raise LostSchedulerError(f"the scheduler at {self.address} was lost") from error

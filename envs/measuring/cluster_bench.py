@@ -37,7 +37,7 @@ from device_placement.envs.measuring.cluster import (
 from device_placement.envs.measuring.config import MeasureConfig, make_measure_config
 from device_placement.envs.measuring.isolation import WorkerError
 from device_placement.envs.measuring.on_target import Problem, UnknownSessionError
-from device_placement.envs.measuring.target import GoneError, OnModel, P, T
+from device_placement.envs.measuring.target import GoneError, OnModel, P, T, on_any
 from device_placement.envs.measuring.worker import MODEL_FILE
 from device_placement.envs.models.loading import model_hash
 
@@ -90,7 +90,7 @@ class ClusterTarget:
             chosen = lasting(self.cluster, lambda: choose_targets(self.cluster, config.target))
             self._machines = [Machine(one.name, report, one) for one, report in chosen.items()]
             self._problem = Problem(self._write(model), asked, config.executor)
-            self.devices = self._open(0)
+            self.devices = on_any(self, self._open)
             # What `auto` found on the first is what all have, as they are alike.
             self._problem = replace(self._problem, devices=self.devices)
         except BaseException:
@@ -104,7 +104,7 @@ class ClusterTarget:
 
     def read_graph(self) -> ComputationGraph:
         """Return the model's graph; supported ops and fusion sets are the target's."""
-        found = self.call(0, on_target.graph_of, self.devices)
+        found = on_any(self, lambda machine: self.call(machine, on_target.graph_of, self.devices))
         here = tuple(op.get_friendly_name() for op in self._model.get_ordered_ops())
         assert found.op_names == here, "a model is read in the order in which it was written"
         return replace(found, model_hash=model_hash(self._model))
@@ -204,8 +204,7 @@ class ClusterTarget:
             self._send(worker, key, files)
             return self.cluster.measure(worker, on_target.run_sent_program, key, command, limit_s)
 
-        with self.turn() as machine:
-            return self._guarded(machine, run)
+        return on_any(self, lambda machine: self._guarded(machine, run))
 
     def close(self) -> None:
         """End the session on each target, and close the connection."""
@@ -282,9 +281,10 @@ class ClusterTarget:
             with path.open("rb") as file:
                 first = True
                 while (part := file.read(PART_BYTES)) or first:
-                    self.cluster.run(worker, on_target.put_part, key, name, part, first)
+                    where = key, self._key, name
+                    self.cluster.run(worker, on_target.put_part, *where, part, first)
                     first = False
-        self.cluster.run(worker, on_target.end_files, key, list(files))
+        self.cluster.run(worker, on_target.end_files, key, self._key, list(files))
 
 
 def _files_in(folder: Path) -> dict[str, Path]:

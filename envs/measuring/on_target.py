@@ -105,34 +105,35 @@ def has_files(key: str) -> bool:
     return (sent_files() / key).is_dir()
 
 
-def put_part(key: str, name: str, part: bytes, first: bool) -> None:
+def put_part(key: str, sender: str, name: str, part: bytes, first: bool) -> None:
     """Append to a file that is being sent.
 
     Args:
         key: of `key_of` all files.
+        sender: distinguishes clients that send the same.
         name: of the file, relative.
         part: its next bytes.
         first: whether these are the first ones.
     """
-    path = sent_files() / f"{key}.part" / name
+    path = sent_files() / f"{key}.{sender}" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb" if first else "ab") as file:
         file.write(part)
 
 
-def end_files(key: str, names: Sequence[str]) -> None:
+def end_files(key: str, sender: str, names: Sequence[str]) -> None:
     """Check files that were sent, and keep them.
 
     Raises:
         UnknownSessionError: when they are not whole.
     """
-    draft, folder = sent_files() / f"{key}.part", sent_files() / key
+    draft, folder = sent_files() / f"{key}.{sender}", sent_files() / key
     found = {name: draft / name for name in names}
     if not all(path.is_file() for path in found.values()) or key_of(found) != key:
         raise UnknownSessionError(f"the files {key} did not arrive whole")
-    if not folder.is_dir():
-        with contextlib.suppress(OSError):  # another client was quicker
-            draft.rename(folder)
+    with contextlib.suppress(OSError):  # another client was quicker
+        draft.rename(folder)
+    shutil.rmtree(draft, ignore_errors=True)
 
 
 def key_of(files: dict[str, Path]) -> str:

@@ -44,6 +44,7 @@ from device_placement.envs.measuring.target import (
     P,
     T,
     Target,
+    on_any,
 )
 from device_placement.envs.measuring.timing import is_clearly_slower
 from device_placement.envs.measuring.verification import ERROR_FLOOR
@@ -241,10 +242,11 @@ class OpenVINOEvaluator:
         Raises:
             WorkerError: when the measuring process was lost twice.
         """
-        return self._on_any(
+        return on_any(
+            self.target,
             lambda machine: insist(
                 lambda: self._benches[machine].compare(entries, rounds, warmup, max_seconds)
-            )
+            ),
         )
 
     def timeline(self, assignment: Sequence[int]) -> list[RegionRun]:
@@ -262,8 +264,8 @@ class OpenVINOEvaluator:
             )
         placement = Placement.from_groups(self.coarse, self.devices, assignment)
         op_devices = bytes(placement.op_devices)
-        return self._on_any(
-            lambda machine: insist(lambda: self._benches[machine].timeline(op_devices))
+        return on_any(
+            self.target, lambda machine: insist(lambda: self._benches[machine].timeline(op_devices))
         )
 
     def can_measure(self) -> bool:
@@ -273,8 +275,9 @@ class OpenVINOEvaluator:
         """
         op_devices = bytes([self.reference]) * self.coarse.graph.num_ops
         try:
-            found = self._on_any(
-                lambda machine: insist(lambda: self._benches[machine].time_reference(op_devices))
+            found = on_any(
+                self.target,
+                lambda machine: insist(lambda: self._benches[machine].time_reference(op_devices)),
             )
             return not found.error
         except (WorkerError, MemoryError):
@@ -288,7 +291,9 @@ class OpenVINOEvaluator:
 
     def call(self, function: OnModel[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function with core and model, on the machine that measures; see `Target.call`."""
-        return self._on_any(lambda machine: self.target.call(machine, function, *args, **kwargs))
+        return on_any(
+            self.target, lambda machine: self.target.call(machine, function, *args, **kwargs)
+        )
 
     def call_on_file(
         self,
@@ -302,17 +307,7 @@ class OpenVINOEvaluator:
             path = self.target.send_file(machine, self.file) if self.file else ""
             return self.target.call(machine, function, path, *args, **kwargs)
 
-        return self._on_any(action)
-
-    def _on_any(self, action: Callable[[int], R]) -> R:
-        """Return the result of an action on a machine that is free, or another if that is gone."""
-        while True:
-            with contextlib.suppress(GoneError), self.target.turn() as machine:
-                try:
-                    return action(machine)
-                except GoneError as error:
-                    self.target.leave(machine, error)
-                    raise
+        return on_any(self.target, action)
 
     def _evaluate(self, op_devices: bytes) -> Evaluation:
         reference = self._reference() if self.config.needs_reference else None
@@ -320,7 +315,7 @@ class OpenVINOEvaluator:
             return reference.evaluation(self.config.verifies)
         if found := self._recalled(self._remembered(op_devices)):
             return found
-        return self._on_any(lambda machine: self._in_turn(op_devices, machine))
+        return on_any(self.target, lambda machine: self._in_turn(op_devices, machine))
 
     def _in_turn(self, op_devices: bytes, machine: int) -> Evaluation:
         """Measure a placement on a machine, unless another process did so while this one waited."""
@@ -399,7 +394,7 @@ class OpenVINOEvaluator:
             raise self._failure
         if self._fixed is None:
             try:
-                self._fixed = self._on_any(self._fix_reference)
+                self._fixed = on_any(self.target, self._fix_reference)
             except LostReferenceError:
                 raise  # it is tried again
             except DeviceError as error:

@@ -102,6 +102,20 @@ class Target(Protocol):
         """Release connections; a later call opens them again."""
 
 
+def on_any(target: Target, action: Callable[[int], T]) -> T:
+    """Return the result of an action on a machine that is free, or on another if that is gone.
+
+    Raises:
+        DevicePlacementError: when all are gone.
+    """
+    while True:
+        with target.turn() as machine:
+            try:
+                return action(machine)
+            except GoneError as error:
+                target.leave(machine, error)
+
+
 def auto_devices(model: Any, executor: str) -> tuple[Device, ...]:
     """Return this machine's devices, such that an executor can use them side by side.
 
