@@ -16,7 +16,7 @@ from device_placement.benchmarks.suite import cluster_pool
 from device_placement.benchmarks.suite.cluster_pool import ClusterPool, packed, put_back
 from device_placement.benchmarks.suite.folder import read_sessions
 from device_placement.benchmarks.suite.process_pool import Lost
-from device_placement.benchmarks.suite.suites import Problem
+from device_placement.benchmarks.suite.suites import MEASURED, Problem
 from device_placement.benchmarks.suite.task import Task, packed_path, run_task
 from device_placement.envs import ClusterError
 from device_placement.envs.measuring.config import MeasureConfig
@@ -90,6 +90,22 @@ def test_a_run_has_a_process_of_its_own_that_may_be_lost(address: str, tmp_path:
     assert good.assignment == (1, 1, 1, 1)
     assert good.placer == f"{own}:good"
     assert packed_path(tmp_path / "good.jsonl").is_file()
+
+
+@pytest.mark.usefixtures("_processes_here")
+def test_a_measured_run_takes_the_clock_and_the_devices_of_its_target(
+    address: str, tmp_path: Path
+) -> None:
+    measuring = MeasureConfig(on=address, max_samples=6, confirmations=0, store=None)
+    problem = Problem("diamond", devices="CPU,CPU_B", evaluator=MEASURED)
+    task = dataclasses.replace(
+        task_of(tmp_path / "random-0.jsonl"), problem=problem, budget=4, measuring=measuring
+    )
+    with contextlib.closing(ClusterPool(measuring, measures=True)) as pool:
+        ((_, row),) = pool.run([task], None)
+    assert not row.failure
+    assert row.devices == "CPU,CPU_B"
+    assert row.evaluations == 4
 
 
 def test_a_run_that_was_interrupted_takes_its_trace_along(tmp_path: Path) -> None:
