@@ -61,5 +61,6 @@ class MeasuredVectorEnv(SyncVectorEnv):
 
     def reset(self, **arguments: Any) -> Any:
         """Begin episodes."""
-        self._resets[:] = False
+        mask = (arguments.get("options") or {}).get("reset_mask", slice(None))
+        self._resets[mask] = False
         return super().reset(**arguments)
