@@ -129,7 +129,7 @@ class Started:
         file.unlink(missing_ok=True)
         port = self.address.rpartition(":")[2] or "0"
         self.start("scheduler", *COMMAND, "cluster", "--port", port, "--scheduler-file", str(file))
-        wait(file.exists)
+        self.wait(file.exists)
         self.address = full_address(str(file), tls=False)
 
     def start_targets(self, *names: str, address: str = "") -> None:
@@ -141,7 +141,23 @@ class Started:
     def wait_for(self, number: int) -> None:
         """Wait until so many workers serve."""
         with contextlib.closing(Cluster(self.address)) as cluster:
-            wait(lambda: len(cluster.workers()) >= number)
+            self.wait(lambda: len(cluster.workers()) >= number)
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition holds.
+
+        Raises:
+            OSError: when a process has ended meanwhile, or it takes too long.
+        """
+        end = time.monotonic() + READY_S
+        while not condition():
+            for name, process in [*self.processes.items()]:
+                if process.poll() is not None:
+                    said = (self.folder / f"{name}.log").read_text().strip().splitlines()
+                    raise OSError(f"The process {name!r} ended: {(said or ['no message'])[-1]}")
+            if time.monotonic() > end:
+                raise OSError(f"Waited {READY_S:g} s for processes in vain.")
+            time.sleep(0.05)
 
     def start(self, name: str, *command: str) -> None:
         """Start a process."""
@@ -159,15 +175,6 @@ class Started:
         process = self.processes.pop(name)
         process.kill()
         process.wait()
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + READY_S
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"Waited {READY_S:g} s in vain.")
-        time.sleep(0.05)
 
 
 def cost(config: ClusterStudyConfig) -> bool:
