@@ -102,6 +102,16 @@ COMMANDS = {
         "benchmarks.report.paper_tables:paper_tables",
         "compare a benchmark with the tables of the HSDAG paper",
     ),
+    "cluster": Command(
+        "agents.commands.config:ClusterConfig",
+        "agents.commands.cluster:start_cluster",
+        "start the scheduler of a cluster, for the option --on",
+    ),
+    "worker": Command(
+        "agents.commands.config:WorkerConfig",
+        "agents.commands.worker:start_worker",
+        "measure and run benchmarks on this machine for a cluster",
+    ),
     "scores": Command(
         "benchmarks.config:ScoresConfig",
         "benchmarks.report.tables:show_scores",

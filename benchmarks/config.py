@@ -28,7 +28,8 @@ class BenchmarkConfig(MeasureConfig):
     seeds: int = 5
     """Runs per placer and problem, with seeds 0, 1, ...; deterministic placers run once."""
     jobs: int = 1
-    """Parallel runs, each on one core (cp_sat on all); measurements take turns."""
+    """Parallel runs, each on one core (cp_sat on all); measurements take turns. With --on, the
+    workers decide."""
     budget: int | None = None
     """Distinct placements per run, including those on a single device; default: the suite's."""
     devices: str = ""
@@ -47,7 +48,10 @@ class BenchmarkConfig(MeasureConfig):
 class ReplayConfig:
     """Options of `device-placement replay`."""
 
-    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folder",)}
+    OPTION_GROUPS: ClassVar[OptionGroups] = {
+        POSITIONAL: ("folder",),
+        "cluster": ("on", "target", "tls_ca_file", "tls_cert", "tls_key"),
+    }
 
     folder: str
     """Folder of a benchmark."""
@@ -56,6 +60,17 @@ class ReplayConfig:
     devices: str = ""
     """The devices of the problems, repeated; needed only where they have properties that a file
     may not set, such as CACHE_DIR."""
+    on: str = ""
+    """Measure on the targets of a cluster: the address of its scheduler, or its scheduler file;
+    default: on this machine."""
+    target: str = ""
+    """Names of targets of the cluster, comma-separated; default: all, if they are alike."""
+    tls_ca_file: str = ""
+    """For a cluster with TLS: file of the certificate authority (PEM)."""
+    tls_cert: str = ""
+    """The same: file of the own certificate (PEM)."""
+    tls_key: str = ""
+    """The same: file of the own private key (PEM)."""
 
 
 @dataclass(frozen=True)

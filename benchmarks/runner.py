@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tqdm import tqdm
 
@@ -36,6 +38,7 @@ from device_placement.benchmarks.suite.results import (
 from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem
 from device_placement.benchmarks.suite.task import Task, run_task, trace_path
 from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.measuring.cluster import ClusterError
 from device_placement.envs.measuring.config import make_measure_config
 from device_placement.envs.rendering.text import count
 
@@ -73,22 +76,74 @@ def _complete(
     missing = [task for task in tasks if task.key not in made]
     interrupted = False
     if missing:
-        session = begin_session(folder, config, problems)
-        try:
-            tried = {row.key for row in rows}
-            begun = [
-                dataclasses.replace(one, session=session, repeated=one.key in tried)
-                for one in missing
-            ]
-            run_missing(begun, rows, path, config)
-        except KeyboardInterrupt:
-            interrupted = True
+        measures = any(task.problem.evaluator == MEASURED for task in missing)
+        with contextlib.closing(pool_of(config, measures)) as pool:
+            session = begin_session(folder, config, problems, pool.machine)
+            try:
+                tried = {row.key for row in rows}
+                begun = [
+                    dataclasses.replace(one, session=session, repeated=one.key in tried)
+                    for one in missing
+                ]
+                run_missing(begun, rows, path, config.run_limit_s, pool)
+            except KeyboardInterrupt:
+                interrupted = True
+            except ClusterError as error:
+                error.args = (f"{error} Resume with --out {folder} and the same options.",)
+                raise
     known = read_rows(path)
     print(report(latest(known)))
     print(f"\n{count(len(known) - len(rows), 'run')} made; every run is in {path}")
     if interrupted:
         print(f"Interrupted; resume with --out {folder} and the same options.")
     return 130 if interrupted else 0
+
+
+class Pool(Protocol):
+    """Protocol of what runs the tasks of a benchmark."""
+
+    machine: dict[str, str] | None  # that measures; None: this one
+    jobs: int  # runs at a time
+
+    def run(self, tasks: Sequence[Task], limit_s: float | None) -> Iterator[tuple[Task, RunRow]]:
+        """Run tasks, and yield each with its row when it ends."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
+class LocalPool:
+    """Processes on this machine.
+
+    Args:
+        jobs: at a time.
+    """
+
+    machine: dict[str, str] | None = None
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def run(self, tasks: Sequence[Task], limit_s: float | None) -> Iterator[tuple[Task, RunRow]]:
+        """Run tasks, and yield each with its row when it ends."""
+        for task, found in run_all(run_task, tasks, self.jobs, limit_s):
+            yield task, task.failed(found.reason) if isinstance(found, Lost) else found
+
+    def close(self) -> None:
+        """Do nothing; the processes end with the last task."""
+
+
+def pool_of(config: BenchmarkConfig, measures: bool) -> Pool:
+    """Return what runs the tasks: processes here, or the workers of a cluster.
+
+    Raises:
+        DevicePlacementError: when the cluster can't be used.
+    """
+    if not config.on:
+        return LocalPool(config.jobs)
+    from device_placement.benchmarks.suite.cluster_pool import ClusterPool
+
+    return ClusterPool(config, measures)
 
 
 def chosen_problems(config: BenchmarkConfig) -> dict[ProblemKey, Problem]:
@@ -156,18 +211,17 @@ def _check_numbers(config: BenchmarkConfig) -> None:
 
 
 def run_missing(
-    tasks: Sequence[Task], rows: Sequence[RunRow], path: str, config: BenchmarkConfig
+    tasks: Sequence[Task], rows: Sequence[RunRow], path: str, limit_s: float | None, pool: Pool
 ) -> None:
     """Run tasks, append each row when its run ends, and show how much time is left."""
     known, left = list(rows), {task.key: task for task in tasks}
     form = "{percentage:3.0f} %|{bar}| {n_fmt} of {total_fmt} runs, {elapsed}{postfix}"
     with tqdm(total=len(tasks), bar_format=form) as bar:
-        for task, found in run_all(run_task, tasks, config.jobs, config.run_limit_s):
-            row = task.failed(found.reason) if isinstance(found, Lost) else found
+        for task, row in pool.run(tasks, limit_s):
             append_rows(path, [row])
             known.append(row)
             del left[task.key]
-            left_s = time_left_s(list(left.values()), known, config.jobs)
+            left_s = time_left_s(list(left.values()), known, pool.jobs)
             about = "" if math.isnan(left_s) else f"about {tqdm.format_interval(int(left_s))} left"
             ended = f"{task.placer} on {task.name}"
             ended += ": failed" if row.failure else ""

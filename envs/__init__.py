@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from device_placement.envs.graph.coarsening import CoarseGraph, coarsen
     from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
     from device_placement.envs.graph.features import group_features
+    from device_placement.envs.measured_vector_env import MeasuredVectorEnv
+    from device_placement.envs.measuring.cluster import ClusterError
     from device_placement.envs.measuring.config import MeasureConfig
     from device_placement.envs.measuring.inputs import save_inputs
     from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
@@ -71,6 +73,7 @@ _HOMES = {
     "BaseEvaluator": "evaluation",
     "CONSTRAINTS": "constraints",
     "Claim": "placement",
+    "ClusterError": "measuring.cluster",
     "CoarseGraph": "graph.coarsening",
     "ComputationGraph": "graph.computation_graph",
     "DataflowError": "executors.dataflow",
@@ -90,6 +93,7 @@ _HOMES = {
     "InputError": "errors",
     "InventedInputsWarning": "errors",
     "MeasureConfig": "measuring.config",
+    "MeasuredVectorEnv": "measured_vector_env",
     "ModelError": "errors",
     "OpenVINOEvaluator": "measuring.openvino_evaluator",
     "Placement": "placement",
@@ -125,6 +129,7 @@ __all__ = [
     "CONSTRAINTS",
     "BaseEvaluator",
     "Claim",
+    "ClusterError",
     "CoarseGraph",
     "ComputationGraph",
     "DataflowError",
@@ -144,6 +149,7 @@ __all__ = [
     "InputError",
     "InventedInputsWarning",
     "MeasureConfig",
+    "MeasuredVectorEnv",
     "ModelError",
     "OpenVINOEvaluator",
     "Placement",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -159,7 +159,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             invented by default), and ``measuring``, a `MeasureConfig`, or its fields as keywords:
             ``objective`` (``latency`` or ``throughput``), ``timing``, ``tolerance``,
             ``tolerance_growth``, ``isolation``, ``timeout_s``, ``store``, ``reference``,
-            ``verify``, ``max_output_error`` and others.
+            ``verify``, ``max_output_error``, ``on`` and ``target`` (the address of a cluster that
+            measures, and which of its machines) and others.
 
     ## Registered Configurations
     ``DevicePlacement-v0``, ``DevicePlacementConstruct-v0``, ``DevicePlacementRefine-v0``
@@ -288,6 +289,16 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
         self._advance(proposal, episode.step)
         terminated, truncated = self._formulation.ends(num_groups, episode.step)
         return self._observe(), reward, terminated, truncated, self._info()
+
+    def proposal(self, action: Any) -> Assignment | None:
+        """Return the placement that `step` would evaluate, or None; nothing changes.
+
+        Raises:
+            PlacementError: when the action is outside the space.
+        """
+        step = self._episode.step + 1
+        proposal = self._formulation.act(self._episode.assignment, self._check(action), step)
+        return proposal if self._formulation.is_due(self.coarse.num_groups, step) else None
 
     def action_masks(self) -> Bool:
         """Return the flat mask of the actions allowed next, as sb3-contrib's MaskablePPO needs."""
@@ -425,3 +436,18 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
     def _info(self) -> dict[str, Any]:
         best = self._incumbent.best(self._episode.graph_id)
         return self._episode.information(self.baseline().reference_s, *best)
+
+
+def prefetch_proposals(steps: Iterable[tuple[DevicePlacementEnv, Any]]) -> None:
+    """Let evaluators prepare for the placements that some copies evaluate in their next step.
+
+    Args:
+        steps: each copy with its action.
+    """
+    wanted: dict[int, tuple[Evaluator, list[list[int]]]] = {}
+    for env, action in steps:
+        if (proposal := env.proposal(action)) is not None:
+            evaluator = env.evaluator
+            wanted.setdefault(id(evaluator), (evaluator, []))[1].append(proposal.tolist())
+    for evaluator, placements in wanted.values():
+        evaluator.prefetch(placements)

@@ -181,6 +181,9 @@ class Evaluator(Protocol):
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Evaluate a placement, (num_groups,) device numbers; a wrong one is invalid, no error."""
 
+    def prefetch(self, assignments: Sequence[Sequence[int]]) -> None:
+        """Prepare for placements that are evaluated next, if that is quicker for all together."""
+
     def close(self) -> None:
         """Release resources such as a measuring process; the evaluator can still be used."""
 
@@ -201,6 +204,9 @@ class BaseEvaluator:
     def unwrapped(self) -> Self:
         """The evaluator itself."""
         return self
+
+    def prefetch(self, assignments: Sequence[Sequence[int]]) -> None:
+        """Do nothing; one after another is as quick."""
 
     def close(self) -> None:
         """Do nothing; there is nothing to release."""
@@ -259,6 +265,10 @@ class EvaluatorWrapper:
     def evaluate(self, assignment: Sequence[int]) -> Evaluation:
         """Evaluate a placement, (num_groups,) device numbers."""
         return self.inner.evaluate(assignment)
+
+    def prefetch(self, assignments: Sequence[Sequence[int]]) -> None:
+        """Prepare the inner evaluator for placements that are evaluated next."""
+        self.inner.prefetch(assignments)
 
     def close(self) -> None:
         """Close the inner evaluator."""

@@ -8,18 +8,9 @@ from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 from device_placement.envs.constraints import parse_constraints
-from device_placement.envs.cores import cpu_affinity
-from device_placement.envs.devices import (
-    Device,
-    discover_devices,
-    half_devices,
-    make_core,
-    parse_devices,
-)
+from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.errors import DeviceError, DevicePlacementError, choose
 from device_placement.envs.evaluation import Evaluator, check_evaluator
-from device_placement.envs.executors import AUTO, DATAFLOW, HETERO
-from device_placement.envs.executors.choice import choose_executor
 from device_placement.envs.graph.coarsening import coarsen
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
 from device_placement.envs.measuring.config import (
@@ -28,8 +19,8 @@ from device_placement.envs.measuring.config import (
     make_measure_config,
 )
 from device_placement.envs.measuring.inputs import Inputs, read_inputs
-from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
+from device_placement.envs.measuring.target import LocalTarget, Target, devices_here
 from device_placement.envs.models.loading import load_model, model_file
 from device_placement.envs.models.normalisation import Shapes
 from device_placement.envs.problems.generator import generated_evaluator
@@ -160,6 +151,11 @@ def make_evaluator(
             "Got inputs, which are for measuring, with the simulator; leave them out, or use "
             "evaluator='openvino'."
         )
+    if not here and config.on:
+        raise DevicePlacementError(
+            f"Got on={config.on!r}, which is for measuring, with the simulator; leave it out, or "
+            "use evaluator='openvino'."
+        )
     if hardware and profile:
         raise DevicePlacementError("Got both hardware and a profile; give one of them.")
     if not here and is_workload(model):
@@ -194,25 +190,41 @@ def make_evaluator(
             demanded,
         )
     checked = None if inputs is None else read_inputs(loaded, inputs)
-    parsed = check_several(
-        _auto_devices(loaded, config) if devices == "auto" else parse_devices(devices)
-    )
-    core = make_core(parsed)
-    with machine_lock():  # read_graph compiles the model
-        graph = read_graph(loaded, parsed, core)
-    coarse = coarsen(graph, coarsening, max_groups)
-    return OpenVINOEvaluator(
-        loaded, coarse, parsed, config, core=core, file=model_file(model), inputs=checked
-    )
+    target = open_target(loaded, devices, config)
+    try:
+        check_several(target.devices)
+        coarse = coarsen(target.read_graph(), coarsening, max_groups)
+        return OpenVINOEvaluator(
+            loaded,
+            coarse,
+            target.devices,
+            config,
+            file=model_file(model),
+            inputs=checked,
+            where=target,
+        )
+    except BaseException:
+        target.close()
+        raise
 
 
-def _auto_devices(model: Any, config: MeasureConfig) -> tuple[Device, ...]:
-    """Return this machine's devices, such that the executor can use them side by side."""
-    found = discover_devices()
-    if config.executor == HETERO or len(cpu_affinity()) < 2:
-        return found
-    ways = [found, half_devices()]
-    return next((way for way in ways if choose_executor(AUTO, model, way).name == DATAFLOW), found)
+def open_target(model: Any, devices: str | Sequence[str | Device], config: MeasureConfig) -> Target:
+    """Return where placements of a model are measured: here, or on the targets of a cluster.
+
+    Args:
+        model: the normalised model.
+        devices: what `parse_devices` takes, on the machine that measures.
+        config: has the cluster.
+
+    Raises:
+        DevicePlacementError: or a subclass, when a device is missing there, or the cluster can't be
+            reached, lacks the target, or has other versions.
+    """
+    if config.on:
+        from device_placement.envs.measuring.cluster_bench import ClusterTarget
+
+        return ClusterTarget(model, devices, config)
+    return LocalTarget(model, devices_here(model, devices, config.executor))
 
 
 def _simulator(

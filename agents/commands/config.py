@@ -241,6 +241,58 @@ class PretrainConfig(PretrainOptions):
 
 
 @dataclass(frozen=True)
+class TlsOptions:
+    """Options of the processes of a cluster for TLS."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {"TLS": ("tls_ca_file", "tls_cert", "tls_key")}
+
+    tls_ca_file: str = ""
+    """File of the certificate authority (PEM); with it, others must show a certificate by it."""
+    tls_cert: str = ""
+    """File of the own certificate (PEM)."""
+    tls_key: str = ""
+    """File of the own private key (PEM)."""
+
+
+@dataclass(frozen=True)
+class ClusterConfig(TlsOptions):
+    """Options of `device-placement cluster`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at. Whoever reaches it can run code here and on all workers: leave it, and
+    use an ssh tunnel, or use TLS."""
+    port: int = 8786
+    """Port to listen at; 0: any that is free."""
+    dashboard: str = ""
+    """HOST:PORT of dask's dashboard, which needs bokeh; default: none."""
+    lost_after_s: float = 300.0
+    """Seconds without a sign of life after which a worker counts as lost."""
+    scheduler_file: str = ""
+    """File to write the address to, for --on and for workers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig(TlsOptions):
+    """Options of `device-placement worker`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("address",)}
+
+    address: str
+    """Address of the scheduler: HOST:PORT, any that dask takes, or a scheduler file."""
+    name: str = ""
+    """Name of this target, for --target; default: that of the machine."""
+    host: str = ""
+    """Own address, by which the scheduler reaches this worker; default: 127.0.0.1, if the scheduler
+    is on this machine or behind an ssh tunnel."""
+    port: int = 0
+    """Own port; 0: any that is free."""
+    jobs: int = 1
+    """Runs of a benchmark at a time; measurements take turns."""
+    clock: bool = True
+    """Measure here; --no-clock: only run what is simulated."""
+
+
+@dataclass(frozen=True)
 class SearchCommand(SearchConfig):
     """Options of `device-placement search`."""
 

@@ -213,7 +213,7 @@ class _Steps:
         claim = claim_of(self.evaluator, self.evaluator.reference, self._over_reference(confirmed))
         deploy(self.run.folder, self.evaluator, confirmed, claim, allowed)
         (self.run.folder / "best_placement.json").unlink(missing_ok=True)
-        return check(self.run.folder, allowed, self.config.rounds)
+        return check(self.run.folder, allowed, self.config.rounds, self.evaluator.target)
 
     def _over_reference(self, confirmed: Confirmed) -> float:
         """Return the speed-up over the reference, which the placement claims."""
@@ -244,7 +244,7 @@ def _check_devices(config: OptimizeConfig) -> None:
     Raises:
         DeviceError: when there is one device, of one core.
     """
-    if config.devices.strip() != "auto":
+    if config.devices.strip() != "auto" or config.on:
         return
     found = {hardware_of(device) for device in discover_devices()}
     cores = cpu_affinity()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 
 from device_placement.agents.commands.config import ValidateConfig
-from device_placement.envs.devices import Device, make_core, parse_devices
+from device_placement.envs.devices import Device, parse_devices
 from device_placement.envs.executors import AUTO
-from device_placement.envs.graph.computation_graph import read_graph
-from device_placement.envs.measuring.lock import machine_lock
+from device_placement.envs.factory import open_target
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.validation import Validation, validate_placement
 from device_placement.envs.models.loading import load_model, parse_input_shapes, source_names
@@ -34,24 +34,23 @@ def validate_file(config: ValidateConfig) -> int:
     model = load_model(config.model, input_shapes=parse_input_shapes(config.input_shapes))
     advice: tuple[str, ...] = ()
     if affinities:
-        devices = _devices_of(affinities, config)
-        core = make_core(devices)
-        with machine_lock():  # read_graph compiles the model
-            graph = read_graph(model, devices, core)
-        found = place_by(affinities, graph, model, devices, source_names(config.model))
+        target = open_target(model, _devices_of(affinities, config), config)
+        graph = target.read_graph()
+        found = place_by(affinities, graph, model, target.devices, source_names(config.model))
         placement, advice = found.placement, found.advice
-        coarse = placement.coarsen(graph)
     else:
         placement = Placement.load(config.placement, config.devices)
-        core = make_core(placement.devices)
-        coarse = placement.coarsen(read_graph(model, placement.devices, core))
+        target = open_target(model, placement.devices, config)
+        graph = target.read_graph()
+    coarse = placement.coarsen(graph)
     if config.executor == AUTO:
         config = dataclasses.replace(config, executor=placement.executor)
     inputs = config.inputs or None
     evaluator = OpenVINOEvaluator(
-        model, coarse, placement.devices, config, core=core, inputs=inputs
+        model, coarse, placement.devices, config, inputs=inputs, where=target
     )
-    validation = validate_placement(evaluator, placement)
+    with contextlib.closing(evaluator):
+        validation = validate_placement(evaluator, placement)
     print(f"{config.placement} on {', '.join(map(str, placement.devices))}\n")
     print(validation.report())
     for line in (*advice, *_advice_on_time(validation, bool(affinities))):

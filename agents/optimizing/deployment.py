@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,9 +24,10 @@ from device_placement.envs.executors import DATAFLOW, HETERO, dataflow
 from device_placement.envs.executors.regions import plan_regions
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.config import HINTS
-from device_placement.envs.measuring.lock import machine_lock
+from device_placement.envs.measuring.inputs import Samples
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.measuring.program import build_program, is_stateful
+from device_placement.envs.measuring.target import Target, run_python
 from device_placement.envs.models.loading import model_hash, save_model
 from device_placement.envs.placement import Claim, Placement
 
@@ -120,25 +118,33 @@ def deploy(
             draft.write_text(text, encoding="utf-8")
 
 
-def check(folder: Path, allowed_error: float | None, runs: int) -> Check:
+def check(
+    folder: Path, allowed_error: float | None, runs: int, target: Target | None = None
+) -> Check:
     """Run the written ``run.py`` in a process of its own, and return what it found.
+
+    Args:
+        folder: of the result.
+        allowed_error: of the outputs; None: they can't be compared.
+        runs: to time.
+        target: where to run it; this machine if None.
 
     Raises:
         DevicePlacementError: when it fails.
     """
-    command = [sys.executable, "-I", str(folder / "run.py"), "--json", "--runs", str(runs)]
+    command = ["-I", "run.py", "--json", "--runs", str(runs)]
+    run = target.run_program if target else run_python
+    done = run(command, str(folder), CHECK_S)
     reason = f"it took more than {CHECK_S:g} s."
-    with machine_lock(), contextlib.suppress(subprocess.TimeoutExpired):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_S)
-        reason = ""
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    status, output, errors = done or (0, "", "")
+    if done:
+        reason = (errors.strip().splitlines() or ["no message"])[-1] if status else ""
     if reason:
         raise DevicePlacementError(
             f"{str(folder / 'run.py')!r} fails: {reason} Everything measured is kept; remove the "
             "cause, then continue with --resume."
         )
-    said = json.loads(done.stdout.strip().splitlines()[-1])
+    said = json.loads(output.strip().splitlines()[-1])
     return Check(said["median_ms"] / 1e3, said["output_error"], allowed_error)
 
 
@@ -199,17 +205,20 @@ def _array_of(tensor: Any) -> Any:
 
 def _expected(evaluator: OpenVINOEvaluator) -> list[Any]:
     """Return the outputs of the model as it is, on the device that others are compared with."""
-    core, model = evaluator.core, evaluator.model
-    if evaluator.file:
-        model = core.read_model(evaluator.file)
     device = evaluator.devices[evaluator.reference].name
+    return evaluator.call_on_file(outputs_as_it_is, device, evaluator.samples)
+
+
+def outputs_as_it_is(core: Any, model: Any, file: str, device: str, samples: Samples) -> list[Any]:
+    """Return the outputs of a model's file on a device, or those of the model if there is none."""
+    read = core.read_model(file) if file else model
     # In a thread of its own, as compiling may change how the calling one rounds.
-    with machine_lock(), ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread:
         program = thread.submit(
-            build_program, core, model, device, samples=evaluator.samples, like=evaluator.model
+            build_program, core, read, device, samples=samples, like=model
         ).result()
         outputs: list[Any] = thread.submit(getattr, program, "outputs").result()
-    return outputs[: len(evaluator.model.outputs)]  # of the first sample
+    return outputs[: len(model.outputs)]  # of the first sample
 
 
 def _plan_of(evaluator: OpenVINOEvaluator, found: Confirmed) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def _without_limit(evaluator: OpenVINOEvaluator) -> Iterator[OpenVINOEvaluator]:
         evaluator.coarse,
         evaluator.devices,
         config,
-        core=evaluator.core,
+        where=evaluator.target,
         file=evaluator.file,
         inputs=evaluator.samples,
     )

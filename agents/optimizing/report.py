@@ -18,7 +18,6 @@ from device_placement.agents.runs.run import write_json
 from device_placement.envs.evaluation import Evaluation
 from device_placement.envs.executors import DATAFLOW
 from device_placement.envs.files import replaced
-from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.rendering.text import align, count
 
@@ -123,12 +122,14 @@ def write_report(
         OSError: when the disk is full.
     """
     pictures = _draw(result, evaluator)
-    write_json(result.folder / "result.json", _content(result, settings))
+    write_json(result.folder / "result.json", _content(result, evaluator, settings))
     with replaced(result.folder / "RESULT.md") as draft:
         draft.write_text(_markdown(result, evaluator, pictures), encoding="utf-8")
 
 
-def _content(result: Optimized, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _content(
+    result: Optimized, evaluator: OpenVINOEvaluator, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     found, check = result.confirmed, result.check
     content: dict[str, Any] = {
         "headline": result.headline,
@@ -139,7 +140,7 @@ def _content(result: Optimized, settings: Mapping[str, Any]) -> dict[str, Any]:
         "against_verdict": result.against_verdict,
         "seconds": round(result.seconds, 1),
         "settings": dict(settings),
-        "machine": describe_machine(),
+        "machine": evaluator.target.describe_machine(),
     }
     if found is not None:
         content |= {
@@ -180,7 +181,8 @@ def _markdown(result: Optimized, evaluator: OpenVINOEvaluator, pictures: list[st
     if found is not None:
         lines += ["## Run it", "", *_how(result, found), ""]
     lines += [f"![{name}]({name})" for name in pictures]
-    machine = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
+    described = evaluator.target.describe_machine()
+    machine = ", ".join(f"{key} {value}" for key, value in described.items())
     return "\n".join([*lines, "", "## Machine", "", machine, ""])
 
 

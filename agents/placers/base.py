@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -88,6 +88,10 @@ class Trace:
         evaluation = self.recorder.evaluate(key)
         self.evaluations.setdefault(key, evaluation)
         return evaluation
+
+    def prefetch(self, assignments: Iterable[Sequence[int]]) -> None:
+        """Let several machines share placements that are evaluated next."""
+        self.recorder.prefetch([tuple(map(int, one)) for one in assignments])
 
     def time_s(self, assignment: Sequence[int]) -> float:
         """Return the seconds of one device per group, (num_groups,); inf if it is invalid."""

@@ -10,8 +10,13 @@ from device_placement.agents.placers.base import PlacerResult, Trace
 from device_placement.agents.placers.search_space import Choice, SearchSpace
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.measuring.lock import machine_lock
-from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
+from device_placement.envs.measuring.openvino_evaluator import (
+    OpenVINOEvaluator,
+    as_measuring,
+    query,
+)
+
+AHEAD = 16  # draws of random search that several machines share
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,11 @@ class RandomSearch:
         generator = np.random.default_rng(seed)
         trace.singles()
         while not trace.spent:
-            trace.evaluate(space.assignment(space.sample(generator, 1)[0]))
+            drawn = [space.assignment(space.sample(generator, 1)[0]) for _ in range(AHEAD)]
+            trace.prefetch(drawn)
+            for one in drawn:
+                if not trace.spent:
+                    trace.evaluate(one)
         return trace.result()
 
 
@@ -86,8 +95,7 @@ class Automatic:
 def hetero_choice(evaluator: OpenVINOEvaluator, space: SearchSpace) -> Choice:
     """Return the device that HETERO assigns most ops of each unit to, (num_units,)."""
     names = [device.name for device in evaluator.devices]
-    with machine_lock():  # plugins may compile to find out what they support
-        answer = evaluator.core.query_model(evaluator.model, f"HETERO:{','.join(names)}")
+    answer = evaluator.call(query, f"HETERO:{','.join(names)}")
     votes = np.zeros(space.allowed.shape)
     unit = space.unit[evaluator.coarse.op_group]
     for op, name in enumerate(evaluator.coarse.graph.op_names):

@@ -146,9 +146,9 @@ def first_choice(
 
 def evaluate_choices(trace: Trace, space: SearchSpace, choices: Iterable[Choice]) -> Float64:
     """Return each choice's seconds, (count,); inf if it is invalid or the budget is spent."""
-    return np.array(
-        [math.inf if trace.spent else trace.time_s(space.assignment(choice)) for choice in choices]
-    )
+    wanted = [space.assignment(choice) for choice in choices]
+    trace.prefetch(wanted)
+    return np.array([math.inf if trace.spent else trace.time_s(one) for one in wanted])
 
 
 def needed_costs(evaluator: Evaluator) -> Costs:

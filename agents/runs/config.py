@@ -39,7 +39,7 @@ class SearchConfig(MeasureConfig):
     max_groups: int | None = None
     """Merge groups until at most this many remain."""
     evaluator: str = "openvino"
-    """openvino (measure on this machine) or simulator (predict, also for absent devices)."""
+    """openvino (measure, here or with --on) or simulator (predict, also for absent devices)."""
     hardware: str = ""
     """Simulated machine: desktop (the default), small_gpu, laptop, server, paper or mcm (chips in a
     ring)."""

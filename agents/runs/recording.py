@@ -131,6 +131,12 @@ class RecordingEvaluator(EvaluatorWrapper):
         self._check_losses(evaluation)
         return evaluation
 
+    def prefetch(self, assignments: Sequence[Sequence[int]]) -> None:
+        """Prepare for placements that are evaluated next, as far as the budget allows them."""
+        wanted = dict.fromkeys(tuple(map(int, one)) for one in assignments)
+        new = [one for one in wanted if one not in self._known and one not in self._ahead]
+        self.inner.prefetch(new[: max(0, self.shared.limit - self.shared.num_distinct)])
+
     def rewind(self, num_distinct: int = 0, num_requests: int = 0) -> None:
         """Rewind the record to an earlier moment, from which a search is repeated.
 

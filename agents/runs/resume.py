@@ -21,9 +21,10 @@ from device_placement.envs.untrusted import (
 
 Config = TypeVar("Config", bound=SearchConfig)
 CONFIG = "config.json"  # in the folder of a run
+CLUSTER = ("on", "tls_ca_file", "tls_cert", "tls_key")
 ADVICE = "start a new run with another --out."
 # may differ when a run is resumed
-FREE = ("out", "resume", "budget", "patience", "rounds", "minutes", "verdict")
+FREE = ("out", "resume", "budget", "patience", "rounds", "minutes", "verdict", *CLUSTER)
 
 
 def resume_config(
@@ -52,10 +53,13 @@ def resume_config(
     with reading(Path(out) / CONFIG, "the settings of a run", ADVICE):
         check_types("setting", saved, kind)
         for name, option in unusual_settings(saved, out).items():
+            if name == "on" and repeated.get(name):
+                continue  # a scheduler may have moved
             if repeated.get(name) != saved[name]:
                 raise DevicePlacementError(
-                    f"It sets {printable(option)}, which could write files or take all memory. If "
-                    f"you trust it, repeat that: --resume --out {out} {printable(option)}"
+                    f"It sets {printable(option)}, which could write files, take all memory or "
+                    "run code. If you trust it, repeat that: --resume --out "
+                    f"{out} {printable(option)}"
                 )
         return kind(**{**saved, "out": out, "resume": True, **changes})
 
@@ -72,6 +76,7 @@ def unusual_settings(settings: Mapping[str, Any], source: str) -> dict[str, str]
     """
     checks: dict[str, Callable[[Any], bool]] = {
         "store": lambda path: path in (None, "none", "auto"),
+        "on": lambda address: address == "",  # a scheduler can run code here
         "devices": lambda text: _passes(lambda: check_file_devices(_named(text), source)),
         "override": lambda text: _passes(
             lambda: check_file_overrides(parse_overrides(text), source)
@@ -108,6 +113,12 @@ def check_resumed_settings(config: SearchConfig) -> None:
     if not config.resume:
         return
     saved = dataclasses.asdict(resume_config(type(config), config.out, trusted=config))
+    if bool(saved["on"]) != bool(config.on):
+        raise DevicePlacementError(
+            f"The run in {config.out!r} was measured {_where(saved['on'])}, and this command "
+            f"measures {_where(config.on)}; times of two machines can't be mixed. Start a new run "
+            "with another --out."
+        )
     for name, given in dataclasses.asdict(config).items():
         if name not in FREE and given != saved[name]:
             raise DevicePlacementError(
@@ -118,8 +129,12 @@ def check_resumed_settings(config: SearchConfig) -> None:
             )
 
 
+def _where(on: str) -> str:
+    return f"on the cluster at {on}" if on else "on this machine"
+
+
 def read_config(out: str) -> dict[str, Any]:
-    """Return the settings, the model's hash and the inputs' key of an earlier run.
+    """Return the settings, the machine, the model's hash and the inputs' key of an earlier run.
 
     Raises:
         DevicePlacementError: when the folder holds none that can be read.
@@ -133,4 +148,5 @@ def read_config(out: str) -> dict[str, Any]:
     with reading(path, "the settings of a run", ADVICE):
         content = read_json(path)
         keys = {name: str(content[name]) for name in ("model_hash", "inputs")}
-        return {"settings": dict(content["settings"]), **keys}
+        machine = dict(content.get("machine", {}))
+        return {"settings": dict(content["settings"]), "machine": machine, **keys}

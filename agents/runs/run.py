@@ -23,8 +23,12 @@ from device_placement.envs.evaluation import Evaluation, Evaluator
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.failures import describe_failures, list_causes
 from device_placement.envs.files import replaced
-from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.measuring.openvino_evaluator import as_measuring, executor_of
+from device_placement.envs.measuring.cluster import ClusterError
+from device_placement.envs.measuring.openvino_evaluator import (
+    as_measuring,
+    executor_of,
+    machine_of,
+)
 from device_placement.envs.measuring.validation import claim_of
 from device_placement.envs.models.loading import model_parts, parse_input_shapes
 from device_placement.envs.models.side_by_side import JOINT, distinct_names
@@ -120,8 +124,10 @@ class Run:
         )
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: object, *__: object) -> None:
         self._end_bar()
+        if isinstance(error, ClusterError):
+            error.args = (f"{error} Resume it with --resume --out {self.folder}",)
         for one in self.models:
             one.evaluator.close()
         self._opened.close()
@@ -223,6 +229,8 @@ class Run:
                     f"The run in {str(folder)!r} has other input values than {config.inputs!r} "
                     "holds now. Give those it began with, or start a new run with another --out."
                 )
+            if config.on:
+                _check_alike(config.out, earlier["machine"], machine_of(made[0]))
         else:
             _check_unused(folder)
         return folder
@@ -236,7 +244,7 @@ class Run:
             "settings": settings,
             "model_hash": _hash_of(made),
             "inputs": _given_inputs(made),
-            "machine": describe_machine(),
+            "machine": machine_of(made[0]),
         }
         write_json(self.folder / CONFIG, content)
 
@@ -251,6 +259,19 @@ class Run:
             best = ", ".join(f"{1e3 * time_s:.3f}" for time_s in times)
             self._bar.set_postfix_str(f"best {best} ms", refresh=False)
             self._bar.update()
+
+
+KIND = ("processor", "cores", "openvino")  # of machines whose times can be mixed
+
+
+def _check_alike(out: str, earlier: Mapping[str, Any], now: Mapping[str, str]) -> None:
+    """Check that a cluster's target is like that of the run to resume."""
+    before, after = ([one.get(name) for name in KIND] for one in (earlier, now))
+    if before != after:
+        raise DevicePlacementError(
+            f"The run in {out!r} was measured on {before}; the target is {after} ({', '.join(KIND)}"
+            "). Name one like the first with --target, or start a new run with another --out."
+        )
 
 
 def _make_folder(folder: Path) -> None:

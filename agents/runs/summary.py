@@ -28,8 +28,7 @@ from device_placement.envs.measuring.compare import (
     slower_than_file,
     whole_model_assignments,
 )
-from device_placement.envs.measuring.machine import describe_machine
-from device_placement.envs.measuring.openvino_evaluator import as_measuring, executor_of
+from device_placement.envs.measuring.openvino_evaluator import as_measuring, executor_of, machine_of
 from device_placement.envs.rendering.text import count
 
 Row = dict[str, Any]
@@ -88,7 +87,7 @@ def finish(run: ModelRun, assignments: Mapping[str, list[int]], bound_s: float =
             "timeline": timeline,
             "failures": [cause.to_json() for cause in run.recorder.failures],
             "settings": dataclasses.asdict(run.config),
-            "machine": describe_machine(),
+            "machine": machine_of(run.evaluator),
         },
     )
     names = [file_name(device) for device in run.evaluator.devices]

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from device_placement.agents.presets import preset
 from device_placement.agents.runs.recording import BudgetError, RecordingEvaluator
 from device_placement.agents.training.algorithms import make_algorithm
 from device_placement.agents.training.policy_file import PolicyCard
+from device_placement.envs.env import DevicePlacementEnv, prefetch_proposals
 from device_placement.envs.evaluation import Evaluation, Evaluator, EvaluatorWrapper
+from device_placement.envs.measuring.openvino_evaluator import measures_in_turn
 
 
 class WithinBudget(EvaluatorWrapper):
@@ -40,6 +43,21 @@ class WithinBudget(EvaluatorWrapper):
         return self._recorder.evaluate(assignment)
 
 
+class SharingVecEnv(DummyVecEnv):
+    """`DummyVecEnv` whose copies' placements of a step are prepared together."""
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step all copies, after several machines have measured what they propose."""
+        copies = [one.unwrapped for one in self.envs]
+        if len(copies) > 1:
+            prefetch_proposals(
+                (copy, action)
+                for copy, action in zip(copies, self.actions, strict=True)
+                if isinstance(copy, DevicePlacementEnv)
+            )
+        return super().step_wait()
+
+
 def num_copies(
     card: PolicyCard, evaluators: Sequence[Evaluator], budget: int, horizon: int | None = None
 ) -> int:
@@ -47,9 +65,9 @@ def num_copies(
 
     It is the largest divisor of the preset's `copies` by which the steps of an update and, where
     a reward counts for several steps, its episodes can be divided; and the singles, which every
-    copy requests, must be no more than the budget. It is 1 where placements are measured, as they
-    are measured one by one, and for models of different sizes in ``construct``, whose episodes
-    would end in the middle of an update.
+    copy requests, must be no more than the budget. It is 1 where placements are measured by one
+    machine, one by one, and for models of different sizes in ``construct``, whose episodes
+    would end in the middle of an update. Several targets of a cluster share the copies' placements.
 
     Args:
         card: of the policy.
@@ -60,7 +78,7 @@ def num_copies(
     chosen, steps = preset(card.preset, card.formulation), update_steps(card, evaluators)
     sizes = {one.coarse.num_groups for one in evaluators}
     varied = card.formulation == "construct" and len(sizes) > 1
-    if varied or not isinstance(steps, int) or any(one.measures for one in evaluators):
+    if varied or not isinstance(steps, int) or any(map(measures_in_turn, evaluators)):
         return 1
     lengths = {
         "assign": 1,
@@ -114,7 +132,7 @@ def algorithm_on_copies(
         DevicePlacementError: on a horizon below 1, an unknown reward, a wrong override, or if the
             costs to be seen can't be found.
     """
-    envs = DummyVecEnv(
+    envs = SharingVecEnv(
         [lambda: Monitor(card.make_env(evaluators, horizon, reward, profile))] * copies
     )
     overrides = dict(card.overrides)

@@ -36,6 +36,8 @@ from device_placement.envs.untrusted import check_file_devices, check_types, rea
 NAME = "benchmark.json"
 # What a session has, as JSON.
 SESSION = {"started": str, "machine": dict, "settings": dict, "problems": list}
+# Settings that a folder from elsewhere may not decide.
+CLUSTER = ("on", "target", "tls_ca_file", "tls_cert", "tls_key")
 # Settings that measured times depend on.
 MEASURING = (
     *("objective", "requests", "timing", "warmup", "max_samples", "max_seconds", "tolerance"),
@@ -122,13 +124,13 @@ def read_problems(folder: Path) -> dict[ProblemKey, Problem]:
 
 
 def read_measuring(folder: Path) -> MeasureConfig:
-    """Return how a folder's runs were measured, with the user's own store."""
+    """Return how a folder's runs were measured, with the user's own store, and on this machine."""
     sessions = read_sessions(folder)
     return _measuring_of(sessions[-1]["settings"] if sessions else {})
 
 
 def _measuring_of(settings: Mapping[str, Any]) -> MeasureConfig:
-    known = {field.name for field in dataclasses.fields(MeasureConfig)} - {"store"}
+    known = {field.name for field in dataclasses.fields(MeasureConfig)} - {"store", *CLUSTER}
     return MeasureConfig(**{name: value for name, value in settings.items() if name in known})
 
 
@@ -166,13 +168,19 @@ def _way(session: Mapping[str, Any]) -> dict[str, object]:
     return {**fixed, **chosen}
 
 
-def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Problem]) -> int:
+def begin_session(
+    folder: Path,
+    config: Any,
+    problems: Mapping[ProblemKey, Problem],
+    machine: Mapping[str, str] | None = None,
+) -> int:
     """Record this call, and return its number.
 
     Args:
         folder: of the benchmark.
         config: a dataclass of settings.
         problems: by suite and name.
+        machine: that measures; this one by default.
 
     Raises:
         DevicePlacementError: when it can't be compared with earlier calls.
@@ -182,7 +190,7 @@ def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Probl
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": shlex.join([_program(), *sys.argv[1:]]),
         "revision": git_revision(),
-        "machine": describe_machine(),
+        "machine": dict(machine) if machine is not None else describe_machine(),
         "settings": dataclasses.asdict(config),
         "problems": [
             [suite, name, dataclasses.asdict(one)] for (suite, name), one in problems.items()

@@ -95,6 +95,53 @@ def run_all(
             process.join()
 
 
+class Processes(Generic[Task]):
+    """Processes that run one task after another, for threads that wait for one task each.
+
+    Args:
+        function: as for `run_all`.
+    """
+
+    def __init__(self, function: Callable[[Task], Any]) -> None:
+        self._function = function
+        self._idle = list[_Process]()
+
+    def run(self, task: Task, time_limit_s: float | None = None) -> Any:
+        """Return a task's result, or `Lost`, as `run_all` does."""
+        started = True
+        try:
+            process, connection = self._idle.pop()  # threads may do so at once
+        except IndexError:
+            started = False
+            process, connection = _start(self._function)
+        limit_s = math.inf if time_limit_s is None else time_limit_s
+        worker = _Worker(process, connection, task, limit_s)
+        kept = False
+        try:
+            with contextlib.suppress(ConnectionError):  # it has died, as is noticed below
+                connection.send(task)
+            if started:
+                worker.start()
+            while not _ended([worker]):
+                pass
+            result = _receive(worker)
+            kept = not isinstance(result, Lost)
+        finally:
+            if kept:
+                self._idle.append((process, connection))
+            else:
+                process.kill()
+                process.join()
+        return result
+
+    def close(self) -> None:
+        """End the processes that run no task."""
+        while self._idle:
+            process, _ = self._idle.pop()
+            process.kill()
+            process.join()
+
+
 def _ended(busy: Sequence[_Worker[Task]]) -> list[_Worker[Task]]:
     """Wait for, and return, workers that have a result, have died or took too long."""
     left_s = min(worker.deadline for worker in busy) - time.monotonic()

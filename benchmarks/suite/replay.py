@@ -15,6 +15,7 @@ from tqdm import tqdm
 from device_placement.agents.runs.folder_lock import only_writer
 from device_placement.benchmarks.config import ReplayConfig
 from device_placement.benchmarks.suite.folder import (
+    CLUSTER,
     NOT_HASHED,
     REPLAYS,
     check_problem,
@@ -134,6 +135,8 @@ def _replay_remaining(
     missing = [row for row in rows if row.key not in known or not known[row.key].is_of(row)]
     folder = path.parent
     problems, measuring = read_problems(folder), read_measuring(folder)
+    chosen = {name: getattr(config, name) for name in CLUSTER}
+    measuring = dataclasses.replace(measuring, **chosen)
     with tqdm(total=len(missing), unit="run") as bar:
         for (suite, name, devices), some in by_problem(missing).items():
             problem = _known_problem(problems, suite, name)

@@ -71,7 +71,7 @@ def run_task(task: Task) -> RunRow:
         path.parent.mkdir(parents=True, exist_ok=True)
         record_path(path).unlink(missing_ok=True)
         if task.repeated:
-            for one in (path, packed_path(path), _reason(path)):
+            for one in (path, packed_path(path), reason_path(path)):
                 one.unlink(missing_ok=True)
         _unpack(path)
         row = _run(task)
@@ -81,7 +81,7 @@ def run_task(task: Task) -> RunRow:
     except Exception as error:  # whatever a placer raises is its result
         with contextlib.suppress(OSError):  # the row has the reason too
             text = traceback.format_exc()[-MAX_REASON:]
-            _reason(path).write_text(text, encoding="utf-8", errors="backslashreplace")
+            reason_path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
         kind = "" if isinstance(error, DevicePlacementError) else f"{type(error).__name__}: "
         return task.failed(shortened(f"{kind}{_text(error)}"))
 
@@ -169,8 +169,9 @@ def packed_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.gz")
 
 
-def _reason(path: Path) -> Path:
-    return path.with_suffix(".error.txt")
+def reason_path(trace: Path) -> Path:
+    """Return the file beside a trace with the reason why its run failed."""
+    return trace.with_suffix(".error.txt")
 
 
 def record_path(trace: Path) -> Path:

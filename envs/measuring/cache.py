@@ -158,6 +158,18 @@ def describe_problem(
     }
 
 
+def describe_references_here(
+    core: ov.Core, _model: ov.Model, model_hash: str, devices: tuple[Device, ...], *others: Any
+) -> list[dict[str, Any]]:
+    """Return `describe_reference` of each device, on the machine that measures."""
+    return [describe_reference(core, model_hash, device, *others) for device in devices]
+
+
+def describe_problem_here(core: ov.Core, _model: ov.Model, *others: Any) -> dict[str, Any]:
+    """Return `describe_problem`, on the machine that measures."""
+    return describe_problem(core, *others)
+
+
 def _describe_device(core: ov.Core, device: Device) -> dict[str, str]:
     """Return name, properties, and OpenVINO's description of the hardware and its driver."""
     known = {"device": str(device)}

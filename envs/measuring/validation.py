@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import openvino as ov
+
 from device_placement.envs.evaluation import (
     NAN,
     Evaluation,
@@ -17,7 +19,7 @@ from device_placement.envs.evaluation import (
 )
 from device_placement.envs.graph.computation_graph import IN_F32
 from device_placement.envs.measuring.config import MeasureConfig
-from device_placement.envs.measuring.lock import machine_lock
+from device_placement.envs.measuring.inputs import Samples
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
 from device_placement.envs.measuring.program import Program, is_stateful
 from device_placement.envs.measuring.verification import ERROR_FLOOR, output_difference
@@ -190,7 +192,7 @@ def _fresh(evaluator: OpenVINOEvaluator, config: MeasureConfig) -> OpenVINOEvalu
         evaluator.coarse,
         evaluator.devices,
         config,
-        core=evaluator.core,
+        where=evaluator.target,
         inputs=evaluator.samples,
         store=None,
         timing="paired",
@@ -207,16 +209,19 @@ def _rounding_error(evaluator: OpenVINOEvaluator) -> float:
 
     The pieces of a model round otherwise than the whole, also on devices of one precision.
     """
-    name, model = evaluator.devices[evaluator.reference].name, evaluator.model
+    device = evaluator.devices[evaluator.reference].name
+    return evaluator.call(rounding_error, device, evaluator.samples)
+
+
+def rounding_error(core: ov.Core, model: ov.Model, device: str, inputs: Samples) -> float:
+    """Return how a device's outputs differ from those in f32; 0 if it can't compute in f32."""
     outputs = []
     try:
         # In a thread of its own, as compiling may change how the calling one rounds.
-        with machine_lock(), ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(1) as thread:
             for config in ({}, IN_F32):
-                compiled = thread.submit(
-                    evaluator.core.compile_model, model.clone(), name, config
-                ).result()
-                samples = evaluator.samples.tensors(compiled)
+                compiled = thread.submit(core.compile_model, model.clone(), device, config).result()
+                samples = inputs.tensors(compiled)
                 program = Program(compiled, samples, lambda _: NAN, 0.0, is_stateful(model))
                 outputs.append(thread.submit(getattr, program, "outputs").result())
     except RuntimeError:

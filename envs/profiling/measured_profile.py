@@ -10,21 +10,23 @@ from datetime import UTC, datetime
 from typing import Any, Unpack
 
 import numpy as np
+import openvino as ov
 
 from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.devices import Device, find_shared_memory, with_memory
 from device_placement.envs.errors import DevicePlacementError
-from device_placement.envs.evaluation import Evaluator, single_assignments
+from device_placement.envs.evaluation import Evaluation, Evaluator, single_assignments
 from device_placement.envs.executors import DATAFLOW, HETERO
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.failures import FailureCause, group_failures, list_causes
 from device_placement.envs.graph.coarsening import CoarseGraph
+from device_placement.envs.graph.computation_graph import ComputationGraph
 from device_placement.envs.measuring.config import (
     MeasureConfig,
     MeasureOptions,
     make_measure_config,
 )
-from device_placement.envs.measuring.inputs import Inputs
+from device_placement.envs.measuring.inputs import Inputs, Samples
 from device_placement.envs.measuring.machine import describe_host, describe_machine
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator, as_measuring
 from device_placement.envs.models.normalisation import Shapes
@@ -242,7 +244,12 @@ def _try_placements(
     """Measure the singles and random placements, and return all."""
     singles = [tuple(single) for single in single_assignments(evaluator).values()]
     drawn = draw_placements(evaluator.coarse, placements, np.random.default_rng(seed))
-    evaluations = {one: evaluator.evaluate(one) for one in progress([*singles, *drawn])}
+    evaluations = dict[tuple[int, ...], Evaluation]()
+    together = 4 * evaluator.target.num_machines  # so that progress is seen
+    for number, one in enumerate(progress([*singles, *drawn])):
+        if (done := number - len(singles)) >= 0 and done % together == 0:
+            evaluator.prefetch(drawn[done : done + together])
+        evaluations[one] = evaluator.evaluate(one)
     trials = _Trials(
         np.array([*evaluations], dtype=np.int64),
         np.array([one.time_s for one in evaluations.values()], dtype=np.float64),
@@ -261,19 +268,35 @@ def _try_placements(
 
 def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
     """Return a profile with the op times of OpenVINO's profiler; all other costs are 0."""
-    graph, devices = evaluator.coarse.graph, evaluator.devices
+    return evaluator.call(
+        profile_ops,
+        evaluator.coarse.graph,
+        evaluator.devices,
+        evaluator.samples,
+        evaluator.given_inputs,
+    )
+
+
+def profile_ops(
+    core: ov.Core,
+    model: ov.Model,
+    graph: ComputationGraph,
+    devices: tuple[Device, ...],
+    samples: Samples,
+    given_inputs: str,
+) -> HardwareProfile:
+    """Return a profile of op times on this machine; see `measure_op_times`."""
     number, host = len(devices), describe_host()["name"]
     columns = [
-        measure_op_times(evaluator.core, evaluator.model, graph, devices, device, evaluator.samples)
-        for device in range(number)
+        measure_op_times(core, model, graph, devices, device, samples) for device in range(number)
     ]
-    op_s = _shared_by_alike(np.stack(columns, axis=1), alike_devices(evaluator.core, devices))
+    op_s = _shared_by_alike(np.stack(columns, axis=1), alike_devices(core, devices))
     return HardwareProfile(
         name=f"{graph.name} on {host}",
         model=graph.name,
         model_hash=graph.model_hash,
         op_names=graph.op_names,
-        devices=with_memory(evaluator.core, devices),
+        devices=with_memory(core, devices),
         op_s=op_s,
         latency_s=np.zeros((number, number)),
         bytes_per_s=np.full((number, number), np.inf),
@@ -284,9 +307,9 @@ def _profile_ops(evaluator: OpenVINOEvaluator) -> HardwareProfile:
             "taken": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": host,
             "machine": describe_machine(),
-            "inputs": evaluator.given_inputs,
+            "inputs": given_inputs,
         },
-        shared_memory=find_shared_memory(evaluator.core, devices),
+        shared_memory=find_shared_memory(core, devices),
     )
 
 

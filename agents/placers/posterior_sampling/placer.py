@@ -114,6 +114,7 @@ class _Search:
         """Explore, then plan until nothing improves; return the result."""
         start = STARTS[self.options.start]
         best, _ = start(self.trace, self.space, self.generator, self.evaluator, self.seed)
+        self.trace.prefetch(self.options.first)
         for placement in self.options.first:
             if not self.trace.spent:
                 self.trace.evaluate(placement)
@@ -141,17 +142,16 @@ class _Search:
     def _round(self, posterior: Posterior) -> bool:
         """Evaluate the promising plans of a round; return whether any was new."""
         known = self._known()
-        new = False
+        plans = list[Choice]()
         for number in range(self._proposals):
-            if self.trace.spent:
-                break
             sample = posterior.draw(self.generator) if number else posterior.expect()
             rank = 0 if number % 2 == 0 else self.generator.integers(len(known))
             plan = self._plan(sample, known[rank])
             best_s, plan_s = sample.times(np.array([known[0], plan])[:, self.space.unit])
             if plan_s < best_s * (1 - WORTH):
-                new |= self._try(plan)
-        return new
+                plans.append(plan)
+        self.trace.prefetch(map(self.space.assignment, plans))
+        return sum(map(self._try, plans)) > 0
 
     def _plan(self, sample: PosteriorSample, start: Choice) -> Choice:
         """Search for the best choice in a sample."""

@@ -17,6 +17,7 @@ from device_placement.agents.placers.pretrained.drawing import (
     Drawn,
     SeenProblem,
     draw,
+    joined,
     log_probabilities,
     static_arrays,
 )
@@ -191,16 +192,18 @@ class Elite:
     def _round(self, trace: Trace, samples: int) -> None:
         """Evaluate samples until the budget is spent, then learn from the best ones so far."""
         again = int(samples * AGAIN) if self._best else 0
-        parts = [self._policy.sample(samples - again)]
+        drawn = self._policy.sample(samples - again)
         if again:
-            parts.append(self._policy.sample(again, self._opened(again)))
-        for drawn in parts:
-            for row, placement in enumerate(map(tuple, drawn.placements.tolist())):
-                if trace.spent:
-                    break
-                time_s = trace.time_s(self._policy.repaired(placement))
-                if math.isfinite(time_s) and placement not in self._best:
-                    self._best[placement] = time_s, drawn.of_rows([row])
+            drawn = joined([drawn, self._policy.sample(again, self._opened(again))])
+        proposed = [*map(tuple, drawn.placements.tolist())]
+        wanted = [self._policy.repaired(placement) for placement in proposed]
+        trace.prefetch(wanted)
+        for row, (placement, one) in enumerate(zip(proposed, wanted, strict=True)):
+            if trace.spent:
+                break
+            time_s = trace.time_s(one)
+            if math.isfinite(time_s) and placement not in self._best:
+                self._best[placement] = time_s, drawn.of_rows([row])
         fastest = sorted(self._best, key=lambda one: self._best[one][0])[:ELITE]
         self._best = {one: self._best[one] for one in fastest}
         if not self._best or trace.spent:

@@ -234,7 +234,10 @@ def test_automatic_asks_openvino() -> None:
     answer |= {coarse.graph.op_names[op]: "CPU_F32" for op in (*members, computed[0])}
     core = SimpleNamespace(query_model=lambda model, device: answer)
     fake: Any = SimpleNamespace(
-        core=core, model=None, coarse=coarse, devices=evaluator.devices, costs=None
+        call=lambda function, *args: function(core, None, *args),
+        coarse=coarse,
+        devices=evaluator.devices,
+        costs=None,
     )
     alone = int((coarse.op_group[computed] == coarse.op_group[computed[0]]).sum()) == 1
     expected = [int(alone), *[0] * (coarse.num_groups - 2), 1]
