@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from device_placement.envs.graph.coarsening import CoarseGraph, coarsen
     from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
     from device_placement.envs.graph.features import group_features
+    from device_placement.envs.graph_observation import GraphObservation, to_networkx
     from device_placement.envs.measuring.config import MeasureConfig
     from device_placement.envs.measuring.inputs import save_inputs
     from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
@@ -85,6 +86,7 @@ _HOMES = {
     "Evaluator": "evaluation",
     "EvaluatorWrapper": "evaluation",
     "GeneratorConfig": "problems.config",
+    "GraphObservation": "graph_observation",
     "HardwareProfile": "simulation.profile",
     "HeteroModel": "executors.hetero",
     "InputError": "errors",
@@ -118,6 +120,7 @@ _HOMES = {
     "read_graph": "graph.computation_graph",
     "restore_affinities": "affinities",
     "save_inputs": "measuring.inputs",
+    "to_networkx": "graph_observation",
     "training_seeds": "problems.seeds",
 }
 
@@ -139,6 +142,7 @@ __all__ = [
     "Evaluator",
     "EvaluatorWrapper",
     "GeneratorConfig",
+    "GraphObservation",
     "HardwareProfile",
     "HeteroModel",
     "InputError",
@@ -172,6 +176,7 @@ __all__ = [
     "read_graph",
     "restore_affinities",
     "save_inputs",
+    "to_networkx",
     "training_seeds",
 ]
 

@@ -33,7 +33,7 @@ ORDER = {
         *("placement", "user_affinities", "observation"),
         *("measuring", "simulation", "problems", "cost_features", "rendering"),
         *("formulations", "action_masks", "factory", "profiling", "known_costs", "parts"),
-        *("episode", "env"),
+        *("episode", "env", "graph_observation"),
         *("vector_state", "vector_env", "problem_vector_env"),
     ),
     "agents": (
