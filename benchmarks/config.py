@@ -21,7 +21,7 @@ class BenchmarkConfig(MeasureConfig):
     exist)."""
     suite: str = "quick"
     """Suites, comma-separated: paper, hard, local, local_accuracy, local_parallel, workloads,
-    scale, quick."""
+    scale, mcm, quick, or a TOML file of your own."""
     placers: str = ALL
     """Placers, presets and your own MODULE:FUNCTION, comma-separated; all: every bundled one that
     applies."""

@@ -95,6 +95,9 @@ def _check_session(session: Any) -> None:
     for name, kind in SESSION.items():
         if not isinstance(session[name], kind):
             raise TypeError(f"{name} of a session is {_start(session[name])}, no {kind.__name__}")
+    budgets = session.get("budgets", {})  # earlier versions have none
+    if not isinstance(budgets, dict) or not all(type(one) is int for one in budgets.values()):
+        raise TypeError(f"budgets of a session is {_start(budgets)}, not a number per suite")
     check_types("setting", session["settings"], BenchmarkConfig)
     _measuring_of(session["settings"])
     for entry in session["problems"]:
@@ -166,13 +169,19 @@ def _way(session: Mapping[str, Any]) -> dict[str, object]:
     return {**fixed, **chosen}
 
 
-def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Problem]) -> int:
+def begin_session(
+    folder: Path,
+    config: Any,
+    problems: Mapping[ProblemKey, Problem],
+    budgets: Mapping[str, int] | None = None,
+) -> int:
     """Record this call, and return its number.
 
     Args:
         folder: of the benchmark.
         config: a dataclass of settings.
         problems: by suite and name.
+        budgets: by suite.
 
     Raises:
         DevicePlacementError: when it can't be compared with earlier calls.
@@ -187,6 +196,7 @@ def begin_session(folder: Path, config: Any, problems: Mapping[ProblemKey, Probl
         "problems": [
             [suite, name, dataclasses.asdict(one)] for (suite, name), one in problems.items()
         ],
+        "budgets": dict(budgets or {}),
     }
     check_comparable([*sessions, session])
     write_json(folder / NAME, {"sessions": [*sessions, session]})
