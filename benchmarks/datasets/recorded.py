@@ -294,7 +294,8 @@ def read_store(path: str | None, models: Sequence[str] = ()) -> Iterator[Recordi
         samples = store.get_reference(reference)
         if samples is None:
             continue
-        reference_s, trace = statistics.median(samples), {}
+        reference_s = statistics.median(samples)
+        trace: dict[tuple[int, ...], Evaluation] = {}
         for _, op_devices, measurements in entries:
             if not trace:  # the reference's single is not among the measurements
                 single = (_reference(problem),) * len(op_devices)

@@ -101,9 +101,9 @@ def train(settings: Settings, steps: int, **problem) -> list[float]:
             )
         advantages, last = torch.zeros(shape), torch.zeros(settings.num_envs)
         for step in reversed(range(settings.num_steps)):
-            goes_on = 1.0 - ends[step]
-            delta = rewards[step] + settings.gamma * next_value * goes_on - values[step]
-            last = delta + settings.gamma * settings.gae_lambda * goes_on * last
+            continues = 1.0 - ends[step]
+            delta = rewards[step] + settings.gamma * next_value * continues - values[step]
+            last = delta + settings.gamma * settings.gae_lambda * continues * last
             advantages[step], next_value = last, values[step]
         returns = advantages + values
         flat = [

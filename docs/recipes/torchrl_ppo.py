@@ -19,6 +19,7 @@ from torchrl.envs import (
     Compose,
     DTypeCastTransform,
     GymWrapper,
+    InitTracker,
     RewardSum,
     TransformedEnv,
 )
@@ -78,7 +79,7 @@ def make_env() -> TransformedEnv:
     )
     wrapped = GymWrapper(WithMask(env), categorical_action_encoding=True)
     as_bool = DTypeCastTransform(torch.int8, torch.bool, in_keys=["action_mask"])
-    return TransformedEnv(wrapped, Compose(as_bool, ActionMask(), RewardSum()))
+    return TransformedEnv(wrapped, Compose(as_bool, ActionMask(), InitTracker(), RewardSum()))
 
 
 def train(frames: int, seed: int = 0) -> list[float]:
