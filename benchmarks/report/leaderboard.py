@@ -17,8 +17,9 @@ from device_placement.benchmarks.report.tables import (
 )
 from device_placement.benchmarks.suite.folder import REPLAYS, read_folders
 from device_placement.benchmarks.suite.results import ROWS, RunRow
-from device_placement.benchmarks.suite.submission import RANKED, wrong_runs
+from device_placement.benchmarks.suite.submission import RANKED, short_name, wrong_runs
 
+REPETITIONS = 500  # of a bootstrap; the page is made often, and shows three digits
 HEADS = ("rank", "algorithm", "efficiency", "evaluations to 5 %", "runs", "folder")
 
 
@@ -54,7 +55,10 @@ def _ranking(suite: str, entries: Sequence[tuple[RunRow, str]]) -> Table | None:
             homes[placer] = home
             rows += own
     scores = Scores(rows)
-    means: dict[str, Estimate] = interquartile_means(scores.efficiencies([suite])) if rows else {}
+    efficiencies = scores.efficiencies([suite])
+    means: dict[str, Estimate] = {}
+    if rows:
+        means = interquartile_means(efficiencies, REPETITIONS)
     if not means:
         return None
     lines = []
@@ -65,7 +69,7 @@ def _ranking(suite: str, entries: Sequence[tuple[RunRow, str]]) -> Table | None:
         lines.append(
             [
                 str(rank),
-                marked(placer),
+                marked(short_name(placer)),
                 interval_cell(*means[placer]),
                 f"{number_cell(median(each), '.0f')} ({near} of {len(each)})",
                 str(number),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from device_placement.benchmarks.suite.algorithms import DETERMINISTIC
+from device_placement.benchmarks.suite.algorithms import DETERMINISTIC, SCHEDULE_OF
 from device_placement.benchmarks.suite.folder import read_problems, read_sessions
 from device_placement.benchmarks.suite.problems import WORKLOADS
 from device_placement.benchmarks.suite.results import ROWS, RunRow, latest, read_rows
@@ -59,6 +59,8 @@ def wrong_runs(rows: Sequence[RunRow]) -> Iterator[str]:
             yield f"The budget of {suite} is {budget}; there are runs with {given}."
         problems = {*SUITES[suite].problems} or {row.problem for row in own}
         for placer in dict.fromkeys(row.placer for row in own):
+            if placer in SCHEDULE_OF:  # bundled, and not for every problem
+                continue
             seeds = {0} if placer in DETERMINISTIC else {*SEEDS}
             made = {(row.problem, row.seed) for row in own if row.placer == placer}
             wanted = {(problem, seed) for problem in problems for seed in seeds}
@@ -111,10 +113,19 @@ def _missing_traces(
             yield f"{missing} of {len(results)} runs have no {name} in {folder / 'traces'}."
 
 
+def short_name(placer: str) -> str:
+    """Return the name of an algorithm without the folder of its file.
+
+    >>> short_name("work/mine.py:search"), short_name("random")
+    ('mine.py:search', 'random')
+    """
+    module, sign, function = placer.rpartition(":")
+    return f"{Path(module.replace(chr(92), '/')).name}{sign}{function}" if sign else placer
+
+
 def _missing_files(folder: Path, rows: Sequence[RunRow]) -> Iterator[str]:
     for placer in dict.fromkeys(row.placer for row in rows if ":" in row.placer):
-        module = placer.rpartition(":")[0]
-        file = Path(module.replace("\\", "/")).name
+        file = short_name(placer).rpartition(":")[0]
         if not file.endswith(".py"):
             yield f"{placer} is an installed module; give the path of a file as the algorithm."
         elif not (folder / file).is_file():
