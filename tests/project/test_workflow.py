@@ -59,4 +59,5 @@ def test_one_job_installs_the_libraries_of_the_recipes() -> None:
         assert library in config["options.extras_require"]["recipes"]
     dry = ["make", "--dry-run", "recipes"]
     done = subprocess.run(dry, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert ".venv_recipes/bin/python -m pytest -q tests/project/test_recipes.py" in done.stdout
+    command = r"\.venv_recipes/(bin|Scripts)/python -m pytest -q tests/project/test_recipes.py"
+    assert re.search(command, done.stdout)

@@ -101,7 +101,7 @@ def test_each_rule_is_checked(name: str, copy: Path, capsys: pytest.CaptureFixtu
     assert not (copy / "replay.csv").exists()
 
 
-def test_a_submission_that_keeps_the_rules_is_replayed_anew(
+def test_a_submission_that_keeps_the_rules_is_replayed_again(
     copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (copy / "replay.csv").write_text("of its author\n")
