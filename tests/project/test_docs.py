@@ -35,7 +35,7 @@ NAMES = {
     "simulator": {*HARDWARE, *SCHEDULES},
     "commands": COMMANDS,
     "benchmark": SUITES,
-    "leaderboard": ("paper", "hard", *PLACERS),
+    "leaderboard": ("paper", "hard", "posterior_sampling", "hsdag_ppo", "random"),
     "datasets": COLUMNS,
     "api/envs": device_placement.envs.__all__,
     "api/agents": device_placement.agents.__all__,
