@@ -11,11 +11,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXE :=
 endif
+RECIPES := $(subst .venv/,.venv_recipes/,$(BIN))
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 EDITABLE := --config-settings editable_mode=strict --editable
 SOURCES := setup.cfg pyproject.toml constraints.txt $(shell find envs agents benchmarks -name '*.py')
 
-.PHONY: demo test lint types docs clean
+.PHONY: demo test lint types docs recipes clean
 
 demo: .venv/installed
 	$(BIN)/device-placement devices
@@ -33,6 +34,13 @@ types: .venv/tested
 
 docs: .venv/tested build/notebooks/done
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+# In an environment of their own, as Ray pins the version of Gymnasium; without constraints.txt.
+recipes: $(SOURCES)
+	$(PYTHON) -m venv .venv_recipes
+	$(RECIPES)/python -m pip install --quiet torch==2.13.0
+	$(RECIPES)/python -m pip install --quiet --editable .[recipes] pytest pytest-timeout
+	OMP_NUM_THREADS=1 $(RECIPES)/python -m pytest -q tests/project/test_recipes.py
 
 # The test of the notebooks leaves the executed copies there.
 build/notebooks/done: $(wildcard notebooks/*.ipynb) | .venv/tested
@@ -55,4 +63,4 @@ $(BIN)/python$(EXE):
 	touch $@
 
 clean:
-	rm -rf .venv build docs/_build docs/*/generated *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv_recipes build docs/_build docs/*/generated *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

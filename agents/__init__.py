@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from device_placement.agents.placers import make_placer
     from device_placement.agents.placers.pretrained.weights import load_weights
     from device_placement.agents.policies.extractors import GraphFeaturesExtractor
+    from device_placement.agents.policies.graph_data import to_pyg
     from device_placement.agents.policies.policies import (
         ConstructPolicy,
         FeaturesPolicy,
@@ -71,6 +72,7 @@ _HOMES = {
     "read_card": "training.policy_file",
     "resume_config": "runs.resume",
     "save_policy": "training.policy_file",
+    "to_pyg": "policies.graph_data",
     "train": "commands.train",
 }
 
@@ -102,6 +104,7 @@ __all__ = [
     "read_card",
     "resume_config",
     "save_policy",
+    "to_pyg",
     "train",
 ]
 

@@ -92,6 +92,11 @@ COMMANDS = {
         "benchmarks.suite.replay:replay",
         "measure the best placements of a benchmark again",
     ),
+    "dataset": Command(
+        "benchmarks.config:DatasetConfig",
+        "benchmarks.datasets.command:dataset",
+        "write evaluated placements as a Parquet table and Minari datasets",
+    ),
     "report": Command(
         "benchmarks.config:ReportConfig",
         "benchmarks.report.html:report",

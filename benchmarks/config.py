@@ -1,4 +1,4 @@
-"""Options of the commands `benchmark`, `replay` and the reports; light, so ``--help`` is quick."""
+"""Options of `benchmark`, `replay`, `dataset` and the reports; light, so ``--help`` is quick."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BenchmarkConfig(MeasureConfig):
     exist)."""
     suite: str = "quick"
     """Suites, comma-separated: paper, hard, local, local_accuracy, local_parallel, workloads,
-    scale, quick."""
+    scale, mcm, quick, or a TOML file of your own."""
     placers: str = ALL
     """Placers, presets and your own MODULE:FUNCTION, comma-separated; all: every bundled one that
     applies."""
@@ -55,6 +55,9 @@ class ReplayConfig:
 
     folder: str
     """Folder of a benchmark."""
+    submission: bool = False
+    """First check the folder against the rules of the leaderboard: problems, budget, seeds,
+    versions, traces and the algorithm's file."""
     rounds: int = 30
     """Samples of the placement and of the best single device, alternating."""
     devices: str = ""
@@ -71,6 +74,27 @@ class ReplayConfig:
     """The same: file of the own certificate (PEM)."""
     tls_key: str = ""
     """The same: file of the own private key (PEM)."""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Options of `device-placement dataset`."""
+
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folders",)}
+
+    folders: tuple[str, ...] = ()
+    """Folders of benchmarks, trainings and searches."""
+    out: str = ""
+    """Folder to write, which must not exist yet; default: dataset in the first folder."""
+    store: str | None = None
+    """Store of measurements to add: a file, or auto for the user's; default: none."""
+    models: str = ""
+    """Models of the store's measurements, comma-separated, so that they become Minari datasets
+    too."""
+    horizon: int = 20
+    """Steps of an episode."""
+    limit: int = 1000
+    """Evaluations of each run that Minari datasets hold, the first ones; the table has all."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from device_placement.benchmarks.suite.algorithms import (
     find_algorithm,
 )
 from device_placement.benchmarks.suite.folder import begin_session, check_budgets
-from device_placement.benchmarks.suite.problems import problems_of
+from device_placement.benchmarks.suite.problems import find_suite, problems_of
 from device_placement.benchmarks.suite.process_pool import Lost, run_all
 from device_placement.benchmarks.suite.results import (
     ROWS,
@@ -35,7 +35,8 @@ from device_placement.benchmarks.suite.results import (
     latest,
     read_rows,
 )
-from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem
+from device_placement.benchmarks.suite.suite_file import suite_name
+from device_placement.benchmarks.suite.suites import MEASURED, Problem
 from device_placement.benchmarks.suite.task import Task, run_task, trace_path
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.measuring.cluster import ClusterError
@@ -78,7 +79,8 @@ def _complete(
     if missing:
         measures = any(task.problem.evaluator == MEASURED for task in missing)
         with contextlib.closing(pool_of(config, measures)) as pool:
-            session = begin_session(folder, config, problems, pool.machine)
+            budgets = chosen_budgets(config)
+            session = begin_session(folder, config, problems, pool.machine, budgets)
             try:
                 tried = {row.key for row in rows}
                 begun = [
@@ -150,13 +152,28 @@ def chosen_problems(config: BenchmarkConfig) -> dict[ProblemKey, Problem]:
     """Return the problems by suite and name.
 
     Raises:
-        DevicePlacementError: on an unknown suite.
+        DevicePlacementError: on an unknown suite, or a file of one that can't be used.
     """
+    words = config.suite.split(",")
+    names = [suite_name(word) for word in words]
+    if len({*names}) < len(names):
+        raise DevicePlacementError(
+            f"Got --suite {config.suite}; two of the suites have the same name. Leave one out, or "
+            "rename its file."
+        )
     return {
         (suite, name): problem
-        for suite in config.suite.split(",")
-        for name, problem in problems_of(suite, config.data, config.devices).items()
+        for suite, word in zip(names, words, strict=True)
+        for name, problem in problems_of(word, config.data, config.devices).items()
     }
+
+
+def chosen_budgets(config: BenchmarkConfig) -> dict[str, int]:
+    """Return the budget of each suite by name: that of the command, or the suite's own."""
+    words = config.suite.split(",")
+    if config.budget is not None:
+        return {suite_name(word): config.budget for word in words}
+    return {suite_name(word): find_suite(word).budget for word in words}
 
 
 def all_tasks(
@@ -177,7 +194,7 @@ def all_tasks(
                 "characters. Rename the file."
             )
         find_algorithm(name)
-    measuring = make_measure_config(config)
+    measuring, budgets = make_measure_config(config), chosen_budgets(config)
     return [
         Task(
             suite,
@@ -185,7 +202,7 @@ def all_tasks(
             problem,
             placer,
             seed,
-            SUITES[suite].budget if config.budget is None else config.budget,
+            budgets[suite],
             trace_path(folder, suite, label, placer, seed),
             measuring,
         )

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from device_placement.envs.graph.features import group_features
     from device_placement.envs.measured_vector_env import MeasuredVectorEnv
     from device_placement.envs.measuring.cluster import ClusterError
+    from device_placement.envs.graph_observation import GraphObservation, to_networkx
     from device_placement.envs.measuring.config import MeasureConfig
     from device_placement.envs.measuring.inputs import save_inputs
     from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
@@ -88,6 +89,7 @@ _HOMES = {
     "Evaluator": "evaluation",
     "EvaluatorWrapper": "evaluation",
     "GeneratorConfig": "problems.config",
+    "GraphObservation": "graph_observation",
     "HardwareProfile": "simulation.profile",
     "HeteroModel": "executors.hetero",
     "InputError": "errors",
@@ -122,6 +124,7 @@ _HOMES = {
     "read_graph": "graph.computation_graph",
     "restore_affinities": "affinities",
     "save_inputs": "measuring.inputs",
+    "to_networkx": "graph_observation",
     "training_seeds": "problems.seeds",
 }
 
@@ -144,6 +147,7 @@ __all__ = [
     "Evaluator",
     "EvaluatorWrapper",
     "GeneratorConfig",
+    "GraphObservation",
     "HardwareProfile",
     "HeteroModel",
     "InputError",
@@ -178,6 +182,7 @@ __all__ = [
     "read_graph",
     "restore_affinities",
     "save_inputs",
+    "to_networkx",
     "training_seeds",
 ]
 

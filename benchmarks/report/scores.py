@@ -154,11 +154,14 @@ class Estimate(NamedTuple):
     high: float
 
 
-def interquartile_means(efficiencies: Mapping[str, Float64]) -> dict[str, Estimate]:
+def interquartile_means(
+    efficiencies: Mapping[str, Float64], repetitions: int = REPETITIONS
+) -> dict[str, Estimate]:
     """Return interquartile means over seeds and problems, with stratified bootstrap intervals.
 
     Args:
         efficiencies: (num_seeds, num_problems) of each placer.
+        repetitions: of the bootstrap.
 
     >>> interquartile_means({"one": np.array([[1.0, 0.5], [1.0, 0.5]])})["one"].value
     0.75
@@ -170,7 +173,7 @@ def interquartile_means(efficiencies: Mapping[str, Float64]) -> dict[str, Estima
         middle = np.partition(scores.ravel(), (cut, scores.size - cut - 1))[cut : scores.size - cut]
         return middle.mean()
 
-    return _estimate(efficiencies, mean)
+    return _estimate(efficiencies, mean, repetitions)
 
 
 def probabilities_of_improvement(
@@ -210,8 +213,10 @@ def profiles(efficiencies: Mapping[str, Float64], least: Float64) -> dict[str, F
     return {name: np.stack([values[name], *spans[name]]) for name in values}
 
 
-def _estimate(scores: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Estimate]:
-    values, spans = _intervals(scores, lambda *given: np.array([function(*given)]))
+def _estimate(
+    scores: Mapping[str, Any], function: Callable[..., Any], repetitions: int = REPETITIONS
+) -> dict[str, Estimate]:
+    values, spans = _intervals(scores, lambda *given: np.array([function(*given)]), repetitions)
     return {
         name: Estimate(*map(float, (value[0], *spans[name][:, 0])))
         for name, value in values.items()
@@ -219,14 +224,14 @@ def _estimate(scores: Mapping[str, Any], function: Callable[..., Any]) -> dict[s
 
 
 def _intervals(
-    scores: Mapping[str, Any], function: Callable[..., Float64]
+    scores: Mapping[str, Any], function: Callable[..., Float64], repetitions: int = REPETITIONS
 ) -> tuple[dict[str, Float64], dict[str, Float64]]:
     """Return the function's values, (num_values,), and 95 % intervals, (2, num_values)."""
     library = _rliable("library")
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002 - the library draws from the global generator
     try:
-        values, spans = library.get_interval_estimates(dict(scores), function, reps=REPETITIONS)
+        values, spans = library.get_interval_estimates(dict(scores), function, reps=repetitions)
     finally:
         np.random.set_state(before)  # noqa: NPY002
     return values, spans

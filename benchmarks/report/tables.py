@@ -63,7 +63,7 @@ def suite_title(suite: str) -> str:
 def suite_tables(scores: Scores, suite: str) -> list[Table]:
     """Return tables of problems at the end and, if simulated, early, and of all together."""
     tables = [suite_table(scores, suite)]
-    if not _measured(suite):
+    if not _measured(scores.rows, suite):
         budget = max(row.budget for row in scores.rows if row.suite == suite)
         tables.append(suite_table(scores, suite, round(EARLY * budget)))
     return [*tables, summary_table(scores, [suite])]
@@ -80,7 +80,7 @@ def suite_table(scores: Scores, suite: str, evaluations: float = math.inf) -> Ta
         evaluations: after which the gaps are shown; by default at the end.
     """
     problems = [one for one in scores.problems if one[0] == suite]
-    measured = _measured(suite)
+    measured = _measured(scores.rows, suite)
     heads = ["speed-up over the best single" if measured else "gap in %"]
     if math.isfinite(evaluations):
         heads = [f"gap in % after {evaluations:.0f}"]
@@ -169,9 +169,11 @@ def failure_lists(rows: Sequence[RunRow]) -> dict[str, list[str]]:
     return {title: lines for title, lines in lists.items() if lines}
 
 
-def _measured(suite: str) -> bool:
-    problems = SUITES[suite].problems.values() if suite in SUITES else ()
-    return any(one.evaluator == MEASURED for one in problems)
+def _measured(rows: Sequence[RunRow], suite: str) -> bool:
+    """Return whether a suite is measured; of one's own, the rows tell."""
+    if suite in SUITES:
+        return any(one.evaluator == MEASURED for one in SUITES[suite].problems.values())
+    return any(row.measured for row in rows if row.suite == suite)
 
 
 def _evaluations(scores: Scores, problems: Sequence[ProblemKey], placer: str, gap: float) -> str:
@@ -186,7 +188,8 @@ def show_scores(config: ScoresConfig) -> int:
     rows = read_folders(config.folders, replayed=bool(config.readme))
     print(report(rows))
     if config.readme:
-        suites = [one for one in dict.fromkeys(row.suite for row in rows) if not _measured(one)]
+        found = dict.fromkeys(row.suite for row in rows)
+        suites = [one for one in found if not _measured(rows, one)]
         path = Path(config.readme)
         text = with_table(path.read_text(encoding="utf-8"), compact_table(Scores(rows), suites))
         with replaced(path) as draft:

@@ -97,6 +97,9 @@ def _check_session(session: Any) -> None:
     for name, kind in SESSION.items():
         if not isinstance(session[name], kind):
             raise TypeError(f"{name} of a session is {_start(session[name])}, no {kind.__name__}")
+    budgets = session.get("budgets", {})  # earlier versions have none
+    if not isinstance(budgets, dict) or not all(type(one) is int for one in budgets.values()):
+        raise TypeError(f"budgets of a session is {_start(budgets)}, not a number per suite")
     check_types("setting", session["settings"], BenchmarkConfig)
     _measuring_of(session["settings"])
     for entry in session["problems"]:
@@ -173,6 +176,7 @@ def begin_session(
     config: Any,
     problems: Mapping[ProblemKey, Problem],
     machine: Mapping[str, str] | None = None,
+    budgets: Mapping[str, int] | None = None,
 ) -> int:
     """Record this call, and return its number.
 
@@ -181,6 +185,7 @@ def begin_session(
         config: a dataclass of settings.
         problems: by suite and name.
         machine: that measures; this one by default.
+        budgets: by suite.
 
     Raises:
         DevicePlacementError: when it can't be compared with earlier calls.
@@ -195,6 +200,7 @@ def begin_session(
         "problems": [
             [suite, name, dataclasses.asdict(one)] for (suite, name), one in problems.items()
         ],
+        "budgets": dict(budgets or {}),
     }
     check_comparable([*sessions, session])
     write_json(folder / NAME, {"sessions": [*sessions, session]})

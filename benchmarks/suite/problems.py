@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from device_placement.benchmarks.suite.random_graphs import PREFIX, layered_evaluator
-from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem
+from device_placement.benchmarks.suite.suite_file import is_suite_file, read_suite
+from device_placement.benchmarks.suite.suites import MEASURED, SUITES, Problem, Suite
 from device_placement.envs.devices import parse_devices
 from device_placement.envs.errors import DevicePlacementError, choose, printable
 from device_placement.envs.evaluation import Evaluator, single_assignments
@@ -22,7 +23,7 @@ from device_placement.envs.factory import (
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
-from device_placement.envs.models.loading import load_model
+from device_placement.envs.models.loading import load_model, parse_input_shapes
 from device_placement.envs.problems.chips import on_chips
 from device_placement.envs.problems.generator import draw_problem
 from device_placement.envs.problems.seeds import is_generated, parse_seed
@@ -33,11 +34,20 @@ WORKLOADS = "workloads"
 NOTICES = ("license", "licence", "copying", "notice", "readme", "changelog", "authors")
 
 
+def find_suite(word: str) -> Suite:
+    """Return a suite by its name, or that of a TOML file.
+
+    Raises:
+        DevicePlacementError: on an unknown name, or a file that can't be used.
+    """
+    return read_suite(word) if is_suite_file(word) else choose("suite", word, SUITES)
+
+
 def problems_of(suite: str, data: str = "", devices: str = "") -> dict[str, Problem]:
     """Return the problems of a suite by name.
 
     Args:
-        suite: a name of `SUITES`.
+        suite: a name of `SUITES`, or the path of a TOML file.
         data: for the suite ``workloads``, the folder with its files.
         devices: replaces "auto" in problems that are measured here.
 
@@ -47,7 +57,7 @@ def problems_of(suite: str, data: str = "", devices: str = "") -> dict[str, Prob
     >>> list(problems_of("quick"))[0]
     'diamond'
     """
-    problems = dict(choose("suite", suite, SUITES).problems)
+    problems = dict(find_suite(suite).problems)
     if suite == WORKLOADS:
         problems = _workloads(data)
     if devices:
@@ -125,7 +135,7 @@ def _simulator(problem: Problem) -> Evaluator:
         )
     if problem.chips:
         return on_chips(
-            _graph(problem.model),
+            _graph(problem.model, problem.input_shapes),
             problem.chips,
             room=problem.room,
             max_groups=problem.max_groups,
@@ -144,9 +154,8 @@ def _simulator(problem: Problem) -> Evaluator:
     hardware = problem.hardware or "desktop"
     chosen = usual_devices(hardware) if problem.devices == "auto" else problem.devices
     devices = check_several(parse_devices(chosen))
-    graph = dataclasses.replace(
-        _graph(problem.model), devices=tuple(device.name for device in devices)
-    )
+    names = tuple(device.name for device in devices)
+    graph = dataclasses.replace(_graph(problem.model, problem.input_shapes), devices=names)
     profile = derive_profile(graph, hardware, devices)
     return simulate(
         graph, devices, profile, max_groups=problem.max_groups, schedule=problem.schedule
@@ -154,11 +163,12 @@ def _simulator(problem: Problem) -> Evaluator:
 
 
 @functools.lru_cache(maxsize=16)
-def _graph(model: str) -> ComputationGraph:
+def _graph(model: str, input_shapes: str = "") -> ComputationGraph:
     """Return a model's graph on one device; `simulate` adds what other devices support."""
     if is_generated(model):
         return draw_problem(parse_seed(model)).workload.coarse.graph
-    return read_graph(load_model(model), "CPU", simulated=True)
+    shapes = parse_input_shapes(input_shapes)
+    return read_graph(load_model(model, input_shapes=shapes), "CPU", simulated=True)
 
 
 def _measuring(problem: Problem, measuring: MeasureConfig) -> OpenVINOEvaluator:
@@ -167,6 +177,7 @@ def _measuring(problem: Problem, measuring: MeasureConfig) -> OpenVINOEvaluator:
         problem.devices,
         max_groups=problem.max_groups,
         inputs=problem.inputs or None,
+        input_shapes=parse_input_shapes(problem.input_shapes),
         measuring=measuring,
     )
 

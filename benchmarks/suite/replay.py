@@ -45,6 +45,7 @@ from device_placement.benchmarks.suite.row_checks import (
     wrong_claim,
     wrong_result,
 )
+from device_placement.benchmarks.suite.submission import broken_rules
 from device_placement.benchmarks.suite.suites import MEASURED, Problem
 from device_placement.envs.errors import DevicePlacementError, PlacementError, printable
 from device_placement.envs.evaluation import NAN, Evaluator, single_assignments
@@ -52,6 +53,7 @@ from device_placement.envs.measuring.compare import compare, paired_ratio, place
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import as_measuring
 from device_placement.envs.placement import check_assignment
+from device_placement.envs.rendering.text import count
 
 SAME = 1e-7  # relative: precision of a simulated speed-up as it is written
 NO_SINGLE = "no single is valid, so there is nothing to compare with"
@@ -93,9 +95,11 @@ def replay(config: ReplayConfig) -> int:
     """Check the rows, measure the remaining winners again, and print what does not reproduce.
 
     Returns:
-        The exit status: 0, or 1 when a row does not reproduce.
+        The exit status: 0, or 1 when a row does not reproduce or a submission breaks a rule.
     """
     folder = Path(config.folder)
+    if config.submission and not _keeps_rules(folder):
+        return 1
     everything = latest(read_rows(str(folder / ROWS)))
     rows = [row for row in everything if not row.failure]
     if not rows:
@@ -104,6 +108,8 @@ def replay(config: ReplayConfig) -> int:
         )
     with only_writer(folder):
         path = folder / REPLAYS
+        if config.submission:  # what its author replayed does not count
+            path.unlink(missing_ok=True)
         evidence = gather(folder, everything, read_sessions(folder))
         _replay_remaining(config, path, rows, evidence)
         outcome = read_replays(str(path))
@@ -121,6 +127,16 @@ def replay(config: ReplayConfig) -> int:
         )
     print(f"{len(rows) - len(wrong)} of {len(rows)} rows reproduce; each is in {path}")
     return 1 if wrong or hidden else 0
+
+
+def _keeps_rules(folder: Path) -> bool:
+    """Print the rules that a submission breaks, and return whether it keeps all."""
+    broken = broken_rules(folder)
+    for sentence in broken:
+        print(printable(sentence), file=sys.stderr)
+    verdict = f"breaks {count(len(broken), 'rule')}" if broken else "keeps the rules"
+    print(f"The submission in {folder} {verdict}.")
+    return not broken
 
 
 def _replay_remaining(

@@ -77,6 +77,11 @@ class RunRow:
         """Speed-up over the best single."""
         return self.single_s / self.time_s
 
+    @property
+    def measured(self) -> bool:
+        """Whether the time was measured: simulated ones have no spread."""
+        return self.interval_s[0] < self.interval_s[1]
+
     def after(self, evaluations: float) -> float:
         """Return the best time after some evaluations; NaN if there was none yet."""
         times = [time_s for number, time_s in self.improvements if number <= evaluations]

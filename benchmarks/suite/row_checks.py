@@ -164,9 +164,7 @@ def _wrong_session(row: RunRow, sessions: Sequence[Mapping[str, Any]]) -> str:
     settings = session["settings"]
     if (row.suite, row.problem) not in _problems_of(session):
         return f"its call did not run {row.problem!r}"
-    budget = settings.get("budget")
-    if budget is None and row.suite in SUITES:
-        budget = SUITES[row.suite].budget
+    budget = budget_of(session, row.suite)
     if budget not in (None, row.budget):
         return f"its budget is {row.budget}, that of its call {budget}"
     if row.seed >= settings.get("seeds", math.inf):
@@ -177,6 +175,14 @@ def _wrong_session(row: RunRow, sessions: Sequence[Mapping[str, Any]]) -> str:
     if row.wall_s > min(_longest_s(session), settings.get("run_limit_s") or math.inf):
         return f"it took {row.wall_s:g} s, longer than its call allowed or has been since"
     return ""
+
+
+def budget_of(session: Mapping[str, Any], suite: str) -> int | None:
+    """Return the budget of a call for a suite; None if it is not known."""
+    given = session["settings"].get("budget")
+    usual = SUITES[suite].budget if suite in SUITES else None
+    found: int | None = session.get("budgets", {}).get(suite, usual) if given is None else given
+    return found
 
 
 def _problems_of(session: Mapping[str, Any]) -> set[ProblemKey]:

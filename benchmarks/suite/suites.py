@@ -38,6 +38,8 @@ class Problem:
     """Memory of a chip as a multiple of an even share of the model's weights."""
     constraints: str = ""
     """Of placements on chips: names of `CONSTRAINTS`; those of the hardware by default."""
+    input_shapes: str = ""
+    """Static shapes in place of dynamic ones, as in ``ids=1,128;mask=1,128``."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ from sphinx.util.docutils import SphinxDirective
 from device_placement.agents.cli import COMMANDS
 from device_placement.agents.placers import PLACERS
 from device_placement.agents.presets import PRESETS
-from device_placement.benchmarks.suite.suites import SUITES
+from device_placement.benchmarks.datasets.table import COLUMNS
+from device_placement.benchmarks.report import leaderboard as ranking
+from device_placement.benchmarks.suite.suites import SUITES, Problem
 from device_placement.envs import DevicePlacementEnv, MeasureConfig
 from device_placement.envs.constraints import CONSTRAINTS
 from device_placement.envs.graph.features import FEATURE_BLOCKS
@@ -141,15 +143,36 @@ def studies() -> str:
 
 def measuring() -> str:
     """Return a table of the options of measuring, from the fields of their class."""
-    tree = ast.parse(inspect.getsource(MeasureConfig)).body[0]
+    return table(["option", "default", "meaning"], _fields(MeasureConfig))
+
+
+def problem_keys() -> str:
+    """Return a table of the keys of a problem in a suite's file."""
+    return table(["key", "default", "meaning"], _fields(Problem))
+
+
+def columns() -> str:
+    """Return a table of the columns of a dataset's table."""
+    rows = [[f"`{name}`", meaning] for name, meaning in COLUMNS.items()]
+    return table(["column", "content"], rows)
+
+
+def leaderboard() -> str:
+    """Return the rankings of the committed results."""
+    return ranking.leaderboard(ROOT / "benchmarks" / "results")
+
+
+def _fields(kind: type[object]) -> list[list[str]]:
+    """Return name, default and docstring of each field of a class, as cells."""
+    tree = ast.parse(inspect.getsource(kind)).body[0]
     assert isinstance(tree, ast.ClassDef)
     rows = []
     for field, doc in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr):
-            assert field.value is not None
+            default = f"`{ast.unparse(field.value)}`" if field.value is not None else ""
             text = " ".join(ast.literal_eval(doc.value).split())
-            rows.append([f"`{ast.unparse(field.target)}`", f"`{ast.unparse(field.value)}`", text])
-    return table(["option", "default", "meaning"], rows)
+            rows.append([f"`{ast.unparse(field.target)}`", default, text])
+    return rows
 
 
 def registration(env_id: str) -> str:
@@ -236,6 +259,7 @@ PARTS: dict[str, Callable[..., str]] = {
     for one in (
         *(presets, preset_differences, placers, rewards, hardware, features, suites, commands),
         *(studies, measuring, registration, contract, arguments, options, constraints),
+        *(problem_keys, columns, leaderboard),
     )
 }
 

@@ -124,6 +124,9 @@ ADD = f"""INSERT INTO measurements (problem, op_devices, taken_at, checksum, {",
 GET = f"""SELECT measurements.id, taken_at, checksum, {", ".join(COLUMNS)}
     FROM measurements JOIN problems ON problems.id = problem
     WHERE key = ? AND op_devices = ? ORDER BY measurements.id"""
+GET_PLACEMENTS = """SELECT DISTINCT description, op_devices
+    FROM measurements JOIN problems ON problems.id = problem
+    ORDER BY problem, measurements.id"""
 FIX_REFERENCE = "INSERT INTO reference_times VALUES (?, ?, ?, ?, ?)"
 GET_REFERENCE = "SELECT samples, checksum FROM reference_times WHERE key = ?"
 
@@ -207,6 +210,15 @@ class EvaluationStore:
         with self._open(write=True) as connection:
             connection.execute(ADD_PROBLEM, (key, description))
             connection.execute(ADD, row)
+
+    def entries(self) -> Iterator[tuple[dict[str, Any], bytes, tuple[Measurement, ...]]]:
+        """Yield each placement with its problem and its measurements, problem by problem."""
+        with self._open() as connection:
+            found = connection.execute(GET_PLACEMENTS).fetchall()
+        for description, op_devices in found:
+            problem = json.loads(description)
+            if measurements := self.get(problem, op_devices):
+                yield problem, op_devices, measurements
 
     def get_reference(self, reference: Mapping[str, Any]) -> tuple[float, ...] | None:
         """Return the samples that fix a reference's time, (num_samples,) seconds, or None."""

@@ -6,6 +6,7 @@ import ast
 import doctest
 import functools
 import importlib
+import importlib.util
 import pkgutil
 import re
 import shutil
@@ -33,7 +34,7 @@ ORDER = {
         *("placement", "user_affinities", "observation"),
         *("measuring", "simulation", "problems", "cost_features", "rendering"),
         *("formulations", "action_masks", "factory", "profiling", "known_costs", "parts"),
-        *("episode", "env", "measured_vector_env"),
+        *("episode", "env", "measured_vector_env", "graph_observation"),
         *("vector_state", "vector_env", "problem_vector_env"),
     ),
     "agents": (
@@ -45,6 +46,7 @@ ORDER = {
     "benchmarks": (
         "config",
         "suite",
+        "datasets",
         "report",
     ),  # and the scripts, each of which may import another
 }
@@ -242,15 +244,21 @@ def test_examples_in_docstrings_hold(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-def test_the_wheel_holds_every_package_and_no_bare_one(tmp_path: Path) -> None:
+def test_source_and_wheel_build_pass_the_check_and_hold_every_package(tmp_path: Path) -> None:
+    """As for a release: `python -m build`, which makes the wheel of the sdist, `twine check`."""
     source = tmp_path / "source"
     skip = shutil.ignore_patterns("__pycache__")
     for name in PACKAGES:
         shutil.copytree(ROOT / name, source / name, ignore=skip)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--quiet", "--wheel-dir", str(tmp_path), str(source)], check=True)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path)]
+    subprocess.run([*command, str(source)], check=True, capture_output=True)
+    made = [*tmp_path.glob("*.whl"), *tmp_path.glob("*.tar.gz")]
+    assert len(made) == 2
+    if importlib.util.find_spec("twine") is not None:
+        check = [sys.executable, "-m", "twine", "check", "--strict", *map(str, made)]
+        subprocess.run(check, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

@@ -20,6 +20,7 @@ import device_placement.envs
 from device_placement.agents.cli import COMMANDS
 from device_placement.agents.placers import PLACERS
 from device_placement.agents.presets import PRESETS
+from device_placement.benchmarks.datasets.table import COLUMNS
 from device_placement.benchmarks.suite.suites import SUITES
 from device_placement.envs.graph.features import FEATURE_BLOCKS
 from device_placement.envs.rewards import REWARDS
@@ -34,6 +35,8 @@ NAMES = {
     "simulator": {*HARDWARE, *SCHEDULES},
     "commands": COMMANDS,
     "benchmark": SUITES,
+    "leaderboard": ("paper", "hard", "posterior_sampling", "hsdag_ppo", "random"),
+    "datasets": COLUMNS,
     "api/envs": device_placement.envs.__all__,
     "api/agents": device_placement.agents.__all__,
 }

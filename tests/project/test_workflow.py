@@ -25,9 +25,10 @@ def test_every_supported_python_is_tried_on_every_system() -> None:
 
 
 def test_its_steps_are_targets_of_the_makefile() -> None:
-    commands = [step["run"] for step in JOB["steps"] if "run" in step]
+    jobs = WORKFLOW["jobs"].values()
+    commands = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
     targets = {word for command in commands for word in command.split()[1:] if "=" not in word}
-    assert {"test", "lint", "types"} <= targets
+    assert {"test", "lint", "types", "recipes"} <= targets
     makefile = (ROOT / "Makefile").read_text("utf-8")
     known = set(re.findall(r"^([\w./]+):", makefile, re.MULTILINE))
     assert all(command.startswith("make ") for command in commands)
@@ -47,3 +48,16 @@ def test_on_windows_the_makefile_finds_the_programs_of_the_environment() -> None
         folder = Path(python).parent.as_posix()
         assert f"{folder}/ruff check ." in done.stdout
         assert ("Scripts" in done.stdout) == bool(system)
+
+
+def test_one_job_installs_the_libraries_of_the_recipes() -> None:
+    (job,) = (one for name, one in WORKFLOW["jobs"].items() if name == "recipes")
+    assert job["steps"][-1]["run"] == "make recipes PYTHON=python"
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    for library in ("torchrl", "ray[rllib]", "optuna", "wandb"):
+        assert library in config["options.extras_require"]["recipes"]
+    dry = ["make", "--dry-run", "recipes"]
+    done = subprocess.run(dry, capture_output=True, text=True, check=True, cwd=ROOT)
+    command = r"\.venv_recipes/(bin|Scripts)/python -m pytest -q tests/project/test_recipes.py"
+    assert re.search(command, done.stdout)
