@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., object])
 def inner(function: F) -> F:
     """Compile a function that only other compiled ones call.
 
-    It gets no entry from Python, which would take about a quarter of the time that compilation takes.
+    It gets no entry from Python, which takes about a quarter of the time to compile.
     """
     jit: Any = numba.njit  # its types leave these options out
     compiled: F = jit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
