@@ -21,7 +21,8 @@ in the file of the function itself, not in those of the functions that it calls.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
@@ -31,6 +32,19 @@ from device_placement.envs.arrays import Bool, Float64, Int64
 FOUND, NONE_EXISTS, GAVE_UP = 1, 0, -1
 NO_DEVICE = -1
 FAILS, KEEPS, SHRINKS = 0, 1, 2  # what a rule does to the domains
+MOST_PROBES = 40  # attempts to hold several groups where they are proposed
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def inner(function: F) -> F:
+    """Compile a function that only other compiled ones call.
+
+    It gets no entry from Python, which takes about a quarter of the time to compile.
+    """
+    jit: Any = numba.njit  # its types leave these options out
+    compiled: F = jit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return compiled
 
 
 class Frame(NamedTuple):
@@ -76,7 +90,7 @@ class State(NamedTuple):
     reached: Int64  # (num_devices,) bit b of a: b is reached from a
 
 
-@numba.njit(cache=True)
+@inner
 def new_state(frame: Frame) -> State:
     """Return the state before any assignment."""
     groups = frame.domain.size
@@ -91,19 +105,25 @@ def new_state(frame: Frame) -> State:
     )
 
 
-@numba.njit(cache=True)
+@inner
 def copy_state(source: State, target: State) -> None:
-    """Copy a state into another one of the same sizes."""
-    target.domain[:] = source.domain
-    target.low[:] = source.low
-    target.high[:] = source.high
-    target.fixed[:] = source.fixed
-    target.room[:] = source.room
-    target.sent[:] = source.sent
-    target.reached[:] = source.reached
+    """Copy a state into another one of the same sizes.
+
+    In loops, because whole arrays would compile for seconds, with the message of their error.
+    """
+    for group in range(source.domain.size):
+        target.domain[group] = source.domain[group]
+        target.low[group] = source.low[group]
+        target.high[group] = source.high[group]
+        target.fixed[group] = source.fixed[group]
+    for limit in range(source.room.size):
+        target.room[limit] = source.room[limit]
+    for device in range(source.sent.size):
+        target.sent[device] = source.sent[device]
+        target.reached[device] = source.reached[device]
 
 
-@numba.njit(cache=True)
+@inner
 def keep(state: State, group: int, devices: int) -> bool:
     """Keep only some of a group's devices, given as bits; return whether one is left.
 
@@ -114,7 +134,7 @@ def keep(state: State, group: int, devices: int) -> bool:
     return bool(domain != 0)
 
 
-@numba.njit(cache=True)
+@inner
 def _send(sent: Int64, reached: Int64, source: int, target: int) -> bool:
     """Let data go from a device to another; return whether that leaves no detour."""
     if source == target or (sent[source] >> target) & 1:
@@ -132,13 +152,14 @@ def _send(sent: Int64, reached: Int64, source: int, target: int) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def _links_allow(
     frame: Frame, state: State, sent: Int64, reached: Int64, group: int, device: int
 ) -> bool:
     """Return whether a device for a group fits the links in use; the two arrays are scratch."""
-    sent[:] = state.sent
-    reached[:] = state.reached
+    for one in range(sent.size):
+        sent[one] = state.sent[one]
+        reached[one] = state.reached[one]
     for at in range(frame.producer_start[group], frame.producer_start[group + 1]):
         other = frame.producer[at]
         if state.fixed[other] and not _send(sent, reached, state.low[other], device):
@@ -150,7 +171,7 @@ def _links_allow(
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def _filter_links(frame: Frame, state: State, sent: Int64, reached: Int64, group: int) -> bool:
     """Rule out a group's devices that don't fit the links in use; return whether one is left."""
     for device in range(state.low[group], state.high[group] + 1):
@@ -161,7 +182,7 @@ def _filter_links(frame: Frame, state: State, sent: Int64, reached: Int64, group
     return bool(state.domain[group] != 0)
 
 
-@numba.njit(cache=True)
+@inner
 def _keep_detours(frame: Frame, state: State, group: int, device: int) -> bool:
     """Shrink the domains around the detours that a group is part of; return whether all have one.
 
@@ -192,11 +213,11 @@ def _keep_detours(frame: Frame, state: State, group: int, device: int) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def assign(frame: Frame, state: State, group: int, device: int) -> bool:
     """Assign a device to a group, and tell the groups around it; return whether that is possible.
 
-    The state is of no more use if it is not. Call `propagate` afterwards.
+    The state is of no more use if it is not. `place` does the rest.
     """
     bit = 1 << device
     if state.domain[group] & bit == 0:
@@ -236,7 +257,7 @@ def assign(frame: Frame, state: State, group: int, device: int) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def _tighten(state: State, group: int, low: int, high: int) -> bool:
     """Keep a group between two devices; return whether one is left."""
     domain = state.domain[group]
@@ -252,7 +273,7 @@ def _tighten(state: State, group: int, low: int, high: int) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def _order_edges(frame: Frame, state: State) -> bool:
     """Keep groups on or after the devices of their producers; return whether that is possible."""
     groups = state.domain.size
@@ -287,7 +308,7 @@ def _order_edges(frame: Frame, state: State) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def _room(frame: Frame, state: State) -> Float64:
     """Return the bytes that are free on each device, (num_devices,)."""
     room = np.full(frame.num_devices, np.inf)
@@ -298,7 +319,7 @@ def _room(frame: Frame, state: State) -> Float64:
     return room
 
 
-@numba.njit(cache=True)
+@inner
 def _fits(frame: Frame, state: State) -> int:
     """Rule out devices without room for a group; return `FAILS`, `KEEPS` or `SHRINKS`.
 
@@ -307,7 +328,9 @@ def _fits(frame: Frame, state: State) -> int:
     """
     devices = frame.num_devices
     room = _room(frame, state)
-    tightest, result = room.min(), KEEPS
+    tightest, result = room[0], KEEPS
+    for device in range(devices):
+        tightest = min(tightest, room[device])
     load = np.zeros((devices, devices))  # bytes to place, by lowest and highest device
     for group in range(state.domain.size):
         weight = frame.weight[group]
@@ -339,11 +362,13 @@ def _fits(frame: Frame, state: State) -> int:
     for first in range(devices):
         for last in range(first, devices):
             least = min(least, slack[first, last])
-    from_left, to_right = slack.copy(), slack.copy()
+    from_left, to_right = np.empty((devices, devices)), np.empty((devices, devices))
     for last in range(devices):
+        from_left[0, last] = slack[0, last]
         for first in range(1, last + 1):
             from_left[first, last] = min(slack[first, last], from_left[first - 1, last])
     for first in range(devices):
+        to_right[first, devices - 1] = slack[first, devices - 1]
         for last in range(devices - 2, first - 1, -1):  # ... or between a and any later device
             to_right[first, last] = min(slack[first, last], to_right[first, last + 1])
     for group in range(state.domain.size):
@@ -364,7 +389,7 @@ def _fits(frame: Frame, state: State) -> int:
     return result
 
 
-@numba.njit(cache=True)
+@inner
 def _covers(frame: Frame, state: State) -> int:
     """Keep groups where they are needed; return `FAILS`, `KEEPS` or `SHRINKS`.
 
@@ -373,9 +398,9 @@ def _covers(frame: Frame, state: State) -> int:
     as many groups can go between two empty devices as there are, each of them goes to one.
     """
     devices, groups = frame.num_devices, state.domain.size
-    top = state.low.max()
-    taken = 0
+    top, taken = 0, 0
     for group in range(groups):
+        top = max(top, state.low[group])
         if state.fixed[group]:
             taken |= 1 << state.low[group]
     empty = np.empty(devices, dtype=np.int64)  # the devices to fill
@@ -398,7 +423,8 @@ def _covers(frame: Frame, state: State) -> int:
             waiting[first, last] += 1
     ending = np.zeros(number, dtype=np.int64)  # groups that may go here, by their last
     for place in range(number):
-        ending += waiting[place]
+        for last in range(place, number):
+            ending[last] += waiting[place, last]
         for last in range(place, number):
             if ending[last]:
                 ending[last] -= 1
@@ -408,7 +434,8 @@ def _covers(frame: Frame, state: State) -> int:
     begun = np.zeros(number, dtype=np.int64)  # groups whose last is each, of those that began
     for last in range(number):
         # Of the groups that begin at this place or before: how many reach each place or further.
-        begun += waiting[last]
+        for end in range(last, number):
+            begun[end] += waiting[last, end]
         meeting = 0
         for end in range(last, number):
             meeting += begun[end]
@@ -431,29 +458,56 @@ def _covers(frame: Frame, state: State) -> int:
     return KEEPS
 
 
-@numba.njit(cache=True)
-def propagate(frame: Frame, state: State) -> bool:
-    """Shrink domains as the constraints demand; return whether a placement may be left."""
-    for group in range(state.domain.size):
-        if not _tighten(state, group, 0, frame.num_devices - 1):
+@inner
+def place(frame: Frame, state: State, some: Int64, first: int, last: int, devices: Int64) -> bool:
+    """Assign devices to some groups, and shrink domains as the constraints demand.
+
+    Groups that have one device left are assigned to it. The state is of no more use if the result
+    is false.
+
+    Args:
+        frame: the problem.
+        state: to change.
+        some: groups.
+        first: those to assign begin at this place of `some`.
+        last: they end before this one; if it is `first`, domains are only shrunk.
+        devices: (num_groups,) to assign.
+
+    Returns:
+        Whether a placement may be left.
+    """
+    for at in range(first, last):
+        group = some[at]
+        if state.fixed[group]:
+            if state.low[group] != devices[group]:
+                return False
+        elif not assign(frame, state, group, devices[group]):
             return False
     while True:
+        for group in range(state.domain.size):
+            if not _tighten(state, group, 0, frame.num_devices - 1):
+                return False
         if frame.acyclic and not _order_edges(frame, state):
             return False
+        result = KEEPS
         if frame.limit_bytes.size:
-            fits = _fits(frame, state)
-            if fits == FAILS:
-                return False
-            if fits == SHRINKS:
-                continue
-        if not frame.no_skip:
+            result = _fits(frame, state)
+        if result == KEEPS and frame.no_skip:
+            result = _covers(frame, state)
+        if result == FAILS:
+            return False
+        if result == SHRINKS:
+            continue
+        for group in range(state.domain.size):
+            if not state.fixed[group] and state.low[group] == state.high[group]:
+                if not assign(frame, state, group, state.low[group]):
+                    return False
+                result = SHRINKS
+        if result == KEEPS:
             return True
-        covers = _covers(frame, state)
-        if covers != SHRINKS:
-            return covers == KEEPS
 
 
-@numba.njit(cache=True)
+@inner
 def shave(frame: Frame, state: State, group: int) -> bool:
     """Rule out a group's devices by all groups before and after it; return whether one is left.
 
@@ -493,7 +547,9 @@ def shave(frame: Frame, state: State, group: int) -> bool:
                 break
             high -= 1
     if frame.no_skip:
-        top = state.low.max()
+        top = 0
+        for other in range(groups):
+            top = max(top, state.low[other])
         reach_up, reach_down = np.zeros(devices, np.int64), np.zeros(devices, np.int64)
         for other in range(groups):
             if other != group:
@@ -512,20 +568,16 @@ def shave(frame: Frame, state: State, group: int) -> bool:
     return _tighten(state, group, low, high)
 
 
-@numba.njit(cache=True)
+@inner
 def _next_group(state: State, order: Int64) -> int:
-    """Return a group with a single device left, or else the first in order that has none yet."""
-    first = -1
+    """Return the first group in order that has no device yet, or -1."""
     for group in order:
         if not state.fixed[group]:
-            if state.low[group] == state.high[group]:
-                return int(group)
-            if first < 0:
-                first = int(group)
-    return first
+            return int(group)
+    return -1
 
 
-@numba.njit(cache=True)
+@inner
 def _choose(
     state: State, group: int, proposal: Int64, chances: Float64, draw: float, proportional: bool
 ) -> int:
@@ -563,6 +615,7 @@ def _choose(
 def search(
     frame: Frame,
     order: Int64,
+    held: int,
     proposal: Int64,
     chances: Float64,
     draws: Float64,
@@ -574,6 +627,8 @@ def search(
     Args:
         frame: the problem.
         order: (num_groups,) in which groups are visited.
+        held: how many of the first groups are held where they are proposed, as far as they go
+            together; the search does not go back on that.
         proposal: (num_groups,) devices to keep where possible; `NO_DEVICE`: none.
         chances: (num_groups, num_devices) of the devices for groups whose proposal is not kept.
         draws: random numbers from 0 to 1, used in turn.
@@ -585,24 +640,45 @@ def search(
     """
     groups = order.size
     state = new_state(frame)
-    stack = [new_state(frame) for _ in range(groups)]
+    stack = [new_state(frame)]
     visited = np.full(groups + 1, -1, dtype=np.int64)
     tried = np.zeros(groups, dtype=np.int64)  # bits of the devices that were just tried
+    chosen = proposal.copy()
     depth, failures, drawn = 0, 0, 0
-    if not propagate(frame, state):
+    if not place(frame, state, order, 0, 0, chosen):
         return NONE_EXISTS, failures, state.low
-    while depth < groups:
+    # Several groups are held at once: all, then half of them, and so on. A single one that fails
+    # is left for later.
+    at, size = 0, held
+    for _ in range(MOST_PROBES):
+        if at >= held:
+            break
+        size = min(size, held - at)
+        copy_state(state, stack[0])
+        if place(frame, state, order, at, at + size, chosen):
+            at += size
+            size *= 2
+            continue
+        copy_state(stack[0], state)
+        if size == 1:
+            at += 1
+        size = max(1, size // 2)
+    while True:
         if visited[depth] < 0:
             visited[depth] = _next_group(state, order)
         group = visited[depth]
+        if group < 0:
+            return FOUND, failures, state.low
+        if depth == len(stack):
+            stack.append(new_state(frame))
         draw = draws[drawn % draws.size]
         drawn += 1
         copy_state(state, stack[depth])
         possible = not frame.acyclic or shave(frame, state, group)
         if possible:
-            device = _choose(state, group, proposal, chances, draw, proportional)
-            tried[depth] = 1 << device
-            possible = assign(frame, state, group, device) and propagate(frame, state)
+            chosen[group] = _choose(state, group, proposal, chances, draw, proportional)
+            tried[depth] = 1 << chosen[group]
+            possible = place(frame, state, visited, depth, depth + 1, chosen)
         else:
             tried[depth] = -1  # all devices
         if possible:
@@ -615,53 +691,43 @@ def search(
         while True:
             copy_state(stack[depth], state)
             group = visited[depth]
-            if keep(state, group, ~tried[depth]) and propagate(frame, state):
+            if keep(state, group, ~tried[depth]) and place(frame, state, order, 0, 0, chosen):
+                if state.fixed[group]:  # one device was left for it
+                    visited[depth] = -1
                 break
             depth -= 1
             if depth < 0:
-                return NONE_EXISTS, failures, state.low
-    return FOUND, failures, state.low
+                return (GAVE_UP if held else NONE_EXISTS), failures, state.low
 
 
 @numba.njit(cache=True)
-def allowed_at_first(frame: Frame) -> Bool:
-    """Return the devices that each group may go to while no group has one.
-
-    Returns:
-        (num_groups, num_devices)
-    """
-    groups = frame.domain.size
-    allowed = np.zeros((groups, frame.num_devices), dtype=np.bool_)
-    state, tried = new_state(frame), new_state(frame)
-    if not propagate(frame, state):
-        return allowed
-    for group in range(groups):
-        for device in range(state.low[group], state.high[group] + 1):
-            copy_state(state, tried)
-            allowed[group, device] = assign(frame, tried, group, device) and propagate(frame, tried)
-    return allowed
-
-
-@numba.njit(cache=True)
-def allowed_next(frame: Frame, placed: Int64, group: int) -> Bool:
-    """Return the devices that a group may go to, (num_devices,).
+def allowed_devices(frame: Frame, placed: Int64, asked: Int64) -> Bool:
+    """Return the devices that groups may go to, each alone, (num_asked, num_devices).
 
     Args:
         frame: the problem.
         placed: (num_groups,) devices so far; `NO_DEVICE` for none.
-        group: to place next.
+        asked: (num_asked,) groups without a device.
     """
-    allowed = np.zeros(frame.num_devices, dtype=np.bool_)
-    state = new_state(frame)
-    for other in range(placed.size):
-        if placed[other] >= 0 and not assign(frame, state, other, placed[other]):
+    allowed = np.zeros((asked.size, frame.num_devices), dtype=np.bool_)
+    begun, state = new_state(frame), new_state(frame)
+    for group in range(placed.size):
+        if placed[group] >= 0 and not assign(frame, begun, group, placed[group]):
             return allowed
-    if not propagate(frame, state):
+    if not place(frame, begun, placed, 0, 0, placed):
         return allowed
-    if frame.acyclic and not shave(frame, state, group):
-        return allowed
-    tried = new_state(frame)
-    for device in range(state.low[group], state.high[group] + 1):
-        copy_state(state, tried)
-        allowed[device] = assign(frame, tried, group, device) and propagate(frame, tried)
+    devices = placed.copy()
+    for row in range(asked.size):
+        group = asked[row]
+        copy_state(begun, state)
+        if state.fixed[group]:  # one device was left for it
+            allowed[row, state.low[group]] = True
+            continue
+        if frame.acyclic and not shave(frame, state, group):
+            continue
+        low, high = state.low[group], state.high[group]
+        for device in range(low, high + 1):
+            copy_state(begun, state)
+            devices[group] = device
+            allowed[row, device] = place(frame, state, asked, row, row + 1, devices)
     return allowed

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
+from device_placement.agents.placers.exact.pipeline_bounds import load_bound
 from device_placement.benchmarks import multi_chip
 from device_placement.benchmarks.multi_chip import (
     MultiChipConfig,
     bound_s,
-    load_bound_s,
     print_evaluations,
     print_repairs,
     print_throughput,
@@ -84,7 +84,7 @@ def test_no_placement_is_below_the_bound() -> None:
     evaluator = as_simulated(open_problem(SMALL[NAME]), "")
     balanced = Repairer(evaluator.costs).balanced().assignment
     found_s = evaluator.evaluate(balanced.tolist()).time_s
-    assert 0 < load_bound_s(evaluator) <= bound_s(evaluator, 5.0) <= found_s
+    assert 0 < load_bound(evaluator.costs) <= bound_s(evaluator, 5.0) <= found_s
 
 
 def test_the_suite_can_be_placed_on_the_fewest_chips() -> None:
@@ -94,4 +94,4 @@ def test_the_suite_can_be_placed_on_the_fewest_chips() -> None:
         if problem.chips == 4 and "generated" in name:
             evaluator = as_simulated(open_problem(problem), "")
             assert Repairer(evaluator.costs, evaluator.coarse.supported).balanced().found
-            assert math.isfinite(load_bound_s(evaluator))
+            assert math.isfinite(load_bound(evaluator.costs))
