@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import pickle
 import sys
@@ -30,6 +31,7 @@ INSTALL = "pip install 'device-placement[cluster]'"
 POLL_S = 1.0  # between two looks whether a target still exists
 BACK_S = 120.0  # for which a lost target or scheduler is waited for
 CONNECT_S = 30.0  # for the first connection
+SAY_AGAIN_S = 5.0  # after the last message that a scheduler is lost
 SILENT_S = 300.0  # after which a scheduler that does not answer counts as lost
 COMM_S = 180  # for which a silent connection is kept: a network may stop for a minute
 SAME = ("device-placement", "openvino")  # packages whose versions must be equal
@@ -178,6 +180,7 @@ class Cluster:
         self._client: Any = None
         self._owner = 0  # the process that opened it
         self._opening = threading.Lock()
+        self._said = -math.inf
         self._numbers = itertools.count()
         self._prefix = f"device-placement-{uuid.uuid4().hex[:12]}"
 
@@ -304,13 +307,17 @@ class Cluster:
             ClusterError: when it does not come back in `BACK_S`.
         """
         with self._opening:
-            with contextlib.suppress(Exception):  # another thread may have restored it
+            if time.monotonic() > self._said + SAY_AGAIN_S:  # several threads may have lost it
+                self._said = time.monotonic()
+                _log.warning(
+                    "The scheduler at %s is lost; waiting up to %g s for it ...",
+                    self.address,
+                    BACK_S,
+                )
+            with contextlib.suppress(Exception):  # dask, or another thread, may have restored it
                 if self._client is not None and self._client.status == "running":
                     self._client.sync(self._client.scheduler.ncores, callback_timeout=POLL_S)
                     return
-            _log.warning(
-                "The scheduler at %s is lost; waiting up to %g s for it ...", self.address, BACK_S
-            )
             self._drop()
             end = time.monotonic() + BACK_S
             while True:
