@@ -293,6 +293,8 @@ class Cluster:
         key = f"{self._prefix}-{next(self._numbers)}"
         call = cloudpickle.dumps((function, args))  # which the scheduler need not understand
         client = self.client
+        if client.status != "running":  # dask would keep it back without a word
+            raise LostSchedulerError(f"the scheduler at {self.address} was lost")
         try:
             return client.submit(run_task, call, key=key, pure=False, retries=0, **options)
         except Exception as error:  # dask has several for a closed client

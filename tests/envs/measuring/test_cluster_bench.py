@@ -120,7 +120,7 @@ def test_an_environment_measures_there(address: str) -> None:
 def test_a_lost_measuring_process_is_never_stored(
     address: str, faulty: Callable[..., None], store_path: Path
 ) -> None:
-    faulty("kill", "compile", "twice:1")
+    faulty("kill", "compile", "1,2")
     with contextlib.closing(on(address, store=str(store_path))) as there:
         lost = there.evaluate(mixed(there, 6))
         assert lost.transient
