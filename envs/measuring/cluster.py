@@ -21,12 +21,11 @@ from typing import Any, TypeVar
 
 from device_placement.envs.errors import DevicePlacementError, unknown
 from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.target_report import CLOCK, Report
 
 T = TypeVar("T")
 _log = logging.getLogger("device_placement")
 
-CLOCK = "clock"  # the resource of which a target has one, and each measurement takes it
-FOLDER_VARIABLE = "DEVICE_PLACEMENT_MODELS"  # names the folder of what clients have sent a worker
 INSTALL = "pip install 'device-placement[cluster]'"
 POLL_S = 1.0  # between two looks whether a target still exists
 BACK_S = 120.0  # for which a lost target or scheduler is waited for
@@ -57,26 +56,6 @@ class Worker:
     address: str
     threads: int
     clock: bool  # whether it is a target, which measures
-
-
-@dataclass(frozen=True)
-class Report:
-    """Hardware and versions of a worker."""
-
-    machine: dict[str, str]  # of `describe_machine`
-    host: dict[str, str]  # of `describe_host`
-    devices: dict[str, str]  # full names of OpenVINO's devices, by name
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """Versions of packages."""
-        return self.machine
-
-    @property
-    def kind(self) -> str:
-        """What alike targets have in common."""
-        devices = ", ".join(f"{name} ({full})" for name, full in self.devices.items())
-        return f"{self.machine['cores']} cores of {self.machine['processor']}, {devices}"
 
 
 @dataclass(frozen=True)
