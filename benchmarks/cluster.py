@@ -53,7 +53,6 @@ from device_placement.benchmarks.suite.results import RunRow, read_rows
 from device_placement.envs.errors import choose
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.measuring.cluster import (
-    CLOCK,
     Cluster,
     LostSchedulerError,
     full_address,
@@ -61,6 +60,7 @@ from device_placement.envs.measuring.cluster import (
     quiet,
 )
 from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.target_report import CLOCK
 from device_placement.envs.measuring.timing import median_interval
 
 COMMAND = (sys.executable, "-m", "device_placement.agents.cli")

@@ -15,13 +15,12 @@ from device_placement.agents.commands.config import WorkerConfig
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.measuring import on_target
 from device_placement.envs.measuring.cluster import (
-    CLOCK,
     CONNECT_S,
-    FOLDER_VARIABLE,
     full_address,
     import_dask,
     quiet,
 )
+from device_placement.envs.measuring.target_report import CLOCK, FOLDER_VARIABLE
 
 HERE = ("127.0.0.1", "localhost", "[::1]", "::1")
 AGAIN_S = 1.0  # between two attempts to reach the scheduler

@@ -27,7 +27,6 @@ from device_placement.benchmarks.suite.task import (
 from device_placement.envs.files import replaced
 from device_placement.envs.measuring.cluster import (
     BACK_S,
-    CLOCK,
     POLL_S,
     SAME,
     Cluster,
@@ -42,6 +41,7 @@ from device_placement.envs.measuring.cluster import (
 from device_placement.envs.measuring.config import MeasureConfig, make_measure_config
 from device_placement.envs.measuring.machine import describe_machine
 from device_placement.envs.measuring.on_target import sent_files
+from device_placement.envs.measuring.target_report import CLOCK
 
 MOST_BESIDE = 4 << 20  # bytes of an own algorithm's modules that travel with it
 

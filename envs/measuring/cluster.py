@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import pickle
 import sys
@@ -20,16 +21,16 @@ from typing import Any, TypeVar
 
 from device_placement.envs.errors import DevicePlacementError, unknown
 from device_placement.envs.measuring.config import MeasureConfig
+from device_placement.envs.measuring.target_report import CLOCK, Report
 
 T = TypeVar("T")
 _log = logging.getLogger("device_placement")
 
-CLOCK = "clock"  # the resource of which a target has one, and each measurement takes it
-FOLDER_VARIABLE = "DEVICE_PLACEMENT_MODELS"  # names the folder of what clients have sent a worker
 INSTALL = "pip install 'device-placement[cluster]'"
 POLL_S = 1.0  # between two looks whether a target still exists
 BACK_S = 120.0  # for which a lost target or scheduler is waited for
 CONNECT_S = 30.0  # for the first connection
+SAY_AGAIN_S = 5.0  # after the last message that a scheduler is lost
 SILENT_S = 300.0  # after which a scheduler that does not answer counts as lost
 COMM_S = 180  # for which a silent connection is kept: a network may stop for a minute
 SAME = ("device-placement", "openvino")  # packages whose versions must be equal
@@ -55,26 +56,6 @@ class Worker:
     address: str
     threads: int
     clock: bool  # whether it is a target, which measures
-
-
-@dataclass(frozen=True)
-class Report:
-    """Hardware and versions of a worker."""
-
-    machine: dict[str, str]  # of `describe_machine`
-    host: dict[str, str]  # of `describe_host`
-    devices: dict[str, str]  # full names of OpenVINO's devices, by name
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """Versions of packages."""
-        return self.machine
-
-    @property
-    def kind(self) -> str:
-        """What alike targets have in common."""
-        devices = ", ".join(f"{name} ({full})" for name, full in self.devices.items())
-        return f"{self.machine['cores']} cores of {self.machine['processor']}, {devices}"
 
 
 @dataclass(frozen=True)
@@ -178,6 +159,7 @@ class Cluster:
         self._client: Any = None
         self._owner = 0  # the process that opened it
         self._opening = threading.Lock()
+        self._said = -math.inf
         self._numbers = itertools.count()
         self._prefix = f"device-placement-{uuid.uuid4().hex[:12]}"
 
@@ -290,6 +272,8 @@ class Cluster:
         key = f"{self._prefix}-{next(self._numbers)}"
         call = cloudpickle.dumps((function, args))  # which the scheduler need not understand
         client = self.client
+        if client.status != "running":  # dask would keep it back without a word
+            raise LostSchedulerError(f"the scheduler at {self.address} was lost")
         try:
             return client.submit(run_task, call, key=key, pure=False, retries=0, **options)
         except Exception as error:  # dask has several for a closed client
@@ -304,13 +288,17 @@ class Cluster:
             ClusterError: when it does not come back in `BACK_S`.
         """
         with self._opening:
-            with contextlib.suppress(Exception):  # another thread may have restored it
+            if time.monotonic() > self._said + SAY_AGAIN_S:  # several threads may have lost it
+                self._said = time.monotonic()
+                _log.warning(
+                    "The scheduler at %s is lost; waiting up to %g s for it ...",
+                    self.address,
+                    BACK_S,
+                )
+            with contextlib.suppress(Exception):  # dask, or another thread, may have restored it
                 if self._client is not None and self._client.status == "running":
                     self._client.sync(self._client.scheduler.ncores, callback_timeout=POLL_S)
                     return
-            _log.warning(
-                "The scheduler at %s is lost; waiting up to %g s for it ...", self.address, BACK_S
-            )
             self._drop()
             end = time.monotonic() + BACK_S
             while True:

@@ -29,7 +29,6 @@ from device_placement.envs.measuring.cluster import (
     ClusterError,
     LostSchedulerError,
     LostTargetError,
-    Report,
     Worker,
     choose_targets,
     lasting,
@@ -38,6 +37,7 @@ from device_placement.envs.measuring.config import MeasureConfig, make_measure_c
 from device_placement.envs.measuring.isolation import WorkerError
 from device_placement.envs.measuring.on_target import Problem, UnknownSessionError
 from device_placement.envs.measuring.target import GoneError, OnModel, P, T, on_any
+from device_placement.envs.measuring.target_report import Report
 from device_placement.envs.measuring.worker import MODEL_FILE
 from device_placement.envs.models.loading import model_hash
 

@@ -36,11 +36,11 @@ from device_placement.envs.devices import (
 )
 from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
 from device_placement.envs.measuring.bench import Bench, BenchConfig
-from device_placement.envs.measuring.cluster import FOLDER_VARIABLE, Report
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.lock import machine_lock
 from device_placement.envs.measuring.machine import describe_host, describe_machine
 from device_placement.envs.measuring.target import bench_here, devices_here, run_python
+from device_placement.envs.measuring.target_report import FOLDER_VARIABLE, Report
 from device_placement.envs.measuring.worker import MODEL_FILE
 
 T = TypeVar("T")

@@ -20,7 +20,8 @@ def in_process(names: Sequence[str] = ("a",), threads: int = 1, clock: int = 1) 
     """Yield the address of a scheduler with workers, all in threads of this process."""
     from distributed import Scheduler, SpecCluster, Worker
 
-    from device_placement.envs.measuring.cluster import CLOCK, quiet
+    from device_placement.envs.measuring.cluster import quiet
+    from device_placement.envs.measuring.target_report import CLOCK
 
     quiet()
     options = {

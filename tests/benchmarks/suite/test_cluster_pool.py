@@ -85,7 +85,7 @@ def test_a_run_has_a_process_of_its_own_that_may_be_lost(address: str, tmp_path:
     with contextlib.closing(ClusterPool(MeasureConfig(on=address), measures=False)) as pool:
         rows = {task.placer: row for task, row in pool.run(tasks, None)}
     bad, good = (rows[task.placer] for task in tasks)
-    assert bad.failure.startswith("its process exited with status 7")
+    assert bad.failure.startswith("its process ended with status 7")
     assert not good.failure
     assert good.assignment == (1, 1, 1, 1)
     assert good.placer == f"{own}:good"

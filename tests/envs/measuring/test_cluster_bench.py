@@ -22,9 +22,7 @@ from device_placement.envs import ClusterError, DeviceError, OpenVINOEvaluator, 
 from device_placement.envs.measuring import cluster as connection
 from device_placement.envs.measuring import on_target
 from device_placement.envs.measuring.cluster import (
-    CLOCK,
     Cluster,
-    Report,
     Tls,
     check_versions,
     choose_targets,
@@ -33,6 +31,7 @@ from device_placement.envs.measuring.cluster import (
 from device_placement.envs.measuring.cluster_bench import ClusterTarget
 from device_placement.envs.measuring.compare import compare, contenders
 from device_placement.envs.measuring.target import LocalTarget
+from device_placement.envs.measuring.target_report import CLOCK, Report
 from device_placement.envs.measuring.validation import rounding_error
 from device_placement.envs.models.loading import load_model, save_model
 from processes import QUICK, mixed
@@ -120,7 +119,7 @@ def test_an_environment_measures_there(address: str) -> None:
 def test_a_lost_measuring_process_is_never_stored(
     address: str, faulty: Callable[..., None], store_path: Path
 ) -> None:
-    faulty("kill_soon", "compiling", "twice:1")
+    faulty("kill", "compile", "1,2")
     with contextlib.closing(on(address, store=str(store_path))) as there:
         lost = there.evaluate(mixed(there, 6))
         assert lost.transient
