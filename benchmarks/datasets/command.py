@@ -50,7 +50,7 @@ def dataset(config: DatasetConfig) -> int:
     print(f"{count(rows, 'evaluation')} of {count(len(recordings), 'run')} in {out / TABLE}")
     names = _write_datasets(config, out / MINARI, recordings)
     if names:
-        print(f"Load the datasets with {FOLDER_VARIABLE}={out / MINARI}:")
+        print(f"Load the datasets with {FOLDER_VARIABLE}={(out / MINARI).absolute()}:")
         print("\n".join(f"  minari.load_dataset({name!r})" for name in names))
     return 0
 

@@ -92,7 +92,7 @@ def write_dataset(
 def _folder_of_minari(folder: Path) -> Iterator[None]:
     """Let Minari write to a folder; it takes that from the environment's variables."""
     before = os.environ.get(FOLDER_VARIABLE)
-    os.environ[FOLDER_VARIABLE] = str(folder)
+    os.environ[FOLDER_VARIABLE] = str(folder.absolute())  # a relative one would be joined twice
     try:
         yield
     finally:

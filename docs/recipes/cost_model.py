@@ -93,7 +93,7 @@ def main() -> None:
     """Learn a model of each dataset in a folder, and print its error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="what `device-placement dataset` wrote")
-    os.environ["MINARI_DATASETS_PATH"] = str(parser.parse_args().folder / "minari")
+    os.environ["MINARI_DATASETS_PATH"] = str(parser.parse_args().folder.absolute() / "minari")
     import minari  # reads the variable
 
     for name in sorted(minari.list_local_datasets()):

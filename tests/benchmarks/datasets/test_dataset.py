@@ -98,8 +98,9 @@ def test_a_benchmark_becomes_a_dataset_per_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_here(tmp_path / "runs", ["random", "greedy"], seeds=2)
+    monkeypatch.chdir(tmp_path)
+    assert main(["dataset", "runs", "--out", "data"]) == 0
     out = tmp_path / "data"
-    assert main(["dataset", str(tmp_path / "runs"), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "device-placement/tiny-diamond-v0" in printed
     rows = parquet.read_table(out / "evaluations.parquet").to_pylist()
