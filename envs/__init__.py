@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from device_placement.envs.graph.coarsening import CoarseGraph, coarsen
     from device_placement.envs.graph.computation_graph import ComputationGraph, read_graph
     from device_placement.envs.graph.features import group_features
+    from device_placement.envs.graph_observation import GraphObservation, to_networkx
     from device_placement.envs.measured_vector_env import MeasuredVectorEnv
     from device_placement.envs.measuring.cluster import ClusterError
-    from device_placement.envs.graph_observation import GraphObservation, to_networkx
     from device_placement.envs.measuring.config import MeasureConfig
     from device_placement.envs.measuring.inputs import save_inputs
     from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
