@@ -81,7 +81,7 @@ class ProblemVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
     >>> envs = ProblemVectorEnv(4, problems, copies_per_problem=2, max_groups=8, max_devices=4)
     >>> observations, infos = envs.reset(seed=0)
     >>> observations["partial_schedule"].shape, envs.action_masks().sum(axis=1).tolist()
-    ((4, 4, 24), [2, 2, 3, 3])
+    ((4, 4, 28), [2, 2, 3, 3])
     """
 
     def __init__(

@@ -298,8 +298,8 @@ class SearchCommand(SearchConfig):
 
     placer: str = "local_search"
     """With any evaluator: single, automatic, random, local_search, annealing, cross_entropy,
-    genetic, posterior_sampling or pretrained. With the simulator only: heft, greedy, m_etf, stages,
-    and the exact contiguous, min_cut and cp_sat."""
+    genetic, posterior_sampling or pretrained. With the simulator only: heft, greedy, lookahead,
+    m_etf, stages, and the exact contiguous, min_cut and cp_sat."""
     start: str = ""
     """Where local_search and posterior_sampling start: single (the default), or pretrained, with
     placements of the pretrained policy."""

@@ -29,6 +29,9 @@ STATIC_COSTS = (
 """Keys of costs that are the same for all observations of one model."""
 
 NUM_PAIR_COSTS = len(GROUP_DEVICE_COSTS)
+IN_RUNS = GROUP_DEVICE_COSTS.index(
+    "time of the group and of all after it in runs, over the least: sl(excess / m)"
+)
 NUM_NODE_COSTS = len(GROUP_COSTS) + NUM_PAIR_COSTS + len(GRAPH_COSTS) + 2
 TIME = 1  # the column sl(time / m)
 NUM_PARTIAL = len(PARTIAL_SCHEDULE)
@@ -97,7 +100,7 @@ def pool_pair_costs(pairs: Tensor, leader: Tensor) -> Tensor:
         pairs: (batch, max_groups, num_devices, `NUM_PAIR_COSTS`), from `read_pair_costs`.
         leader: (batch, max_groups) long, the first node of each one's learned group.
 
-    >>> pairs = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(1, 2, 1, 4).clone()
+    >>> pairs = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0]).expand(1, 2, 1, 5).clone()
     >>> pairs[..., 1] = torch.log1p(torch.tensor([2.0, 3.0]))[:, None]
     >>> pool_pair_costs(pairs, torch.tensor([[0, 0]]))[0, 1, 0, 1].expm1().round(decimals=3)
     tensor(5.)
@@ -112,7 +115,8 @@ def pool_pair_costs(pairs: Tensor, leader: Tensor) -> Tensor:
     mean = time.sum(dim=2, keepdim=True) / runs.sum(dim=2, keepdim=True).clamp(min=1.0)
     excess = (time - mean) * runs
     columns = [runs, torch.log1p(time), ratio.log(), excess.sign() * excess.abs().log1p()]
-    return torch.stack(columns, dim=3)
+    # What follows a learned group in runs follows its first node.
+    return torch.stack([*columns, pairs[..., IN_RUNS].gather(1, index)], dim=3)
 
 
 def _smallest(values: Tensor, index: Tensor) -> Tensor:

@@ -225,7 +225,7 @@ def test_inputs_belong_to_the_problem() -> None:
     usual = measuring(model)
     other = measuring(model, inputs=given())
     same = measuring(model, inputs={name: given()[name].copy() for name in ("ids", "x")})
-    known, changed, again = (one._describe() for one in (usual, other, same))
+    known, changed, again = (one._describe(0) for one in (usual, other, same))
     assert "inputs" not in known  # as before there were any
     assert changed["inputs"] == again["inputs"] == other.samples.key
     assert known == {name: value for name, value in changed.items() if name != "inputs"}
