@@ -144,8 +144,8 @@ class DevicePlacementEnv(gym.Env[Any, Any]):
             default every device then runs the model once with OpenVINO's profiler.
         repair: how a placement that breaks ``constraints``, memory limits or colours is repaired
             before it is evaluated: ``none`` (it is invalid), ``fix`` (groups that can't stay go to
-            the nearest device that is left), ``sample`` (they are drawn), ``nearest`` (fewer
-            moves, by local search). The action, and so its probability, stays what was proposed.
+            the nearest device that is left), ``sample`` (they are drawn), ``nearest`` (fewest
+            moves, by CP-SAT; slow). The action, and so its probability, stays what was proposed.
         render_mode: ``text`` or ``rgb_array``.
         options: passed to `make_evaluator`. For every evaluator ``coarsening`` (``fusion``,
             ``colocation`` or ``none``), ``max_groups`` (the maximum per model) and

@@ -21,8 +21,7 @@ in the file of the function itself, not in those of the functions that it calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -32,19 +31,6 @@ from device_placement.envs.arrays import Bool, Float64, Int64
 FOUND, NONE_EXISTS, GAVE_UP = 1, 0, -1
 NO_DEVICE = -1
 FAILS, KEEPS, SHRINKS = 0, 1, 2  # what a rule does to the domains
-MOST_PROBES = 40  # attempts to hold several groups where they are proposed
-
-F = TypeVar("F", bound=Callable[..., object])
-
-
-def inner(function: F) -> F:
-    """Compile a function that only other compiled ones call.
-
-    It gets no entry from Python, which takes about a quarter of the time to compile.
-    """
-    jit: Any = numba.njit  # its types leave these options out
-    compiled: F = jit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-    return compiled
 
 
 class Frame(NamedTuple):
@@ -90,7 +76,7 @@ class State(NamedTuple):
     reached: Int64  # (num_devices,) bit b of a: b is reached from a
 
 
-@inner
+@numba.njit(cache=True)
 def new_state(frame: Frame) -> State:
     """Return the state before any assignment."""
     groups = frame.domain.size
@@ -105,25 +91,19 @@ def new_state(frame: Frame) -> State:
     )
 
 
-@inner
+@numba.njit(cache=True)
 def copy_state(source: State, target: State) -> None:
-    """Copy a state into another one of the same sizes.
-
-    In loops, because whole arrays would compile for seconds, with the message of their error.
-    """
-    for group in range(source.domain.size):
-        target.domain[group] = source.domain[group]
-        target.low[group] = source.low[group]
-        target.high[group] = source.high[group]
-        target.fixed[group] = source.fixed[group]
-    for limit in range(source.room.size):
-        target.room[limit] = source.room[limit]
-    for device in range(source.sent.size):
-        target.sent[device] = source.sent[device]
-        target.reached[device] = source.reached[device]
+    """Copy a state into another one of the same sizes."""
+    target.domain[:] = source.domain
+    target.low[:] = source.low
+    target.high[:] = source.high
+    target.fixed[:] = source.fixed
+    target.room[:] = source.room
+    target.sent[:] = source.sent
+    target.reached[:] = source.reached
 
 
-@inner
+@numba.njit(cache=True)
 def keep(state: State, group: int, devices: int) -> bool:
     """Keep only some of a group's devices, given as bits; return whether one is left.
 
@@ -134,7 +114,7 @@ def keep(state: State, group: int, devices: int) -> bool:
     return bool(domain != 0)
 
 
-@inner
+@numba.njit(cache=True)
 def _send(sent: Int64, reached: Int64, source: int, target: int) -> bool:
     """Let data go from a device to another; return whether that leaves no detour."""
     if source == target or (sent[source] >> target) & 1:
@@ -152,14 +132,13 @@ def _send(sent: Int64, reached: Int64, source: int, target: int) -> bool:
     return True
 
 
-@inner
+@numba.njit(cache=True)
 def _links_allow(
     frame: Frame, state: State, sent: Int64, reached: Int64, group: int, device: int
 ) -> bool:
     """Return whether a device for a group fits the links in use; the two arrays are scratch."""
-    for one in range(sent.size):
-        sent[one] = state.sent[one]
-        reached[one] = state.reached[one]
+    sent[:] = state.sent
+    reached[:] = state.reached
     for at in range(frame.producer_start[group], frame.producer_start[group + 1]):
         other = frame.producer[at]
         if state.fixed[other] and not _send(sent, reached, state.low[other], device):
@@ -171,7 +150,7 @@ def _links_allow(
     return True
 
 
-@inner
+@numba.njit(cache=True)
 def _filter_links(frame: Frame, state: State, sent: Int64, reached: Int64, group: int) -> bool:
     """Rule out a group's devices that don't fit the links in use; return whether one is left."""
     for device in range(state.low[group], state.high[group] + 1):
@@ -182,7 +161,7 @@ def _filter_links(frame: Frame, state: State, sent: Int64, reached: Int64, group
     return bool(state.domain[group] != 0)
 
 
-@inner
+@numba.njit(cache=True)
 def _keep_detours(frame: Frame, state: State, group: int, device: int) -> bool:
     """Shrink the domains around the detours that a group is part of; return whether all have one.
 
@@ -213,11 +192,11 @@ def _keep_detours(frame: Frame, state: State, group: int, device: int) -> bool:
     return True
 
 
-@inner
+@numba.njit(cache=True)
 def assign(frame: Frame, state: State, group: int, device: int) -> bool:
     """Assign a device to a group, and tell the groups around it; return whether that is possible.
 
-    The state is of no more use if it is not. `place` does the rest.
+    The state is of no more use if it is not. Call `propagate` afterwards.
     """
     bit = 1 << device
     if state.domain[group] & bit == 0:
@@ -257,7 +236,7 @@ def assign(frame: Frame, state: State, group: int, device: int) -> bool:
     return True
 
 
-@inner
+@numba.njit(cache=True)
 def _tighten(state: State, group: int, low: int, high: int) -> bool:
     """Keep a group between two devices; return whether one is left."""
     domain = state.domain[group]
@@ -273,7 +252,7 @@ def _tighten(state: State, group: int, low: int, high: int) -> bool:
     return True
 
 
-@inner
+@numba.njit(cache=True)
 def _order_edges(frame: Frame, state: State) -> bool:
     """Keep groups on or after the devices of their producers; return whether that is possible."""
     groups = state.domain.size
@@ -308,7 +287,7 @@ def _order_edges(frame: Frame, state: State) -> bool:
     return True
 
 
-@inner
+@numba.njit(cache=True)
 def _room(frame: Frame, state: State) -> Float64:
     """Return the bytes that are free on each device, (num_devices,)."""
     room = np.full(frame.num_devices, np.inf)
@@ -319,7 +298,7 @@ def _room(frame: Frame, state: State) -> Float64:
     return room
 
 
-@inner
+@numba.njit(cache=True)
 def _fits(frame: Frame, state: State) -> int:
     """Rule out devices without room for a group; return `FAILS`, `KEEPS` or `SHRINKS`.
 
@@ -328,9 +307,7 @@ def _fits(frame: Frame, state: State) -> int:
     """
     devices = frame.num_devices
     room = _room(frame, state)
-    tightest, result = room[0], KEEPS
-    for device in range(devices):
-        tightest = min(tightest, room[device])
+    tightest, result = room.min(), KEEPS
     load = np.zeros((devices, devices))  # bytes to place, by lowest and highest device
     for group in range(state.domain.size):
         weight = frame.weight[group]
@@ -362,13 +339,11 @@ def _fits(frame: Frame, state: State) -> int:
     for first in range(devices):
         for last in range(first, devices):
             least = min(least, slack[first, last])
-    from_left, to_right = np.empty((devices, devices)), np.empty((devices, devices))
+    from_left, to_right = slack.copy(), slack.copy()
     for last in range(devices):
-        from_left[0, last] = slack[0, last]
         for first in range(1, last + 1):
             from_left[first, last] = min(slack[first, last], from_left[first - 1, last])
     for first in range(devices):
-        to_right[first, devices - 1] = slack[first, devices - 1]
         for last in range(devices - 2, first - 1, -1):  # ... or between a and any later device
             to_right[first, last] = min(slack[first, last], to_right[first, last + 1])
     for group in range(state.domain.size):
@@ -389,7 +364,7 @@ def _fits(frame: Frame, state: State) -> int:
     return result
 
 
-@inner
+@numba.njit(cache=True)
 def _covers(frame: Frame, state: State) -> int:
     """Keep groups where they are needed; return `FAILS`, `KEEPS` or `SHRINKS`.
 
@@ -398,9 +373,9 @@ def _covers(frame: Frame, state: State) -> int:
     as many groups can go between two empty devices as there are, each of them goes to one.
     """
     devices, groups = frame.num_devices, state.domain.size
-    top, taken = 0, 0
+    top = state.low.max()
+    taken = 0
     for group in range(groups):
-        top = max(top, state.low[group])
         if state.fixed[group]:
             taken |= 1 << state.low[group]
     empty = np.empty(devices, dtype=np.int64)  # the devices to fill
@@ -423,8 +398,7 @@ def _covers(frame: Frame, state: State) -> int:
             waiting[first, last] += 1
     ending = np.zeros(number, dtype=np.int64)  # groups that may go here, by their last
     for place in range(number):
-        for last in range(place, number):
-            ending[last] += waiting[place, last]
+        ending += waiting[place]
         for last in range(place, number):
             if ending[last]:
                 ending[last] -= 1
@@ -434,8 +408,7 @@ def _covers(frame: Frame, state: State) -> int:
     begun = np.zeros(number, dtype=np.int64)  # groups whose last is each, of those that began
     for last in range(number):
         # Of the groups that begin at this place or before: how many reach each place or further.
-        for end in range(last, number):
-            begun[end] += waiting[last, end]
+        begun += waiting[last]
         meeting = 0
         for end in range(last, number):
             meeting += begun[end]
@@ -458,56 +431,29 @@ def _covers(frame: Frame, state: State) -> int:
     return KEEPS
 
 
-@inner
-def place(frame: Frame, state: State, some: Int64, first: int, last: int, devices: Int64) -> bool:
-    """Assign devices to some groups, and shrink domains as the constraints demand.
-
-    Groups that have one device left are assigned to it. The state is of no more use if the result
-    is false.
-
-    Args:
-        frame: the problem.
-        state: to change.
-        some: groups.
-        first: those to assign begin at this place of `some`.
-        last: they end before this one; if it is `first`, domains are only shrunk.
-        devices: (num_groups,) to assign.
-
-    Returns:
-        Whether a placement may be left.
-    """
-    for at in range(first, last):
-        group = some[at]
-        if state.fixed[group]:
-            if state.low[group] != devices[group]:
-                return False
-        elif not assign(frame, state, group, devices[group]):
+@numba.njit(cache=True)
+def propagate(frame: Frame, state: State) -> bool:
+    """Shrink domains as the constraints demand; return whether a placement may be left."""
+    for group in range(state.domain.size):
+        if not _tighten(state, group, 0, frame.num_devices - 1):
             return False
     while True:
-        for group in range(state.domain.size):
-            if not _tighten(state, group, 0, frame.num_devices - 1):
-                return False
         if frame.acyclic and not _order_edges(frame, state):
             return False
-        result = KEEPS
         if frame.limit_bytes.size:
-            result = _fits(frame, state)
-        if result == KEEPS and frame.no_skip:
-            result = _covers(frame, state)
-        if result == FAILS:
-            return False
-        if result == SHRINKS:
-            continue
-        for group in range(state.domain.size):
-            if not state.fixed[group] and state.low[group] == state.high[group]:
-                if not assign(frame, state, group, state.low[group]):
-                    return False
-                result = SHRINKS
-        if result == KEEPS:
+            fits = _fits(frame, state)
+            if fits == FAILS:
+                return False
+            if fits == SHRINKS:
+                continue
+        if not frame.no_skip:
             return True
+        covers = _covers(frame, state)
+        if covers != SHRINKS:
+            return covers == KEEPS
 
 
-@inner
+@numba.njit(cache=True)
 def shave(frame: Frame, state: State, group: int) -> bool:
     """Rule out a group's devices by all groups before and after it; return whether one is left.
 
@@ -547,9 +493,7 @@ def shave(frame: Frame, state: State, group: int) -> bool:
                 break
             high -= 1
     if frame.no_skip:
-        top = 0
-        for other in range(groups):
-            top = max(top, state.low[other])
+        top = state.low.max()
         reach_up, reach_down = np.zeros(devices, np.int64), np.zeros(devices, np.int64)
         for other in range(groups):
             if other != group:
@@ -568,16 +512,20 @@ def shave(frame: Frame, state: State, group: int) -> bool:
     return _tighten(state, group, low, high)
 
 
-@inner
+@numba.njit(cache=True)
 def _next_group(state: State, order: Int64) -> int:
-    """Return the first group in order that has no device yet, or -1."""
+    """Return a group with a single device left, or else the first in order that has none yet."""
+    first = -1
     for group in order:
         if not state.fixed[group]:
-            return int(group)
-    return -1
+            if state.low[group] == state.high[group]:
+                return int(group)
+            if first < 0:
+                first = int(group)
+    return first
 
 
-@inner
+@numba.njit(cache=True)
 def _choose(
     state: State, group: int, proposal: Int64, chances: Float64, draw: float, proportional: bool
 ) -> int:
@@ -615,7 +563,6 @@ def _choose(
 def search(
     frame: Frame,
     order: Int64,
-    held: int,
     proposal: Int64,
     chances: Float64,
     draws: Float64,
@@ -627,8 +574,6 @@ def search(
     Args:
         frame: the problem.
         order: (num_groups,) in which groups are visited.
-        held: how many of the first groups are held where they are proposed, as far as they go
-            together; the search does not go back on that.
         proposal: (num_groups,) devices to keep where possible; `NO_DEVICE`: none.
         chances: (num_groups, num_devices) of the devices for groups whose proposal is not kept.
         draws: random numbers from 0 to 1, used in turn.
@@ -640,45 +585,24 @@ def search(
     """
     groups = order.size
     state = new_state(frame)
-    stack = [new_state(frame)]
+    stack = [new_state(frame) for _ in range(groups)]
     visited = np.full(groups + 1, -1, dtype=np.int64)
     tried = np.zeros(groups, dtype=np.int64)  # bits of the devices that were just tried
-    chosen = proposal.copy()
     depth, failures, drawn = 0, 0, 0
-    if not place(frame, state, order, 0, 0, chosen):
+    if not propagate(frame, state):
         return NONE_EXISTS, failures, state.low
-    # Several groups are held at once: all, then half of them, and so on. A single one that fails
-    # is left for later.
-    at, size = 0, held
-    for _ in range(MOST_PROBES):
-        if at >= held:
-            break
-        size = min(size, held - at)
-        copy_state(state, stack[0])
-        if place(frame, state, order, at, at + size, chosen):
-            at += size
-            size *= 2
-            continue
-        copy_state(stack[0], state)
-        if size == 1:
-            at += 1
-        size = max(1, size // 2)
-    while True:
+    while depth < groups:
         if visited[depth] < 0:
             visited[depth] = _next_group(state, order)
         group = visited[depth]
-        if group < 0:
-            return FOUND, failures, state.low
-        if depth == len(stack):
-            stack.append(new_state(frame))
         draw = draws[drawn % draws.size]
         drawn += 1
         copy_state(state, stack[depth])
         possible = not frame.acyclic or shave(frame, state, group)
         if possible:
-            chosen[group] = _choose(state, group, proposal, chances, draw, proportional)
-            tried[depth] = 1 << chosen[group]
-            possible = place(frame, state, visited, depth, depth + 1, chosen)
+            device = _choose(state, group, proposal, chances, draw, proportional)
+            tried[depth] = 1 << device
+            possible = assign(frame, state, group, device) and propagate(frame, state)
         else:
             tried[depth] = -1  # all devices
         if possible:
@@ -691,43 +615,53 @@ def search(
         while True:
             copy_state(stack[depth], state)
             group = visited[depth]
-            if keep(state, group, ~tried[depth]) and place(frame, state, order, 0, 0, chosen):
-                if state.fixed[group]:  # one device was left for it
-                    visited[depth] = -1
+            if keep(state, group, ~tried[depth]) and propagate(frame, state):
                 break
             depth -= 1
             if depth < 0:
-                return (GAVE_UP if held else NONE_EXISTS), failures, state.low
+                return NONE_EXISTS, failures, state.low
+    return FOUND, failures, state.low
 
 
 @numba.njit(cache=True)
-def allowed_devices(frame: Frame, placed: Int64, asked: Int64) -> Bool:
-    """Return the devices that groups may go to, each alone, (num_asked, num_devices).
+def allowed_at_first(frame: Frame) -> Bool:
+    """Return the devices that each group may go to while no group has one.
+
+    Returns:
+        (num_groups, num_devices)
+    """
+    groups = frame.domain.size
+    allowed = np.zeros((groups, frame.num_devices), dtype=np.bool_)
+    state, tried = new_state(frame), new_state(frame)
+    if not propagate(frame, state):
+        return allowed
+    for group in range(groups):
+        for device in range(state.low[group], state.high[group] + 1):
+            copy_state(state, tried)
+            allowed[group, device] = assign(frame, tried, group, device) and propagate(frame, tried)
+    return allowed
+
+
+@numba.njit(cache=True)
+def allowed_next(frame: Frame, placed: Int64, group: int) -> Bool:
+    """Return the devices that a group may go to, (num_devices,).
 
     Args:
         frame: the problem.
         placed: (num_groups,) devices so far; `NO_DEVICE` for none.
-        asked: (num_asked,) groups without a device.
+        group: to place next.
     """
-    allowed = np.zeros((asked.size, frame.num_devices), dtype=np.bool_)
-    begun, state = new_state(frame), new_state(frame)
-    for group in range(placed.size):
-        if placed[group] >= 0 and not assign(frame, begun, group, placed[group]):
+    allowed = np.zeros(frame.num_devices, dtype=np.bool_)
+    state = new_state(frame)
+    for other in range(placed.size):
+        if placed[other] >= 0 and not assign(frame, state, other, placed[other]):
             return allowed
-    if not place(frame, begun, placed, 0, 0, placed):
+    if not propagate(frame, state):
         return allowed
-    devices = placed.copy()
-    for row in range(asked.size):
-        group = asked[row]
-        copy_state(begun, state)
-        if state.fixed[group]:  # one device was left for it
-            allowed[row, state.low[group]] = True
-            continue
-        if frame.acyclic and not shave(frame, state, group):
-            continue
-        low, high = state.low[group], state.high[group]
-        for device in range(low, high + 1):
-            copy_state(begun, state)
-            devices[group] = device
-            allowed[row, device] = place(frame, state, asked, row, row + 1, devices)
+    if frame.acyclic and not shave(frame, state, group):
+        return allowed
+    tried = new_state(frame)
+    for device in range(state.low[group], state.high[group] + 1):
+        copy_state(state, tried)
+        allowed[device] = assign(frame, tried, group, device) and propagate(frame, tried)
     return allowed

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,14 +16,10 @@ from device_placement.envs.jit import interrupts_later
 from device_placement.envs.repair.nearest import nearest_valid, smallest_conflict
 
 if TYPE_CHECKING:
-    from device_placement.envs.repair.approach import Ground
     from device_placement.envs.repair.kernels import Frame
 
 NO_DEVICE = -1
 MAX_FAILURES = 200  # dead ends of each search
-FEW_FAILURES = 12  # those of a search after which there are other ways
-WALKED = 3  # rounds of a walk
-CLOSER = 40  # searches of `nearest` before CP-SAT
 REPAIRS = ("none", "fix", "sample", "nearest")
 """How an environment may repair a placement before it is evaluated."""
 
@@ -70,9 +64,6 @@ class Repairer:
         self._in_order = np.arange(groups)
         self._spread = _spread_order(groups)
         self._even = np.ones((groups, costs.num_devices))
-        self._runs = np.isfinite(costs.compute_s)
-        if supported is not None:
-            self._runs &= supported
 
     @functools.cached_property
     def frame(self) -> Frame:
@@ -96,7 +87,7 @@ class Repairer:
         """
         chances = np.ascontiguousarray(probabilities, dtype=np.float64)
         nothing = np.full(self.costs.num_groups, NO_DEVICE)
-        return self._draw(nothing, chances, generator)
+        return self._search(nothing, chances, generator)
 
     def uniform(self, generator: np.random.Generator) -> Repaired:
         """Draw a valid placement, each device evenly among those that are left; see `sample`."""
@@ -105,13 +96,10 @@ class Repairer:
     def fix(self, proposal: NDArray[np.integer] | list[int]) -> Repaired:
         """Return a valid placement that keeps what it can of a proposal, (num_groups,).
 
-        Groups that contradict others by where they are proposed, in that data would go back, are
-        left out, those with most contradictions first. The rest stays, as far as it goes together,
-        and the others follow; one that can't stay goes to the nearest device that is left. Where
-        that ends in dead ends, fewer groups are kept, or a valid placement that is known is moved
-        towards the proposal. A valid proposal is returned as it is. Nothing is random.
+        Groups are visited in a fixed order, the middle one first. One that can't stay goes to the
+        nearest device that is left. A valid proposal is returned as it is. Nothing is random.
         """
-        return self._fix(self._checked(proposal))
+        return self._search(self._checked(proposal), self._even, None)
 
     def resample(
         self, proposal: NDArray[np.integer] | list[int], generator: np.random.Generator
@@ -120,42 +108,37 @@ class Repairer:
 
         As `fix`, but groups are visited in random order, and one that can't stay is drawn evenly.
         """
-        return self._draw(self._checked(proposal), self._even, generator)
+        return self._search(self._checked(proposal), self._even, generator)
 
     def nearest(self, proposal: NDArray[np.integer] | list[int], seconds: float = 10.0) -> Repaired:
-        """Return the valid placement with the fewest groups elsewhere than proposed.
-
-        What `fix` returns is improved by a local search, and then by CP-SAT, which can prove that
-        there is nothing nearer.
+        """Return the valid placement with the fewest groups elsewhere than proposed, by CP-SAT.
 
         Args:
             proposal: (num_groups,) device numbers.
-            seconds: limit of CP-SAT, after which the nearest one found is returned; 0: it does not
-                run, and the result is the same on every machine.
+            seconds: limit; after it, the nearest one found, or that of `fix` if it is nearer.
         """
         wanted = self._checked(proposal)
-        found = self.fix(wanted)
-        if found.impossible or (found.found and not found.changes):
-            return found
-        if found.found:
-            found = self._closer(found, wanted)
-        if not seconds:
-            return found
-        start = found.assignment if found.found else None
-        nearer, impossible = nearest_valid(self.costs, self._supported, wanted, start, seconds)
-        if nearer is None:
-            return found if found.found else Repaired(wanted, False, impossible=impossible)
-        changes = int((nearer != wanted).sum())
-        return (
-            found if found.found and found.changes <= changes else Repaired(nearer, True, changes)
-        )
+        fixed = self.fix(wanted)
+        if fixed.found and not fixed.changes:
+            return fixed
+        start = fixed.assignment if fixed.found else None
+        found, impossible = nearest_valid(self.costs, self._supported, wanted, start, seconds)
+        if found is None:
+            return Repaired(wanted, False, impossible=impossible) if not fixed.found else fixed
+        changes = int((found != wanted).sum())
+        return fixed if fixed.found and fixed.changes <= changes else Repaired(found, True, changes)
 
     def balanced(self) -> Repaired:
         """Return a valid placement in which devices have even shares of work, if one is found.
 
         Groups are split in their order, by their mean time; what is not valid is repaired.
         """
-        return self.fix(self._even_shares(self.costs.num_devices))
+        runs = np.isfinite(self.costs.compute_s)
+        times = np.where(runs, self.costs.compute_s, 0.0)
+        # Groups without work count, too, if only a little.
+        work = times.sum(axis=1) / np.maximum(runs.sum(axis=1), 1) + 1e-12
+        share = (work.cumsum() - work / 2) / work.sum()
+        return self.fix((share * self.costs.num_devices).astype(np.int64))
 
     def repair(
         self,
@@ -163,20 +146,23 @@ class Repairer:
         proposal: NDArray[np.integer] | list[int],
         generator: np.random.Generator,
     ) -> Repaired:
-        """Repair a proposal in one of the ways `REPAIRS`, ``nearest`` without CP-SAT."""
+        """Repair a proposal in one of the ways `REPAIRS`."""
         if way == "fix":
             return self.fix(proposal)
         if way == "sample":
             return self.resample(proposal, generator)
         if way == "nearest":
-            return self.nearest(proposal, seconds=0.0)
+            return self.nearest(proposal)
         return Repaired(self._checked(proposal), True)
 
     @functools.cached_property
     def allowed_at_first(self) -> Bool:
         """Devices that each group may go to while none has one, (num_groups, num_devices)."""
-        groups = self.costs.num_groups
-        return self._allowed(np.full(groups, NO_DEVICE), np.arange(groups))
+        from device_placement.envs.repair.kernels import allowed_at_first
+
+        with interrupts_later():
+            found: Bool = allowed_at_first(self.frame)
+        return found
 
     def allowed(self, placed: Assignment, group: int) -> Bool:
         """Return the devices that a group may go to, (num_devices,).
@@ -188,15 +174,10 @@ class Repairer:
             placed: (num_groups,) device numbers so far; -1 for none.
             group: to place next.
         """
-        found: Bool = self._allowed(np.asarray(placed, dtype=np.int64), np.array([group]))[0]
-        return found
-
-    def _allowed(self, placed: Int64, asked: Int64) -> Bool:
-        """Return the devices that groups may go to, (num_asked, num_devices)."""
-        from device_placement.envs.repair.kernels import allowed_devices
+        from device_placement.envs.repair.kernels import allowed_next
 
         with interrupts_later():
-            found: Bool = allowed_devices(self.frame, placed, asked)
+            found: Bool = allowed_next(self.frame, np.asarray(placed, dtype=np.int64), group)
         return found
 
     def _checked(self, proposal: NDArray[np.integer] | list[int]) -> Int64:
@@ -208,193 +189,35 @@ class Repairer:
             )
         return wanted
 
-    def _fix(self, wanted: Int64) -> Repaired:
-        """Search with all groups held that agree, with few, in order; or walk from an anchor."""
-        order, agreeing = self._agreeing_first(wanted)
-        attempts = [(order, agreeing), (order, agreeing // 4), (self._in_order, 0)]
-        found = self._attempt(attempts, wanted, self._even, None)
-        if found.found or found.impossible:
-            return found
-        if not self._anchors:
-            return self._search_twice(wanted, self._even, None)
-        start = max(self._anchors, key=lambda anchor: int((anchor == wanted).sum()))
-        return self._walk(start, wanted, order, found.failures)
-
-    def _draw(self, proposal: Int64, chances: Float64, generator: np.random.Generator) -> Repaired:
-        """Search in random order, then in order; or walk from an anchor to what is drawn."""
-        order = generator.permutation(len(proposal))
-        attempts = [(order, 0), (self._in_order, 0)]
-        found = self._attempt(attempts, proposal, chances, generator)
-        if found.found or found.impossible:
-            return found
-        if not self._anchors:
-            return self._search_twice(proposal, chances, generator)
-        likely = np.where(self._runs, chances, 0.0).cumsum(axis=1)
-        draws = generator.random((len(proposal), 1)) * likely[:, -1:]
-        drawn = np.where(proposal < 0, (likely <= draws).sum(axis=1), proposal)
-        start = self._anchors[generator.integers(len(self._anchors))]
-        return self._walk(start, drawn, order, found.failures)
-
-    def _attempt(
-        self,
-        attempts: Sequence[tuple[Int64, int]],
-        proposal: Int64,
-        chances: Float64,
-        generator: np.random.Generator | None,
-    ) -> Repaired:
-        """Search in orders with numbers of groups to hold, until one search finds something."""
-        few, failures = min(FEW_FAILURES, self.max_failures), 0
-        for order, held in attempts:
-            found = self._search(order, held, proposal, chances, generator, few)
-            failures += found.failures
-            if found.found or found.impossible:
-                break
-        return dataclasses.replace(found, failures=failures)
-
-    def _walk(self, start: Int64, wanted: Int64, order: Int64, failures: int = 0) -> Repaired:
-        """Return where a walk from a valid placement towards a wanted one ends."""
-        found = self._approach(start, wanted, order)
-        return Repaired(found, True, int((found != wanted).sum()), failures)
-
-    def _closer(self, found: Repaired, wanted: Int64) -> Repaired:
-        """Return a valid placement with fewer groups elsewhere than wanted, if one is found.
-
-        First walks start from a valid placement and from the anchors. Then, again and again, a
-        group that is elsewhere and those near it in order are searched for again, while all others
-        are held. Nothing is random from call to call.
-        """
-        order, _ = self._agreeing_first(wanted)
-        starts = [found.assignment, *self._anchors]
-        best = min((self._walk(one, wanted, order) for one in starts), key=lambda one: one.changes)
-        generator, groups = np.random.default_rng(0), len(wanted)
-        few, size = min(FEW_FAILURES, self.max_failures), max(6, groups // 8)
-        for _ in range(CLOSER):
-            elsewhere = np.flatnonzero(best.assignment != wanted)
-            if not elsewhere.size:
-                break
-            group = int(generator.choice(elsewhere))
-            near = np.argsort(np.abs(self._in_order - group), kind="stable")
-            freed, held = near[: generator.integers(2, size + 1)], np.ones(groups, dtype=np.bool_)
-            held[freed] = False
-            aim = np.where(held, best.assignment, wanted)
-            visited = np.concatenate([self._in_order[held], freed])
-            one = self._search(visited, int(held.sum()), aim, self._even, None, few)
-            changes = int((one.assignment != wanted).sum())
-            if one.found and changes < best.changes:
-                best = Repaired(one.assignment, True, changes)
-        return dataclasses.replace(best, failures=found.failures)
-
-    def _approach(self, start: Int64, wanted: Int64, order: Int64) -> Int64:
-        from device_placement.envs.repair.approach import approach
-
-        with interrupts_later():
-            found: Int64 = approach(
-                self._ground, start, wanted, order, self.costs.num_devices, WALKED
-            )
-        return found
-
-    @functools.cached_property
-    def _ground(self) -> Ground:
-        from device_placement.envs.repair.approach import make_ground
-
-        return make_ground(self.frame)
-
-    @functools.cached_property
-    def _anchors(self) -> list[Int64]:
-        """Valid placements to walk from: balanced ones on all devices, half of them, and so on."""
-        found, devices = [], self.costs.num_devices
-        while devices:
-            shares = self._even_shares(devices)
-            one = self._search(self._in_order, 0, shares, self._even, None, self.max_failures)
-            if one.found:
-                found.append(one.assignment)
-            if one.impossible:
-                break
-            devices //= 2
-        return found
-
-    def _even_shares(self, devices: int) -> Int64:
-        """Return groups split in their order into even shares of work on the first devices."""
-        times = np.where(self._runs, self.costs.compute_s, 0.0)
-        # Groups without work count, too, if only a little.
-        work = times.sum(axis=1) / np.maximum(self._runs.sum(axis=1), 1) + 1e-12
-        share = (work.cumsum() - work / 2) / work.sum()
-        return np.asarray(share * devices, dtype=np.int64)
-
-    def _agreeing_first(self, proposal: Int64) -> tuple[Int64, int]:
-        """Order groups such that those come first whose proposed devices don't contradict others.
-
-        Two groups contradict each other if data of the first gets to the second, but not to its
-        device. The group with the most contradictions is left out, again and again, until there
-        are none.
-
-        Returns:
-            (num_groups,) groups: those that agree, the middle one first; then the others, the last
-            one left out first. And how many agree.
-        """
-        groups, frame = self._in_order, self.frame
-        possible = (proposal >= 0) & (proposal < self.costs.num_devices)
-        possible &= self._runs[groups, np.where(possible, proposal, 0)]
-        left_out = groups[~possible].tolist()
-        if "acyclic" in self.costs.constraints:
-            against = frame.leads & (proposal[:, None] > proposal)
-            against |= against.T
-            against[~possible] = False
-            against[:, ~possible] = False
-            number = against.sum(axis=1)
-            while number.max():
-                worst = int(number.argmax())
-                left_out.append(worst)
-                number -= against[worst]
-                number[worst] = 0
-                against[:, worst] = False
-        agrees = np.ones(len(groups), dtype=np.bool_)
-        agrees[left_out] = False
-        first = self._spread[agrees[self._spread]]
-        return np.concatenate([first, np.array(left_out[::-1], dtype=np.int64)]), len(first)
-
     def _search(
-        self,
-        order: Int64,
-        held: int,
-        proposal: Int64,
-        chances: Float64,
-        generator: np.random.Generator | None,
-        max_failures: int,
-    ) -> Repaired:
-        from device_placement.envs.repair.kernels import FOUND, NONE_EXISTS, search
-
-        draws = np.zeros(1) if generator is None else generator.random(2 * len(proposal))
-        with interrupts_later():
-            status, failures, found = search(
-                self.frame,
-                order,
-                held,
-                proposal,
-                chances,
-                draws,
-                generator is not None,
-                max_failures,
-            )
-        if status == FOUND:
-            return Repaired(found, True, int((found != proposal).sum()), failures)
-        return Repaired(proposal, False, failures=failures, impossible=status == NONE_EXISTS)
-
-    def _search_twice(
         self, proposal: Int64, chances: Float64, generator: np.random.Generator | None
     ) -> Repaired:
         """Search in random order, or else the middle first; then in the order of the groups.
 
         In the order of the groups, dead ends are rare.
         """
-        first = self._spread if generator is None else generator.permutation(len(proposal))
+        from device_placement.envs.repair.kernels import FOUND, NONE_EXISTS, search
+
         failures = 0
+        first = self._spread if generator is None else generator.permutation(len(proposal))
         for order in (first, self._in_order):
-            found = self._search(order, 0, proposal, chances, generator, self.max_failures)
-            failures += found.failures
-            if found.found or found.impossible:
-                break
-        return dataclasses.replace(found, failures=failures)
+            draws = np.zeros(1) if generator is None else generator.random(2 * len(proposal))
+            with interrupts_later():
+                status, failed, found = search(
+                    self.frame,
+                    order,
+                    proposal,
+                    chances,
+                    draws,
+                    generator is not None,
+                    self.max_failures,
+                )
+            failures += failed
+            if status == FOUND:
+                return Repaired(found, True, int((found != proposal).sum()), failures)
+            if status == NONE_EXISTS:
+                return Repaired(proposal, False, failures=failures, impossible=True)
+        return Repaired(proposal, False, failures=failures)
 
 
 def _spread_order(groups: int) -> Int64:
