@@ -34,6 +34,6 @@ def workers() -> list[psutil.Process]:
     for one in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             zombie = one.status() == psutil.STATUS_ZOMBIE
-            if zombie or "worker" in " ".join(one.cmdline()):
+            if zombie or "measuring.worker" in " ".join(one.cmdline()):
                 found.append(one)
     return [one for one in found if one.pid not in OTHERS]
