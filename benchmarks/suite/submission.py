@@ -74,9 +74,11 @@ def wrong_runs(rows: Sequence[RunRow]) -> Iterator[str]:
 
 def _wrong_problems(folder: Path, rows: Sequence[RunRow]) -> Iterator[str]:
     recorded = read_problems(folder)
-    for suite, name in dict.fromkeys((row.suite, row.problem) for row in rows):
+    for suite in dict.fromkeys(row.suite for row in rows):
         if suite not in SUITES:
             yield f"{suite} is not a bundled suite; the leaderboard has those only."
+    for suite, name in dict.fromkeys((row.suite, row.problem) for row in rows):
+        if suite not in SUITES:
             continue
         bundled, found = SUITES[suite].problems.get(name), recorded.get((suite, name))
         if suite == WORKLOADS or found is None or bundled is None:
