@@ -139,7 +139,7 @@ class Started:
         self.wait_for(len(names))
 
     def wait_for(self, number: int) -> None:
-        """Wait until so many workers serve."""
+        """Wait until that number of workers serves."""
         with contextlib.closing(Cluster(self.address)) as cluster:
             self.wait(lambda: len(cluster.workers()) >= number)
 
