@@ -115,8 +115,12 @@ def pool_pair_costs(pairs: Tensor, leader: Tensor) -> Tensor:
     mean = time.sum(dim=2, keepdim=True) / runs.sum(dim=2, keepdim=True).clamp(min=1.0)
     excess = (time - mean) * runs
     columns = [runs, torch.log1p(time), ratio.log(), excess.sign() * excess.abs().log1p()]
-    # What follows a learned group in runs follows its first node.
-    return torch.stack([*columns, pairs[..., IN_RUNS].gather(1, index)], dim=3)
+    # Of what follows in runs the mean, whatever the order of the nodes.
+    sums = [
+        torch.zeros_like(time).scatter_add_(1, index, one).gather(1, index)
+        for one in (pairs[..., IN_RUNS], torch.ones_like(time))
+    ]
+    return torch.stack([*columns, sums[0] / sums[1]], dim=3)
 
 
 def _smallest(values: Tensor, index: Tensor) -> Tensor:
