@@ -34,9 +34,8 @@ NUM_PROBLEM = len(GRAPH_COSTS) + 2  # with which costs are known
 NUM_PAIR = NUM_PAIR_COSTS + len(DEVICE_COSTS)
 FITS = PARTIAL_SCHEDULE.index("1 if the weights fit")
 
-# The untrained policy is close to the placer `greedy`, but its estimate covers the groups that are
-# not placed, too.
-GREEDY = {
+# The untrained policy is close to the placer `lookahead`.
+LOOKAHEAD = {
     "estimate of the time of all groups, and the price, over the least: sl(excess / m)": -4.0,
     "the same with the groups after it in runs, unless the schedule overlaps inferences": -2.0,
     "end of the group, over the earliest: sl(excess / m)": -0.3,
@@ -101,8 +100,8 @@ class ConstructNetwork(CachedEncoder):
     The graph is encoded once. Then each step gives a logit to every device for the next group, from
     the group's embedding, its costs on the device and what placing it there would do. Devices are
     exchangeable and of any number: no weight depends on their order. A linear term on the partial
-    schedule begins as `GREEDY`, and the rest at 0, so that learning begins near the placer
-    ``greedy``.
+    schedule begins as `LOOKAHEAD`, and the rest at 0, so that learning begins near the placer
+    ``lookahead``.
 
     Args:
         hidden: size of an embedding.
@@ -133,7 +132,7 @@ class ConstructNetwork(CachedEncoder):
         for parameter in (*self.score.parameters(), self.skip.weight):
             nn.init.zeros_(parameter)
         with torch.no_grad():
-            for name, weight in GREEDY.items():
+            for name, weight in LOOKAHEAD.items():
                 self.skip.weight[0, PARTIAL_SCHEDULE.index(name)] = weight
 
     def encode(self, static: TensorDict) -> Encoded:
