@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,10 +17,13 @@ from device_placement.envs.jit import interrupts_later
 from device_placement.envs.repair.nearest import nearest_valid, smallest_conflict
 
 if TYPE_CHECKING:
+    from device_placement.envs.repair.approach import Ground
     from device_placement.envs.repair.kernels import Frame
 
 NO_DEVICE = -1
 MAX_FAILURES = 200  # dead ends of each search
+FEW_FAILURES = 6  # those of a search where a valid placement is known, from which one can walk
+WALKED = 3  # times that a walk tries each group at most
 REPAIRS = ("none", "fix", "sample", "nearest")
 """How an environment may repair a placement before it is evaluated."""
 
@@ -64,6 +68,9 @@ class Repairer:
         self._in_order = np.arange(groups)
         self._spread = _spread_order(groups)
         self._even = np.ones((groups, costs.num_devices))
+        self._runs = np.isfinite(costs.compute_s)
+        if supported is not None:
+            self._runs &= supported
 
     @functools.cached_property
     def frame(self) -> Frame:
@@ -133,12 +140,7 @@ class Repairer:
 
         Groups are split in their order, by their mean time; what is not valid is repaired.
         """
-        runs = np.isfinite(self.costs.compute_s)
-        times = np.where(runs, self.costs.compute_s, 0.0)
-        # Groups without work count, too, if only a little.
-        work = times.sum(axis=1) / np.maximum(runs.sum(axis=1), 1) + 1e-12
-        share = (work.cumsum() - work / 2) / work.sum()
-        return self.fix((share * self.costs.num_devices).astype(np.int64))
+        return self.fix(self._even_shares(self.costs.num_devices))
 
     def repair(
         self,
@@ -194,30 +196,94 @@ class Repairer:
     ) -> Repaired:
         """Search in random order, or else the middle first; then in the order of the groups.
 
-        In the order of the groups, dead ends are rare.
+        In the order of the groups, dead ends are rare. After a few of them in both, walk from a
+        valid placement that is known; where none is, search on.
         """
+        groups = len(proposal)
+        first = self._spread if generator is None else generator.permutation(groups)
+        few = min(FEW_FAILURES, self.max_failures)
+        failures = 0
+        for limit in (few, self.max_failures):
+            for order in (first, self._in_order):
+                draws = np.zeros(1) if generator is None else generator.random(2 * groups)
+                found = self._search_in(order, proposal, chances, draws, limit)
+                failures += found.failures
+                if found.found or found.impossible:
+                    return dataclasses.replace(found, failures=failures)
+            if self._anchors:
+                return self._walk(first, proposal, chances, generator, failures)
+        return Repaired(proposal, False, failures=failures)
+
+    def _search_in(
+        self, order: Int64, proposal: Int64, chances: Float64, draws: Float64, max_failures: int
+    ) -> Repaired:
+        """Search in one order; draws of length 1: nothing is drawn."""
         from device_placement.envs.repair.kernels import FOUND, NONE_EXISTS, search
 
-        failures = 0
-        first = self._spread if generator is None else generator.permutation(len(proposal))
-        for order in (first, self._in_order):
-            draws = np.zeros(1) if generator is None else generator.random(2 * len(proposal))
-            with interrupts_later():
-                status, failed, found = search(
-                    self.frame,
-                    order,
-                    proposal,
-                    chances,
-                    draws,
-                    generator is not None,
-                    self.max_failures,
-                )
-            failures += failed
-            if status == FOUND:
-                return Repaired(found, True, int((found != proposal).sum()), failures)
-            if status == NONE_EXISTS:
-                return Repaired(proposal, False, failures=failures, impossible=True)
-        return Repaired(proposal, False, failures=failures)
+        drawn = draws.size > 1
+        with interrupts_later():
+            status, failures, found = search(
+                self.frame, order, proposal, chances, draws, drawn, max_failures
+            )
+        if status == FOUND:
+            return Repaired(found, True, int((found != proposal).sum()), failures)
+        return Repaired(proposal, False, failures=failures, impossible=status == NONE_EXISTS)
+
+    def _walk(
+        self,
+        order: Int64,
+        proposal: Int64,
+        chances: Float64,
+        generator: np.random.Generator | None,
+        failures: int,
+    ) -> Repaired:
+        """Walk to the proposal from the nearest anchor; or from any, to what chances draw."""
+        from device_placement.envs.repair.approach import approach
+
+        if generator is None:
+            wanted = proposal
+            start = max(self._anchors, key=lambda anchor: int((anchor == wanted).sum()))
+        else:
+            likely = np.where(self._runs, chances, 0.0).cumsum(axis=1)
+            draws = generator.random((len(proposal), 1)) * likely[:, -1:]
+            wanted = np.where(proposal < 0, (likely <= draws).sum(axis=1), proposal)
+            start = self._anchors[generator.integers(len(self._anchors))]
+        with interrupts_later():
+            found = approach(self._ground, start, wanted, order, self.costs.num_devices, WALKED)
+        return Repaired(found, True, int((found != proposal).sum()), failures)
+
+    @functools.cached_property
+    def _ground(self) -> Ground:
+        from device_placement.envs.repair.approach import make_ground
+
+        return make_ground(self.frame)
+
+    @functools.cached_property
+    def _anchors(self) -> list[Int64]:
+        """Valid placements to walk from: balanced ones on all devices, half of them, and so on."""
+        found, devices = [], self.costs.num_devices
+        while devices:
+            one = self._search_in(
+                self._in_order,
+                self._even_shares(devices),
+                self._even,
+                np.zeros(1),
+                self.max_failures,
+            )
+            if one.impossible:
+                break
+            if one.found:
+                found.append(one.assignment)
+            devices //= 2
+        return found
+
+    def _even_shares(self, devices: int) -> Int64:
+        """Return the groups split in their order into even shares of work, by their mean time."""
+        times = np.where(self._runs, self.costs.compute_s, 0.0)
+        # Groups without work count, too, if only a little.
+        work = times.sum(axis=1) / np.maximum(self._runs.sum(axis=1), 1) + 1e-12
+        share = (work.cumsum() - work / 2) / work.sum()
+        return np.asarray(share * devices, dtype=np.int64)
 
 
 def _spread_order(groups: int) -> Int64:
