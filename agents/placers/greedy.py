@@ -11,6 +11,7 @@ from device_placement.agents.placers.base import PlacerResult, Trace
 from device_placement.agents.placers.search_space import SearchSpace, needed_costs
 from device_placement.envs.arrays import Float64
 from device_placement.envs.evaluation import Evaluator
+from device_placement.envs.repair.repairer import NO_DEVICE
 from device_placement.envs.simulation.partial_schedule import (
     Outlook,
     PartialSchedules,
@@ -29,7 +30,8 @@ class Greedy:
     The time is that of the evaluator's own schedule; under ``dataflow`` that of ``concurrent``.
     Of devices with equal times it takes the one where the group ends first, then the one with the
     least load, then the first. The first group of a colour decides for all of it. A device whose
-    memory is full is left out, unless all are. One evaluation; nothing is random.
+    memory is full, or which constraints rule out, is left out, unless all are; the result is
+    repaired. One evaluation; nothing is random.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -92,13 +94,15 @@ def _constructed(evaluator: Evaluator, cost: Cost) -> list[int]:
     allowed = space.allowed.copy()
     partial = PartialSchedules([costs], [evaluator.schedule], num_rows=1)
     outlook = partial.look(ROW)
-    for unit in space.unit.tolist():
-        fits = allowed[unit] & can_run(outlook)[0]
-        usable = np.flatnonzero(fits if fits.any() else allowed[unit])
+    placed = np.full(costs.num_groups, NO_DEVICE)
+    for group, unit in enumerate(space.unit.tolist()):
+        usable = allowed[unit]
+        for fits in (space.left(placed, group), can_run(outlook)[0]):
+            usable = usable & fits if (usable & fits).any() else usable
+        devices = np.flatnonzero(usable)
         # The last key counts first.
         keys = outlook.load_s, outlook.finish_s, outlook.value_s, cost(partial, outlook)
-        device = usable[np.lexsort([key[0, usable] for key in keys])[0]]
+        device = placed[group] = devices[np.lexsort([key[0, devices] for key in keys])[0]]
         allowed[unit] = np.arange(costs.num_devices) == device
         outlook = partial.place(ROW, np.array([device]))
-    found: list[int] = allowed.argmax(axis=1)[space.unit].tolist()
-    return found
+    return space.assignment(space.repaired(allowed.argmax(axis=1)))

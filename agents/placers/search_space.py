@@ -117,6 +117,17 @@ class SearchSpace:
                 return self.repaired(self.moved(choice, unit, device))
         return choice
 
+    def left(self, placed: Int64, group: int) -> Bool:
+        """Return the devices that constraints leave to a group, (num_devices,).
+
+        Args:
+            placed: (num_groups,) device numbers so far; -1 for none.
+            group: to place next.
+        """
+        if self.repairer is None:
+            return np.ones(self.allowed.shape[1], dtype=np.bool_)
+        return self.repairer.allowed(placed, group)
+
     def repaired(self, choice: Choice) -> Choice:
         """Return a choice that satisfies the constraints, near another one."""
         if self.repairer is None:

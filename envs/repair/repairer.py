@@ -45,7 +45,8 @@ class Repairer:
     Args:
         costs: of the groups.
         supported: (num_groups, num_devices) devices that run each group, if the costs allow them.
-        max_failures: dead ends after which a search gives up; memory limits make it bin packing.
+        max_failures: dead ends after which a search gives up, where no balanced placement is known;
+            memory limits make it bin packing.
 
     Raises:
         DeviceError: when there are too many devices.
@@ -104,7 +105,8 @@ class Repairer:
         """Return a valid placement that keeps what it can of a proposal, (num_groups,).
 
         Groups are visited in a fixed order, the middle one first. One that can't stay goes to the
-        nearest device that is left. A valid proposal is returned as it is. Nothing is random.
+        nearest device that is left. Where that ends in dead ends, a balanced placement is moved
+        towards the proposal. A valid proposal is returned as it is. Nothing is random.
         """
         return self._search(self._checked(proposal), self._even, None)
 

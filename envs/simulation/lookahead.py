@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from device_placement.envs.arrays import Float64, Int64
+from device_placement.envs.arrays import Bool, Float64, Int64
 from device_placement.envs.costs import Costs
 from device_placement.envs.jit import compiled_above
 from device_placement.envs.simulation.partial_kernels import (
@@ -22,6 +23,7 @@ FREE_S, FINISH_S, VALUE_S, LOAD_S, ROOM_BYTES = (
     OUTLOOK.index(name) for name in ("free_s", "finish_s", "value_s", "load_s", "room_bytes")
 )
 HALVINGS = 40  # of the interval in which the end is looked for
+ROUNDING = 1e-12  # of shares
 
 
 class RestArrays(NamedTuple):
@@ -32,9 +34,10 @@ class RestArrays(NamedTuple):
     rest_bytes: Float64  # (num_problems, max_groups + 1) of weights
     # (num_problems, max_groups + 1, max_devices) in runs, after a group on each device
     run_rest_s: Float64
+    is_acyclic: Bool  # (num_problems,) data goes from a device to itself or to a higher one
 
 
-def rest_of(costs: Costs) -> dict[str, Float64]:
+def rest_of(costs: Costs) -> dict[str, NDArray[Any]]:
     """Return the fields of `RestArrays` for one problem, without its first dimension.
 
     A group counts with its mean time on devices that can't run it.
@@ -48,7 +51,10 @@ def rest_of(costs: Costs) -> dict[str, Float64]:
         name: np.concatenate([one[::-1].cumsum(axis=0)[::-1], np.zeros_like(one[:1])])
         for name, one in sums.items()
     }
-    return result | {"run_rest_s": run_rest_s(costs)}
+    return result | {
+        "run_rest_s": run_rest_s(costs),
+        "is_acyclic": np.array("acyclic" in costs.constraints),
+    }
 
 
 def run_rest_s(costs: Costs) -> Float64:
@@ -89,6 +95,7 @@ def look_ahead(
     rest: RestArrays,
     rows: Int64,
     outlook: Float64,
+    bound: Float64,
     result: Float64,
 ) -> None:
     """Estimate for the next groups of some rows what placing them on each device leaves.
@@ -99,7 +106,8 @@ def look_ahead(
 
     The end of all is when the devices would end if they shared the groups not placed, each as much
     as its speed and its room allow, without moves; in `SEQUENTIAL` each group is then on its
-    fastest device.
+    fastest device. Where data only goes to higher devices, groups are shared by those from the
+    highest on that one of their producers is on.
 
     Args:
         costs: of the problems.
@@ -107,6 +115,7 @@ def look_ahead(
         rest: of the problems.
         rows: (count,) which rows.
         outlook: (count, max_devices, len(OUTLOOK)), as `advance` fills it.
+        bound: (count, max_devices, 2), as `bind` fills it.
         result: (count, max_devices, 2), filled with price and end in seconds.
     """
     max_groups, max_devices = costs.compute_s.shape[1:]
@@ -115,6 +124,7 @@ def look_ahead(
     saved_s, density = np.empty(max_groups), np.empty(max_groups)
     share = np.empty(max_devices)  # of the groups not placed that a device has room for
     busy_s = np.empty(max_devices)
+    needed = np.empty(max_devices)  # share that must go to each device or higher
     for number in range(rows.size):
         row = rows[number]
         problem = state.problem[row]
@@ -178,6 +188,13 @@ def look_ahead(
             if timing == SEQUENTIAL or least_s == np.inf:
                 result[number, own, 1] = least_s + rest.fastest_rest_s[problem, group + 1]
                 continue
+            needed[:] = 0.0
+            for device in range(num_devices):
+                needed[device] += bound[number, device, 0]
+                needed[max(device, own)] += bound[number, device, 1]
+            for device in range(num_devices - 2, -1, -1):
+                needed[device] += needed[device + 1]
+            needed[0] = 1.0
             latest_s = 0.0
             for device in range(num_devices):
                 if timing == CONCURRENT:
@@ -192,18 +209,62 @@ def look_ahead(
             for halving in range(HALVINGS + 1):
                 # First of all whether what is placed leaves time enough.
                 end_s = low_s if halving == 0 else (low_s + high_s) / 2
-                done = 0.0
-                for device in range(num_devices):
+                done, missing = 0.0, 0.0
+                for device in range(num_devices - 1, -1, -1):
                     left_s = end_s - busy_s[device]
                     rest_s = rest.rest_s[problem, group + 1, device]
                     if left_s >= rest_s * share[device]:
                         done += share[device]
                     elif left_s > 0.0:
                         done += left_s / rest_s
-                if done >= 1.0:
+                    missing = max(missing, needed[device] - done)
+                if missing <= ROUNDING:
                     high_s = end_s
                     if halving == 0:
                         break
                 else:
                     low_s = end_s
             result[number, own, 1] = high_s
+
+
+@compiled_above(SMALL)
+def bind(
+    costs: CostArrays, state: StateArrays, rest: RestArrays, rows: Int64, bound: Float64
+) -> None:
+    """Find the lowest device of the groups after the next one, where data only goes to higher ones.
+
+    It is the highest that a producer is on, or must be on.
+
+    Args:
+        costs: of the problems.
+        state: of the rows.
+        rest: of the problems.
+        rows: (count,) which rows.
+        bound: (count, max_devices, 2) zeros, to which the shares of these groups are added, by
+            their lowest device; those that follow the next group are in the second column.
+    """
+    max_groups = costs.compute_s.shape[1]
+    lowest, follows = np.zeros(max_groups, np.int64), np.zeros(max_groups, np.bool_)
+    for number in range(rows.size):
+        row = rows[number]
+        problem = state.problem[row]
+        group, num_groups = state.cursor[row], costs.num_groups[problem]
+        if group == num_groups or not rest.is_acyclic[problem]:
+            continue
+        rest_s = rest.fastest_rest_s[problem]
+        for other in range(group + 1, num_groups):
+            least, after = 0, False
+            start = costs.input_start[problem, other]
+            for at in range(start, costs.input_start[problem, other + 1]):
+                producer = costs.tensor_group[problem, costs.input_tensor[problem, at]]
+                if producer < group:
+                    least = max(least, state.device[row, producer])
+                elif producer > group:
+                    least = max(least, lowest[producer])
+                    after |= follows[producer]
+                else:
+                    after = True
+            lowest[other], follows[other] = least, after
+            if rest_s[group + 1] > 0.0:
+                share = (rest_s[other] - rest_s[other + 1]) / rest_s[group + 1]
+                bound[number, least, int(after)] += share

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from device_placement.envs.arrays import Bool, Float64, Int32, Int64
 from device_placement.envs.costs import Costs
 from device_placement.envs.errors import choose
-from device_placement.envs.simulation.lookahead import RestArrays, look_ahead, rest_of
+from device_placement.envs.simulation.lookahead import RestArrays, bind, look_ahead, rest_of
 from device_placement.envs.simulation.partial_kernels import (
     CONCURRENT,
     MAX_LOAD,
@@ -209,7 +209,10 @@ class PartialSchedules:
         """Return what an outlook on the next groups of some rows leaves; see `look_ahead`."""
         result = np.zeros((*outlook.values.shape[:2], 2))
         rest = self._table.rows(RestArrays)
-        look_ahead(self._costs, self._state, rest, rows, outlook.values, result)
+        bound = np.zeros_like(result)
+        if rest.is_acyclic.any():
+            bind(self._costs, self._state, rest, rows, bound)
+        look_ahead(self._costs, self._state, rest, rows, outlook.values, bound, result)
         price_s, end_s = result[..., 0], result[..., 1]
         problem = self.problem[rows]
         overlaps = np.isin(self._costs.timing[problem, None], (PIPELINED, MAX_LOAD))

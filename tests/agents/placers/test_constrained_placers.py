@@ -48,6 +48,13 @@ def test_what_placers_draw_and_move_is_valid(name: str, evaluator: SimulatedEval
     assert evaluator.evaluate(found.assignment).time_s == found.time_s
 
 
+@pytest.mark.parametrize("name", ["greedy", "lookahead"])
+def test_what_planners_construct_is_valid(name: str, evaluator: SimulatedEvaluator) -> None:
+    found = make_placer(name).place(evaluator, budget=5, seed=0)
+    assert found.evaluations
+    assert all(math.isfinite(time_s) for _, time_s in found.evaluations)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_cp_sat_is_exact_under_constraints(seed: int) -> None:
     problem = CostsEvaluator(constrained_costs(seed, 6, 3), "pipelined")
