@@ -48,6 +48,8 @@ ORDER = {
         "suite",
         "datasets",
         "report",
+        "study",
+        "on_cluster",
     ),  # and the scripts, each of which may import another
 }
 OPENVINO_DOORS = ("models", "devices", "graph", "executors", "measuring", "profiling")
