@@ -46,10 +46,10 @@ SCRATCH, TUNED = "construct_ppo_fix", "pretrained"  # one network
 class MultiChipConfig:
     """Options of the study."""
 
-    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folder",)}
+    OPTION_GROUPS: ClassVar[OptionGroups] = {POSITIONAL: ("folders",)}
 
-    folder: str = ""
-    """Folder of a benchmark of the suite mcm; without it, only repair is studied."""
+    folders: tuple[str, ...] = ()
+    """Folders of benchmarks of the suite mcm; without any, only repair is studied."""
     placements: int = 10_000
     """Random placements of which the valid ones are counted."""
     repairs: int = 100
@@ -244,8 +244,8 @@ def _number(evaluations: float) -> str:
 def main(config: MultiChipConfig) -> int:
     """Print the tables; return 1 when a target is missed."""
     reached = print_repairs(config)
-    if config.folder:
-        rows = [row for row in read_folders([config.folder]) if row.suite == SUITE]
+    if config.folders:
+        rows = [row for row in read_folders(config.folders) if row.suite == SUITE]
         print()
         reached = print_throughput(rows, config.seconds) and reached
         reached = print_evaluations(rows) and reached
