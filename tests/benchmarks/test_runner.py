@@ -155,7 +155,7 @@ def test_other_settings_need_another_folder(begun: Path, monkeypatch: pytest.Mon
 
 @needs_signals
 def test_killed_twice_and_gone_on_with_it_has_the_same_rows(tmp_path: Path) -> None:
-    words = ["--suite", "workloads", "--data", str(WORKLOADS), "--budget", "20", "--seeds", "1"]
+    words = ["--suite", "workloads", "--data", str(WORKLOADS), "--budget", "12", "--seeds", "1"]
     words += ["--placers", f"random,{OWN}killed_ppo,genetic"]
     command = [sys.executable, "-m", "device_placement.agents.cli", "benchmark", *words]
     killed, whole, kills = tmp_path / "killed", tmp_path / "whole", tmp_path / "kills"

@@ -129,7 +129,7 @@ def check_problem(evaluator: SimulatedEvaluator) -> None:
             assert found.valid or "weights" in found.error
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS)
 def test_problems_of_the_default_distribution_are_sound(seed: int) -> None:
     check_problem(generate_problem(seed))

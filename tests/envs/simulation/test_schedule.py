@@ -200,7 +200,8 @@ def test_placements_that_agree_on_their_first_groups(seed: int, devices: int, fi
     base = generator.integers(0, devices, groups)
     placements = generator.integers(0, devices, (BLOCK + 3, groups))
     placements[:, :first] = base[:first]
+    rows = [*range(0, BLOCK, 5), *range(BLOCK - 2, BLOCK + 3)]
     for schedule in SCHEDULES:
-        times = schedule_times(costs, placements, schedule)
-        expected = [plainly(costs, one, schedule) for one in placements.tolist()]
+        times = schedule_times(costs, placements, schedule)[rows]
+        expected = [plainly(costs, one, schedule) for one in placements[rows].tolist()]
         assert times.tolist() == expected
