@@ -28,13 +28,14 @@ from device_placement.agents.placers.pretrained.placer import (
 from device_placement.agents.placers.search_space import SearchSpace
 from device_placement.benchmarks.study import judge, print_table, progress, run, timed
 from device_placement.benchmarks.suite.problems import WORKLOADS, open_problem, problems_of
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.problems.config import GeneratorConfig
 from device_placement.envs.problems.generator import generate_problem
 from device_placement.envs.problems.seeds import VALIDATION_SEEDS
 from device_placement.envs.simulation.simulator import SimulatedEvaluator, as_simulated
 
 SUITES = ("paper", "hard")
+TABLES = {"ten": ("Ten problems", SUITES), WORKLOADS: ("Workloads", (WORKLOADS,))}
 SMALL_GPU = "small GPU"  # whose memory decides: an early mistake is final
 FEW, MANY = 16, 64  # samples
 TARGETS = {"greedily": 0.10, f"best of {MANY}": 0.05, "fine-tuned": 0.025}
@@ -56,6 +57,8 @@ class PretrainedConfig:
     """Runs of whatever is random."""
     budget: int = 100
     """Placements of each search, those on a single device included."""
+    tables: tuple[str, ...] = ("ten", WORKLOADS)
+    """Tables to make; that of workloads only with their folder."""
     patience: int = 16
     """Batches in a row without success after which the search for the best known ends."""
 
@@ -225,8 +228,9 @@ def main(config: PretrainedConfig) -> int:
     """Print the tables; return 1 when a target is missed."""
     known = read_known(config.known)
     reached = True
-    for title, suites in (("Ten problems", SUITES), ("Workloads", (WORKLOADS,))):
-        if suites == (WORKLOADS,) and not config.data:
+    for table in config.tables:
+        title, suites = TABLES[choose("table", table, TABLES)]
+        if table == WORKLOADS and not config.data:
             continue
         problems = {
             name: problem
