@@ -229,7 +229,7 @@ def main(config: PretrainedConfig) -> int:
     known = read_known(config.known)
     reached = True
     for table in config.tables:
-        title, suites = TABLES[choose("table", table, TABLES)]
+        title, suites = choose("table", table, TABLES)
         if table == WORKLOADS and not config.data:
             continue
         problems = {
