@@ -66,18 +66,20 @@ def test_a_placement_whose_worker_is_lost_is_measured_again(faulty: Callable[...
 def test_a_plugin_that_never_returns_is_cut_off(faulty: Callable[..., None]) -> None:
     evaluator, number = isolated(timeout_s=PATIENCE_S), 1
     assert isinstance(evaluator.bench, isolation.IsolatedBench)
-    for fault in ("hang", "hang_with_the_interpreter"):
-        for stage, doing, limit_s in (("compile", "compiling", 1.0), ("time", "timing", 3.0)):
-            faulty(fault, stage, "2,3")  # of the workers that are started next
-            evaluator.bench._timeout_s = PATIENCE_S
-            assert evaluator.evaluate(mixed(evaluator, number)).valid
-            evaluator.bench._timeout_s = limit_s
-            lost = evaluator.evaluate(mixed(evaluator, number + 1))
-            assert not lost.valid
-            assert lost.transient
-            assert "Timed out: the measuring process took more than" in lost.error
-            assert f"{limit_s:g} s and was killed while {doing}." in lost.error
-            number += 2
+    for fault, stage, doing, limit_s in (
+        ("hang_with_the_interpreter", "compile", "compiling", 1.0),
+        ("hang", "time", "timing", 3.0),
+    ):
+        faulty(fault, stage, "2,3")  # of the workers that are started next
+        evaluator.bench._timeout_s = PATIENCE_S
+        assert evaluator.evaluate(mixed(evaluator, number)).valid
+        evaluator.bench._timeout_s = limit_s
+        lost = evaluator.evaluate(mixed(evaluator, number + 1))
+        assert not lost.valid
+        assert lost.transient
+        assert "Timed out: the measuring process took more than" in lost.error
+        assert f"{limit_s:g} s and was killed while {doing}." in lost.error
+        number += 2
     evaluator.bench._timeout_s = PATIENCE_S
     assert evaluator.evaluate(mixed(evaluator, number)).valid
     evaluator.close()
