@@ -22,6 +22,8 @@ class BenchmarkConfig(MeasureConfig):
     suite: str = "quick"
     """Suites, comma-separated: paper, hard, local, local_accuracy, local_parallel, workloads,
     scale, mcm, quick, or a TOML file of your own."""
+    problems: tuple[str, ...] = ()
+    """Names of problems, each in quotes; default: all of the suites."""
     placers: str = ALL
     """Placers, presets and your own MODULE:FUNCTION, comma-separated; all: every bundled one that
     applies."""

@@ -38,7 +38,7 @@ from device_placement.benchmarks.suite.results import (
 from device_placement.benchmarks.suite.suite_file import suite_name
 from device_placement.benchmarks.suite.suites import MEASURED, Problem
 from device_placement.benchmarks.suite.task import Task, run_task, trace_path
-from device_placement.envs.errors import DevicePlacementError
+from device_placement.envs.errors import DevicePlacementError, choose
 from device_placement.envs.measuring.cluster import ClusterError
 from device_placement.envs.measuring.config import make_measure_config
 from device_placement.envs.rendering.text import count
@@ -152,7 +152,7 @@ def chosen_problems(config: BenchmarkConfig) -> dict[ProblemKey, Problem]:
     """Return the problems by suite and name.
 
     Raises:
-        DevicePlacementError: on an unknown suite, or a file of one that can't be used.
+        DevicePlacementError: on an unknown suite or problem, or a file that can't be used.
     """
     words = config.suite.split(",")
     names = [suite_name(word) for word in words]
@@ -161,11 +161,15 @@ def chosen_problems(config: BenchmarkConfig) -> dict[ProblemKey, Problem]:
             f"Got --suite {config.suite}; two of the suites have the same name. Leave one out, or "
             "rename its file."
         )
-    return {
+    found = {
         (suite, name): problem
         for suite, word in zip(names, words, strict=True)
         for name, problem in problems_of(word, config.data, config.devices).items()
     }
+    for name in config.problems:
+        choose("problem", name, dict.fromkeys(one for _, one in found))
+    wanted = config.problems or [name for _, name in found]
+    return {(suite, name): one for (suite, name), one in found.items() if name in wanted}
 
 
 def chosen_budgets(config: BenchmarkConfig) -> dict[str, int]:

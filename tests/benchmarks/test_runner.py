@@ -123,6 +123,11 @@ def test_all_leaves_out_what_does_not_apply(tmp_path: Path) -> None:
     assert not {"min_cut", "contiguous"} & {task.placer for task in tasks}
 
 
+def test_only_the_problems_that_are_named_are_run(tmp_path: Path) -> None:
+    assert benchmark(config_of(tmp_path, ["random"], seeds=1, problems=("pipelined",))) == 0
+    assert [problem for _, problem, _, _ in rows_of(tmp_path)] == ["pipelined"]
+
+
 def test_what_is_there_is_not_made_again(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (begun / "runs.csv").read_text()
     assert benchmark(config_of(begun, ["random", OWN + "broken"], seeds=1)) == 0
@@ -187,6 +192,8 @@ def test_killed_twice_and_gone_on_with_it_has_the_same_rows(tmp_path: Path) -> N
 def test_wrong_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["benchmark", "--suite", "papers", "--out", str(tmp_path)]) == 2
     assert "Unknown suite 'papers'; allowed: paper, hard" in capsys.readouterr().err
+    assert main(["benchmark", "--problems", "small GPV", "--out", str(tmp_path)]) == 2
+    assert "Unknown problem 'small GPV'" in capsys.readouterr().err
     assert main(["benchmark", "--placers", "rendom", "--out", str(tmp_path)]) == 2
     assert "Did you mean 'random'" in capsys.readouterr().err
     assert main(["benchmark", "--jobs", "0", "--out", str(tmp_path)]) == 2
