@@ -48,6 +48,10 @@ class LostSchedulerError(RuntimeError):
     """A scheduler that was lost during a call."""
 
 
+class NotYetError(Exception):
+    """A wait that ended before there was a result."""
+
+
 @dataclass(frozen=True)
 class Worker:
     """Worker of a cluster, as its scheduler knows it."""
@@ -256,6 +260,8 @@ class Cluster:
                 try:
                     found: T = self._result(future)
                     return found
+                except NotYetError:
+                    pass
                 except TimeoutError:
                     if done:  # it is the function's
                         raise
@@ -332,14 +338,19 @@ class Cluster:
             return future.result(timeout=POLL_S)
         except CancelledError as error:
             raise LostSchedulerError(f"the scheduler at {self.address} was lost") from error
+        except UnboundLocalError as error:  # when it times out at once: dask/distributed#8514
+            if future.status == "error":  # it is the function's
+                raise
+            raise NotYetError from error
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         """Return the answer of the scheduler, or of a worker through it."""
         client = self.client
         try:
             return client.sync(ask, callback_timeout=SILENT_S)
-        except (OSError, TimeoutError, RuntimeError, AttributeError) as error:
-            if client.status == "running" and not isinstance(error, TimeoutError):
+        except (OSError, RuntimeError, AttributeError, UnboundLocalError) as error:
+            silent = isinstance(error, TimeoutError | UnboundLocalError)  # see `_result`
+            if client.status == "running" and not silent:
                 raise
             raise LostSchedulerError(f"the scheduler at {self.address} was lost") from error
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import distributed
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -75,6 +76,29 @@ def test_auto_are_the_devices_of_the_target(address: str) -> None:
         assert there.devices == make_evaluator("diamond", "auto", **QUICK).devices
     with pytest.raises(DeviceError, match=r"Unknown device 'NPU\.7'; this machine has"):
         make_evaluator("diamond", "CPU,NPU.7", on=address, **QUICK)
+
+
+def unbound() -> int:
+    raise UnboundLocalError("a fault of its own")
+
+
+def test_a_wait_that_dask_breaks_off_goes_on(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in dask/distributed#8514, which otherwise takes a timeout at the wrong moment."""
+    result, broken = distributed.Future.result, []
+
+    def breaks_off_once(self: Any, timeout: Any = None) -> Any:
+        if not broken:
+            broken.append(timeout)
+            raise UnboundLocalError("result")
+        return result(self, timeout)
+
+    monkeypatch.setattr(distributed.Future, "result", breaks_off_once)
+    with contextlib.closing(Cluster(address)) as cluster:
+        (worker,) = cluster.workers().values()
+        assert cluster.measure(worker, abs, -3) == 3
+        assert broken
+        with pytest.raises(UnboundLocalError, match="a fault of its own"):
+            cluster.measure(worker, unbound)
 
 
 def test_a_model_travels_once(address: str) -> None:
