@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import math
@@ -17,7 +16,6 @@ from device_placement.envs.cost_features import KnownCosts
 from device_placement.envs.executors import HETERO
 from device_placement.envs.executors.choice import hardware_of
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.measuring.config import make_measure_config
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.profiling.fit import Agreement
 from device_placement.envs.profiling.measured_profile import (
@@ -106,18 +104,17 @@ def fit_profile(evaluator: OpenVINOEvaluator, seed: int, deadline: float) -> Fit
     """
     if evaluator.config.objective != LATENCY:
         return _unfitted(evaluator, seed)
-    with _without_limit(evaluator) as free:
-        tried: list[tuple[int, ...]] = []
+    tried: list[tuple[int, ...]] = []
 
-        def progress(placements: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-            least = len(evaluator.devices) + LEAST
-            for one in sorted(placements, key=_num_changes):
-                if len(tried) >= least and time.monotonic() > deadline:
-                    return
-                tried.append(one)
-                yield one
+    def progress(placements: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+        least = len(evaluator.devices) + LEAST
+        for one in sorted(placements, key=_num_changes):
+            if len(tried) >= least and time.monotonic() > deadline:
+                return
+            tried.append(one)
+            yield one
 
-        profile = profile_with(free, MOST, seed, progress)
+    profile = profile_with(evaluator, MOST, seed, progress)
     return FittedProfile(
         profile,
         profile.provenance["schedule"],
@@ -155,26 +152,6 @@ def _unfitted(evaluator: OpenVINOEvaluator, seed: int) -> FittedProfile:
     predicted_s = found.predictor(evaluator).evaluate_many(np.array(drawn)[ran])
     error = Agreement.between(predicted_s, measured_s[ran]).mean_error
     return replace(found, error=error, num_placements=int(ran.sum()), tried=tuple(drawn))
-
-
-@contextlib.contextmanager
-def _without_limit(evaluator: OpenVINOEvaluator) -> Iterator[OpenVINOEvaluator]:
-    """Yield an evaluator that times placements whatever their outputs are."""
-    if evaluator.config.max_output_error is None:
-        yield evaluator
-        return
-    config = make_measure_config(evaluator.config, max_output_error=None, verify=True)
-    free = OpenVINOEvaluator(
-        evaluator.model,
-        evaluator.coarse,
-        evaluator.devices,
-        config,
-        where=evaluator.target,
-        file=evaluator.file,
-        inputs=evaluator.samples,
-    )
-    with contextlib.closing(free):
-        yield free
 
 
 def with_schedule(fitted: FittedProfile, executor: str) -> FittedProfile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -184,6 +184,7 @@ def profile_with(
 
     Args:
         evaluator: measures; times that it cuts short are fitted, too, so it should rarely do so.
+            Placements are timed whatever their outputs are.
         placements: as for `measure_profile`.
         seed: of the placements.
         progress: as for `measure_profile`.
@@ -198,7 +199,8 @@ def profile_with(
         )
     executor = FITS[evaluator.executor.name]
     profiled = _profile_ops(evaluator)
-    trials = _try_placements(evaluator, placements, seed, progress)
+    with _without_limit(evaluator) as free:
+        trials = _try_placements(free, placements, seed, progress)
     chosen = trials.ran & ~trials.held_out
     scaled = _scale_to_singles(profiled, trials.times_s[: trials.num_singles])
     fitted = executor.fit(
@@ -215,6 +217,26 @@ def profile_with(
         **_quality(evaluator, fitted, trials),
     }
     return replace(fitted, provenance={**profiled.provenance, **found})
+
+
+@contextlib.contextmanager
+def _without_limit(evaluator: OpenVINOEvaluator) -> Iterator[OpenVINOEvaluator]:
+    """Yield an evaluator that times placements whatever their outputs are."""
+    if evaluator.config.max_output_error is None:
+        yield evaluator
+        return
+    config = make_measure_config(evaluator.config, max_output_error=None, verify=True)
+    free = OpenVINOEvaluator(
+        evaluator.model,
+        evaluator.coarse,
+        evaluator.devices,
+        config,
+        where=evaluator.target,
+        file=evaluator.file,
+        inputs=evaluator.samples,
+    )
+    with contextlib.closing(free):
+        yield free
 
 
 @dataclass(frozen=True)
@@ -258,9 +280,10 @@ def _try_placements(
     )
     failed, total = int((~trials.ran).sum()), len(evaluations)
     if failed > MAX_FAILED * total:
+        causes = "; ".join(list_causes(trials.failures))
         raise DevicePlacementError(
             f"{failed} of {total} placements of {evaluator.coarse.graph.name!r} failed, too many "
-            f"to fit costs. Their number by cause: {'; '.join(list_causes(trials.failures))}. Use "
+            f"to fit costs. Their number by cause: {causes.rstrip('.')}. Use "
             "fewer groups (max_groups), or leave out the device that fails."
         )
     return trials

@@ -275,3 +275,10 @@ def test_a_profile_is_fitted_to_those_that_were_measured(tmp_path: Path) -> None
     profile = measure_profile(chain(tmp_path, 4), TWO_CPUS, placements=8, progress=some, **FAST)
     found = profile.provenance
     assert (found["num_fitted"], found["num_held_out"]) == (2 + 3, 1)
+
+
+def test_times_are_fitted_whatever_the_outputs_are(tmp_path: Path) -> None:
+    devices = "CPU,CPU_F32:INFERENCE_PRECISION_HINT=f32"  # alike where there is no bf16
+    strict = FAST | {"reference": "CPU_F32", "max_output_error": 0.0}
+    profile = measure_profile(chain(tmp_path), devices, placements=6, **strict)
+    assert profile.provenance["num_failed"] == 0
