@@ -145,8 +145,13 @@ def check_types(what: str, values: Mapping[str, Any], kind: type[Any]) -> None:
             continue
         kinds = typing.get_args(allowed) or (allowed,)
         value = values[name]
-        if not (type(value) in kinds or (type(value) is int and float in kinds)):
+        if typing.get_origin(allowed) is tuple:  # of any length
+            names = f"a list of {kinds[0].__name__}"
+            holds = isinstance(value, list | tuple) and all(type(one) is kinds[0] for one in value)
+        else:
             names = " or ".join(one.__name__ for one in kinds)
+            holds = type(value) in kinds or (type(value) is int and float in kinds)
+        if not holds:
             raise TypeError(f"the {what} {name} is {reprlib.repr(value)}; it must be {names}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import json
 import os
 import shutil
 import signal
@@ -124,8 +125,15 @@ def test_all_leaves_out_what_does_not_apply(tmp_path: Path) -> None:
 
 
 def test_only_the_problems_that_are_named_are_run(tmp_path: Path) -> None:
-    assert benchmark(config_of(tmp_path, ["random"], seeds=1, problems=("pipelined",))) == 0
-    assert [problem for _, problem, _, _ in rows_of(tmp_path)] == ["pipelined"]
+    for seeds in (1, 2):  # the second time it finishes what is there
+        assert benchmark(config_of(tmp_path, ["random"], seeds=seeds, problems=("pipelined",))) == 0
+        assert [problem for _, problem, _, _ in rows_of(tmp_path)] == ["pipelined"] * seeds
+    file = tmp_path / "benchmark.json"
+    saved = json.loads(file.read_text())
+    saved["sessions"][0]["settings"]["problems"] = [7]
+    file.write_text(json.dumps(saved))
+    with pytest.raises(DevicePlacementError, match=r"problems is \[7\]; it must be a list of str"):
+        read_sessions(tmp_path)
 
 
 def test_what_is_there_is_not_made_again(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
