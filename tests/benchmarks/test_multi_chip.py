@@ -59,7 +59,7 @@ def test_repairs_are_counted_and_timed(capsys: pytest.CaptureFixture[str]) -> No
 def test_gains_and_evaluations_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row("random", seed, 2.0, 100) for seed in range(3)]
     rows += [row("annealing", seed, 1.5, 100) for seed in range(3)]
-    rows += [row("construct_ppo_fix", seed, 1.0, 205) for seed in range(3)]
+    rows += [row("ppo_fix", seed, 1.0, 205) for seed in range(3)]
     rows += [row("pretrained", seed, 1.0, 15) for seed in range(3)]
     assert print_throughput(rows, 1.0)
     text = capsys.readouterr().out
@@ -68,8 +68,8 @@ def test_gains_and_evaluations_are_compared(capsys: pytest.CaptureFixture[str]) 
     assert "over annealing on BERT-base, mean of 1 numbers of chips: +50.0%, reaches" in text
     assert print_evaluations(rows)
     assert "20.0x" in capsys.readouterr().out
-    nothing = [one for one in rows if one.placer != "construct_ppo_fix"]
-    nothing += [row("construct_ppo_fix", seed, 1.0, 5) for seed in range(3)]
+    nothing = [one for one in rows if one.placer != "ppo_fix"]
+    nothing += [row("ppo_fix", seed, 1.0, 5) for seed in range(3)]
     assert not print_evaluations(nothing)
     assert "nothing learned" in capsys.readouterr().out
     slow = [one for one in rows if one.placer != "pretrained"]
