@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NO_DEVICE = -1
 MAX_FAILURES = 200  # dead ends of each search
-FEW_FAILURES = 6  # those of a search where a valid placement is known, from which one can walk
+FEW_FAILURES = 2  # those of a search where a valid placement is known, from which one can walk
 WALKED = 3  # times that a walk tries each group at most
 REPAIRS = ("none", "fix", "sample", "nearest")
 """How an environment may repair a placement before it is evaluated."""
