@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from constrained import constrained_costs, satisfies, subsets, valid_placements
 from costs import make_costs, random_costs
+from device_placement.benchmarks.suite.problems import open_problem, problems_of
 from device_placement.envs.constraints import BROKEN, CONSTRAINTS, first_broken, parse_constraints
 from device_placement.envs.costs import Costs
 from device_placement.envs.errors import DeviceError, DevicePlacementError
 from device_placement.envs.repair.nearest import smallest_conflict
 from device_placement.envs.repair.repairer import REPAIRS, Repairer, check_satisfiable
+from device_placement.envs.simulation.schedule import broken_rules
+from device_placement.envs.simulation.simulator import as_simulated
 
 problems = st.builds(
     constrained_costs, st.integers(0, 2**31), groups=st.integers(2, 6), devices=st.integers(2, 4)
@@ -161,6 +164,23 @@ def test_larger_problems_are_repaired_within_all_limits() -> None:
         column = found.assignment.astype(np.uint8)[:, None]
         assert first_broken(costs, column).tolist() == [0]
         assert (np.bincount(found.assignment, costs.group_bytes) <= 48).all()
+
+
+def test_where_searches_end_in_dead_ends_a_walk_does_not() -> None:
+    problem = problems_of("mcm")["generated:4000000011 on 36 chips"]
+    evaluator = as_simulated(open_problem(problem), "")
+    costs, generator = evaluator.costs, np.random.default_rng(0)
+    repairer = Repairer(costs, evaluator.coarse.supported)
+    found = [
+        repairer.repair(way, generator.integers(36, size=costs.num_groups), generator)
+        for way in ("fix", "sample")
+        for _ in range(4)
+    ]
+    assert all(one.found for one in found)
+    assert max(one.failures for one in found) > 2
+    placements = np.array([one.assignment for one in found], dtype=np.uint8)
+    assert not broken_rules(costs, np.ascontiguousarray(placements.T)).any()
+    assert len({one.assignment.tobytes() for one in found}) == len(found)
 
 
 @settings(max_examples=40)
