@@ -18,7 +18,8 @@ from device_placement.benchmarks.study import TWO_PRECISIONS, ModelsConfig, prin
 from device_placement.envs.factory import make_evaluator
 from device_placement.envs.measuring.config import MeasureConfig, make_measure_config
 from device_placement.envs.profiling.fit import Agreement
-from device_placement.envs.profiling.measured_profile import WHOLE, draw_placements, profile_with
+from device_placement.envs.profiling.measured_profile import WHOLE, profile_with
+from device_placement.envs.profiling.random_placements import draw_placements
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 

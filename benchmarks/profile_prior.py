@@ -26,7 +26,8 @@ from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.measuring.config import MeasureConfig
 from device_placement.envs.measuring.openvino_evaluator import as_measuring
-from device_placement.envs.profiling.measured_profile import draw_placements, profile_with
+from device_placement.envs.profiling.measured_profile import profile_with
+from device_placement.envs.profiling.random_placements import draw_placements
 
 NEAR = 1.01  # times the best known
 GOAL = 1 / 3  # of the evaluations without a profile

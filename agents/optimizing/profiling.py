@@ -18,12 +18,8 @@ from device_placement.envs.executors.choice import hardware_of
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.measuring.openvino_evaluator import OpenVINOEvaluator
 from device_placement.envs.profiling.fit import Agreement
-from device_placement.envs.profiling.measured_profile import (
-    HELD_OUT,
-    draw_placements,
-    profile_runs,
-    profile_with,
-)
+from device_placement.envs.profiling.measured_profile import HELD_OUT, profile_runs, profile_with
+from device_placement.envs.profiling.random_placements import draw_placements
 from device_placement.envs.simulation.profile import HardwareProfile
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 from device_placement.envs.untrusted import check_count, reading

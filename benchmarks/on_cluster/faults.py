@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -109,6 +110,12 @@ def later(seconds: float, action: Callable[[], object]) -> threading.Thread:
     return thread
 
 
+def stand_still(process: psutil.Process | subprocess.Popen[bytes], seconds: float) -> None:
+    """Stop a process shortly afterwards, and let it go on after some seconds."""
+    later(0.1, lambda: process.send_signal(signal.SIGSTOP))
+    later(0.1 + seconds, lambda: process.send_signal(signal.SIGCONT))
+
+
 def kills(config: ClusterStudyConfig) -> bool:
     """Kill the worker during many evaluations."""
     generator = random.Random(config.seed)
@@ -154,9 +161,7 @@ def stop(config: ClusterStudyConfig) -> bool:
 
     def fault(index: int) -> None:
         if index == config.placements // 2:
-            process = worker_process(started)
-            later(0.1, lambda: process.send_signal(signal.SIGSTOP))
-            later(0.1 + config.stopped_s, lambda: process.send_signal(signal.SIGCONT))
+            stand_still(worker_process(started), config.stopped_s)
 
     with Started() as started:
         started.start_targets("target")
@@ -170,9 +175,7 @@ def network(config: ClusterStudyConfig) -> bool:
 
     def fault(index: int) -> None:
         if index == config.placements // 2:
-            process = started.processes["line"]
-            later(0.1, lambda: process.send_signal(signal.SIGSTOP))
-            later(0.1 + config.stopped_s, lambda: process.send_signal(signal.SIGCONT))
+            stand_still(started.processes["line"], config.stopped_s)
 
     with Started() as started:
         with socket.socket() as free:

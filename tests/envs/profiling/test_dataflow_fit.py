@@ -11,7 +11,7 @@ from device_placement.envs import HardwareProfile, coarsen
 from device_placement.envs.graph.coarsening import CoarseGraph
 from device_placement.envs.profiling.dataflow_fit import calibrate_dataflow
 from device_placement.envs.profiling.fit import Agreement
-from device_placement.envs.profiling.measured_profile import draw_placements
+from device_placement.envs.profiling.random_placements import draw_placements
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
 from given_profiles import given_costs, without_costs
 from graphs import layered

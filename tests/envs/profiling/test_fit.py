@@ -10,7 +10,7 @@ import pytest
 
 from device_placement.envs import coarsen
 from device_placement.envs.profiling.fit import MIN_FACTOR, Agreement, calibrate
-from device_placement.envs.profiling.measured_profile import draw_placements
+from device_placement.envs.profiling.random_placements import draw_placements
 from given_profiles import given_costs, predict, without_costs
 from graphs import layered
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_placement.envs import coarsen
-from device_placement.envs.profiling.measured_profile import draw_placements
+from device_placement.envs.profiling.random_placements import draw_placements
 from graphs import make_graph
 
 

@@ -16,7 +16,7 @@ from device_placement.envs import coarsen, load_model, make_evaluator, read_grap
 from device_placement.envs.costs import Costs, without_times
 from device_placement.envs.executors.regions import plan_regions
 from device_placement.envs.graph.coarsening import CoarseGraph
-from device_placement.envs.profiling.measured_profile import draw_placements
+from device_placement.envs.profiling.random_placements import draw_placements
 from device_placement.envs.simulation.region_kernels import WORDS
 from device_placement.envs.simulation.schedule import count_parts, find_roots, schedule_times
 from device_placement.envs.simulation.simulator import SimulatedEvaluator
