@@ -373,7 +373,7 @@ class PartialFeatures:
                 (AS_IT_IS, compress(group_bytes / mean_bytes)),
                 (OVER_GROUP, ahead.price_s),
                 (EXCESS, ahead.estimate_s),
-                (EXCESS, ahead.in_runs_s),
+                (EXCESS, ahead.reached_s),
                 (EXCESS, ahead.end_s),
                 (AS_IT_IS, _share(outlook.load_s, ahead.end_s)),
             )

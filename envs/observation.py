@@ -94,7 +94,7 @@ PARTIAL_SCHEDULE = (
     "sl(weights of the group / mean weights of a group)",
     "price of the room that the group takes: sl(price / m)",
     "estimate of the time of all groups, and the price, over the least: sl(excess / m)",
-    "the same with the groups after it in runs, unless the schedule overlaps inferences",
+    "time of all groups if those after it follow a rule, over the least: sl(excess / m)",
     "end of all groups if the devices share those not placed, likewise",
     "load of the device then, over that end, at most 2",
 )

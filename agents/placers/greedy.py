@@ -54,8 +54,8 @@ class Greedy:
 class Lookahead:
     """Like `Greedy`, but each group goes where an estimate for *all* groups is least.
 
-    The estimates are those of `Ahead`: one without, one with the groups not placed in runs. Two
-    evaluations, one of each; nothing is random.
+    The estimates are those of `Ahead`: roughly what all groups take at least, and what they take if
+    those not placed follow a rule. Two evaluations, one of each; nothing is random.
 
     >>> from device_placement.envs import make_evaluator
     >>> evaluator = make_evaluator("diamond", "CPU,GPU", evaluator="simulator")
@@ -70,7 +70,7 @@ class Lookahead:
             DevicePlacementError: when the evaluator measures and so has no costs.
         """
         trace = Trace(evaluator, budget)
-        for cost in (_estimate, _estimate_in_runs):
+        for cost in (_estimate, _reached):
             if not trace.spent:
                 trace.evaluate(_constructed(evaluator, cost))
         return trace.result()
@@ -84,8 +84,8 @@ def _estimate(partial: PartialSchedules, outlook: Outlook) -> Float64:
     return partial.ahead(ROW, outlook).estimate_s
 
 
-def _estimate_in_runs(partial: PartialSchedules, outlook: Outlook) -> Float64:
-    return partial.ahead(ROW, outlook).in_runs_s
+def _reached(partial: PartialSchedules, outlook: Outlook) -> Float64:
+    return partial.ahead(ROW, outlook).reached_s
 
 
 def _constructed(evaluator: Evaluator, cost: Cost) -> list[int]:

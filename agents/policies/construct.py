@@ -34,12 +34,20 @@ NUM_PROBLEM = len(GRAPH_COSTS) + 2  # with which costs are known
 NUM_PAIR = NUM_PAIR_COSTS + len(DEVICE_COSTS)
 FITS = PARTIAL_SCHEDULE.index("1 if the weights fit")
 
-# The untrained policy is close to the placer `lookahead`.
+SCHEDULES = [number for number, name in enumerate(GRAPH_COSTS) if name.startswith("1 for ")]
+# The untrained policy is close to the placer `lookahead`: which of its two estimates decides
+# depends on the schedule. Weights for sequential, concurrent, dataflow, pipelined and max_load.
 LOOKAHEAD = {
-    "estimate of the time of all groups, and the price, over the least: sl(excess / m)": -4.0,
-    "the same with the groups after it in runs, unless the schedule overlaps inferences": -2.0,
-    "end of the group, over the earliest: sl(excess / m)": -0.3,
-    "load of the device then, over the least: sl(excess / m)": -0.1,
+    "estimate of the time of all groups, and the price, over the least: sl(excess / m)": (
+        *(-4.0, 0.0, 0.0),
+        *(-4.0, 0.0),
+    ),
+    "time of all groups if those after it follow a rule, over the least: sl(excess / m)": (
+        *(-3.0, -6.0, -6.0),
+        *(-2.0, -6.0),
+    ),
+    "end of the group, over the earliest: sl(excess / m)": (-0.3,) * 5,
+    "load of the device then, over the least: sl(excess / m)": (-0.1,) * 5,
 }
 HIDDEN_INPUTS = {
     "": "sees everything",
@@ -55,6 +63,7 @@ class Encoded(NamedTuple):
     nodes: Tensor  # (num_problems, max_groups, hidden) embeddings of the groups
     common: Tensor  # (num_problems, max_groups, hidden) terms of the groups in the head
     pairs: Tensor  # (num_problems, max_groups, num_devices, hidden) the same on each device
+    skip: Tensor  # (num_problems, NUM_PARTIAL) weights of the partial schedule
 
 
 class CostMessages(nn.Module):
@@ -100,7 +109,8 @@ class ConstructNetwork(CachedEncoder):
     The graph is encoded once. Then each step gives a logit to every device for the next group, from
     the group's embedding, its costs on the device and what placing it there would do. Devices are
     exchangeable and of any number: no weight depends on their order. A linear term on the partial
-    schedule begins as `LOOKAHEAD`, and the rest at 0, so that learning begins near the placer
+    schedule, of its own weights for each kind of schedule, begins as `LOOKAHEAD`, and the rest at
+    0, so that learning begins near the placer
     ``lookahead``.
 
     Args:
@@ -128,15 +138,16 @@ class ConstructNetwork(CachedEncoder):
         self.of_others = nn.Linear(hidden, hidden, bias=False)
         self.mix = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, 1)
-        self.skip = nn.Linear(NUM_PARTIAL, 1, bias=False)
+        self.skip = nn.Linear(len(SCHEDULES), NUM_PARTIAL, bias=False)
         for parameter in (*self.score.parameters(), self.skip.weight):
             nn.init.zeros_(parameter)
         with torch.no_grad():
-            for name, weight in LOOKAHEAD.items():
-                self.skip.weight[0, PARTIAL_SCHEDULE.index(name)] = weight
+            for name, weights in LOOKAHEAD.items():
+                self.skip.weight[PARTIAL_SCHEDULE.index(name)] = torch.tensor(weights)
 
     def encode(self, static: TensorDict) -> Encoded:
         """Encode problems, from the static part of observations."""
+        skip = self.skip((static["graph_costs"][:, SCHEDULES] > 0).float())
         if self.without == "costs":
             static = {**static, **{key: torch.zeros_like(static[key]) for key in STATIC_COSTS}}
         allowed = static["device_mask"].bool()
@@ -156,16 +167,18 @@ class ConstructNetwork(CachedEncoder):
         for layer in self.layers:
             nodes = layer(nodes, static["node_mask"], edge_index, edges)
         nodes = self.norm(nodes)
-        return Encoded(nodes, self.of_node(nodes) + self.of_problem(problem), self.of_pair(pairs))
+        common = self.of_node(nodes) + self.of_problem(problem)
+        return Encoded(nodes, common, self.of_pair(pairs), skip)
 
     def head(
-        self, common: Tensor, pairs: Tensor, partial: Tensor, allowed: Tensor
+        self, common: Tensor, pairs: Tensor, skip: Tensor, partial: Tensor, allowed: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return logits of the next group's devices, and the units that they are made from.
 
         Args:
             common: (batch, hidden), of `Encoded`, for the group that is next in each row.
             pairs: (batch, num_devices, hidden), likewise.
+            skip: (batch, `NUM_PARTIAL`), likewise.
             partial: (batch, num_devices, `NUM_PARTIAL`) state of the partial schedule.
             allowed: (batch, num_devices) bool.
 
@@ -180,7 +193,7 @@ class ConstructNetwork(CachedEncoder):
         mean = (torch.relu(each) * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
         others = common + self.of_others(mean)
         units = torch.relu(self.mix(torch.relu(each + others[:, None])))
-        logits = (self.score(units) + self.skip(partial)).squeeze(2)
+        logits = self.score(units).squeeze(2) + (partial * skip[:, None]).sum(dim=2)
         return logits.masked_fill(~allowed, MASKED), units
 
 
@@ -245,7 +258,11 @@ class ConstructExtractor(BaseFeaturesExtractor):
         masks = observations["device_mask"].bool()[rows, group]
         allowed = usable_devices(masks, partial)
         logits, units = self.network.head(
-            encoded.common[graph, group], encoded.pairs[graph, group], partial, allowed
+            encoded.common[graph, group],
+            encoded.pairs[graph, group],
+            encoded.skip[graph],
+            partial,
+            allowed,
         )
         whole = masked_mean(encoded.nodes, static["node_mask"])[graph]
         weight = allowed[..., None].float()

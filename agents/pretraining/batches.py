@@ -19,6 +19,8 @@ FEWEST = 10  # groups
 TRANSFERS = (0.03, 5.0)
 WIDTH = 1.25  # of the sizes of a step: largest over central
 EVEN = 0.5  # share of steps
+SMALL = 80  # groups of the largest problems that get all samples
+FEW = 4  # samples that the largest get at least
 
 
 def distribution(options: PretrainOptions) -> GeneratorConfig:
@@ -61,6 +63,22 @@ def batch_of(options: PretrainOptions, step: int) -> Batch:
     seeds = itertools.islice(training_seeds(generator), options.problems)
     config = dataclasses.replace(distribution(options), groups=sizes, devices=(count, count))
     return Batch(tuple(seeds), config)
+
+
+def samples_of(options: PretrainOptions, batch: Batch) -> int:
+    """Return the number of placements to draw of each problem: fewer of large ones.
+
+    >>> from dataclasses import replace
+    >>> options = PretrainOptions()
+    >>> one = batch_of(options, step=0)
+    >>> [
+    ...     samples_of(options, replace(one, config=replace(one.config, groups=(10, most))))
+    ...     for most in (50, 160, 250)
+    ... ]
+    [16, 8, 5]
+    """
+    _, most = batch.config.groups
+    return min(options.samples, max(round(options.samples * SMALL / most), FEW))
 
 
 def _log_uniform(generator: np.random.Generator, least: float, most: float) -> float:

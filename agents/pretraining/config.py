@@ -37,14 +37,14 @@ class PretrainOptions:
         DevicePlacementError: when one is out of range.
     """
 
-    steps: int = 1200
+    steps: int = 900
     """Updates of the network."""
     seed: int = 0
     """Random seed of the weights, the problems and the samples."""
     problems: int = 16
     """Problems per step, each drawn for it."""
     samples: int = 16
-    """Placements drawn per problem."""
+    """Placements drawn per problem; fewer of those with more than 80 groups."""
     groups: int = 250
     """Groups of the largest problems; the smallest have 10."""
     distinct: int = 0
@@ -69,7 +69,7 @@ class PretrainOptions:
     partial_schedule."""
     validation: int = 100
     """Problems, of seeds set aside, that choose between checkpoints."""
-    validate_every: int = 250
+    validate_every: int = 150
     """Steps between two validations."""
 
     def __post_init__(self) -> None:

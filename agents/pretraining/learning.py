@@ -28,7 +28,7 @@ from device_placement.agents.placers.pretrained.drawing import (
 )
 from device_placement.agents.placers.search_space import SearchSpace
 from device_placement.agents.policies.construct import ConstructNetwork
-from device_placement.agents.pretraining.batches import Batch
+from device_placement.agents.pretraining.batches import Batch, samples_of
 from device_placement.agents.pretraining.config import PretrainOptions
 from device_placement.envs.arrays import Float64, Int64
 from device_placement.envs.cost_features import KnownCosts
@@ -84,7 +84,7 @@ def gradient_of(
     network.train()
     network.zero_grad()
     encoded = network(static_arrays(problems))
-    drawn = draw(network, problems, encoded, options.samples, generator)
+    drawn = draw(network, problems, encoded, samples_of(options, batch), generator)
     samples = np.split(drawn.placements, len(problems))
     gains = np.stack([_gains(*one) for one in zip(evaluators, samples, strict=True)])
     taught = np.full((len(problems), drawn.placements.shape[1]), FREE, dtype=np.int64)

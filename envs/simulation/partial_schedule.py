@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from device_placement.envs.arrays import Bool, Float64, Int32, Int64
 from device_placement.envs.costs import Costs
 from device_placement.envs.errors import choose
+from device_placement.envs.simulation.completion import reach_by_ends, reach_by_filling
 from device_placement.envs.simulation.lookahead import RestArrays, bind, look_ahead, rest_of
 from device_placement.envs.simulation.partial_kernels import (
     CONCURRENT,
@@ -27,6 +28,8 @@ from device_placement.envs.simulation.partial_kernels import (
     StateArrays,
     advance,
 )
+from device_placement.envs.simulation.stage_kernels import StageArrays, reach_in_stages
+from device_placement.envs.simulation.stages import stages_of
 
 TIMINGS = {
     "sequential": SEQUENTIAL,
@@ -38,9 +41,11 @@ TIMINGS = {
 """Schedule -> how a prefix of it is timed. The order in which `dataflow` runs regions depends on
 groups that are not placed yet, so its prefixes are timed by `concurrent`, whose list is fixed."""
 
+OVERLAPPING = (PIPELINED, MAX_LOAD)  # of inferences
+
 NOT_PLACED = -1
 
-Arrays = TypeVar("Arrays", CostArrays, StateArrays, RestArrays)
+Arrays = TypeVar("Arrays", CostArrays, StateArrays, RestArrays, StageArrays)
 
 
 class Outlook:
@@ -87,7 +92,11 @@ class Ahead:
     # Of the time of all groups, with the price: that end where inferences overlap, otherwise the
     # time of what is then placed.
     estimate_s: Float64
-    in_runs_s: Float64  # the same with the groups after it in runs, unless inferences overlap
+    # Time of all groups if those after the next one follow a rule: in ``sequential`` the estimate
+    # and the groups in runs; in ``concurrent`` each goes where it ends first; where inferences
+    # overlap they are contiguous stages on devices that hold nothing, or, where none fit, the
+    # estimate.
+    reached_s: Float64
 
 
 class PartialSchedules:
@@ -166,6 +175,7 @@ class PartialSchedules:
             limit_bytes=np.array([size for _, size in limits], dtype=np.float64),
             limited=limited,
             **rest_of(costs),
+            **stages_of(costs, TIMINGS[schedule]),
         )
 
     def begin(self, rows: Int64, problems: Int64) -> Outlook:
@@ -215,11 +225,20 @@ class PartialSchedules:
         look_ahead(self._costs, self._state, rest, rows, outlook.values, bound, result)
         price_s, end_s = result[..., 0], result[..., 1]
         problem = self.problem[rows]
-        overlaps = np.isin(self._costs.timing[problem, None], (PIPELINED, MAX_LOAD))
+        timing = self._costs.timing[problem, None]
+        overlaps = np.isin(timing, OVERLAPPING)
         estimate_s = np.where(overlaps, end_s, outlook.value_s) + price_s
         after = np.minimum(self.cursor[rows] + 1, rest.run_rest_s.shape[1] - 1)
-        run_s = np.where(overlaps, 0.0, rest.run_rest_s[problem, after])
-        return Ahead(price_s, end_s, estimate_s, estimate_s + run_s)
+        reached_s = estimate_s + rest.run_rest_s[problem, after]
+        arrays = self._costs, self._state, self._table.rows(StageArrays), rows
+        if (timing == CONCURRENT).any():
+            reach_by_ends(*arrays, reached_s)
+        if overlaps.any():
+            reach_in_stages(*arrays, reached_s)
+            reach_by_filling(*arrays, rest.fastest_rest_s[problem, 0], end_s, reached_s)
+        is_device = np.arange(reached_s.shape[1]) < self.num_devices[problem, None]
+        known = (np.isfinite(reached_s) & is_device).any(axis=1, keepdims=True)
+        return Ahead(price_s, end_s, estimate_s, np.where(known, reached_s, estimate_s))
 
     @property
     def problem(self) -> Int64:

@@ -151,19 +151,19 @@ def _build(name: str, digest: str, content: WorkloadContent) -> Workload:
 
 
 def _topological(content: WorkloadContent) -> list[str]:
+    """Return the nodes depth first, so that what is near in the order is near in the graph."""
     import networkx as nx  # here, so that environments without workloads start faster
 
-    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph: nx.DiGraph[str] = nx.DiGraph()  # from readers to what they read
     graph.add_nodes_from(content.nodes)
     for source, target, _ in content.edges:
         if source not in content.nodes or target not in content.nodes:
             raise ValueError(f"an edge joins {source!r} and {target!r}, which are not both nodes")
-        graph.add_edge(source, target)
-    place = {node: number for number, node in enumerate(content.nodes)}
-    try:
-        return list(nx.lexicographical_topological_sort(graph, key=place.__getitem__))
-    except nx.NetworkXUnfeasible as error:
-        raise ValueError("its edges make a cycle") from error
+        graph.add_edge(target, source)
+    if not nx.is_directed_acyclic_graph(graph):
+        raise ValueError("its edges make a cycle")
+    last = [node for node in graph if graph.in_degree(node) == 0]
+    return list(dict.fromkeys(one for end in last for one in nx.dfs_postorder_nodes(graph, end)))
 
 
 def _coarse(graph: ComputationGraph) -> CoarseGraph:

@@ -126,6 +126,8 @@ def test_features_of_a_diamond_worked_by_hand() -> None:
 @given(seed=st.integers(0, 2**16), order=st.permutations(range(3)))
 def test_renumbered_devices_have_renumbered_features(seed: int, order: list[int]) -> None:
     costs = limited(seed, 6, 3)
+    # No two devices are equally fast: of those the rules of what is reached take the first.
+    costs.compute_s[:] += np.random.default_rng(seed).random(costs.compute_s.shape)
     both = np.ix_(order, order)
     other = replace(
         costs,

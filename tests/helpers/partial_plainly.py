@@ -10,6 +10,7 @@ import numpy as np
 
 from device_placement.envs.costs import Costs
 from device_placement.envs.simulation.schedule import schedule_times
+from reached_plainly import ends_reached, filling_reached, stages_reached
 
 Arrivals = dict[tuple[int, int], float]  # seconds by tensor and device
 
@@ -173,7 +174,7 @@ def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[
                 "weights": squash(float(costs.group_bytes[group]) * costs.num_groups / weights),
                 "price": (price := _price(costs, devices, own)),
                 "estimate": price,  # the rest is added below
-                "in_runs": price,
+                "reached": 0.0,
                 "end": _end(costs, schedule, devices, own, busy),
                 "full": 0.0,
             }
@@ -182,8 +183,24 @@ def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[
         if row is not None:
             shared = schedule in ("pipelined", "max_load")
             row["estimate"] += row["end"] if shared else row["value"]
-            row["in_runs"] = row["estimate"] + (0.0 if shared else _runs(costs, group + 1, own))
+            row["reached"] = row["estimate"] + _runs(costs, group + 1, own)
+            if shared:
+                row["reached"] = min(
+                    stages_reached(costs, schedule, devices, own),
+                    filling_reached(costs, schedule, [*devices, own], row["end"], total),
+                )
+            elif schedule != "sequential":
+                row["reached"] = ends_reached(
+                    costs,
+                    [*devices, own],
+                    lambda placed: replay(placed)[0][-1],
+                    lambda placed: max(replay(placed)[0]),
+                )
             row["full"] = _share(row["load"], row["end"])
+    known = [row for row in rows if row is not None]
+    if all(math.isinf(row["reached"]) for row in known):
+        for row in known:
+            row["reached"] = row["estimate"]
     result: list[list[float] | None] = []
     for row in rows:
         if row is None:
@@ -196,7 +213,7 @@ def plain_features(costs: Costs, schedule: str, devices: Sequence[int]) -> list[
         result.append(list(row.values()))
     present = [row for row in rows if row is not None]
     keys = ("finish", "arrival", "free", "work", "value", "load", "tail")
-    for key in (*keys, "estimate", "in_runs", "end"):
+    for key in (*keys, "estimate", "reached", "end"):
         column = list(present[0]).index(key)
         least = min(row[key] for row in present)
         for values, row in zip(result, rows, strict=True):

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
 from device_placement.agents.placers.neighbourhoods import neighbourhood_search, windows
+from device_placement.agents.placers.parts_apart import parts_apart
 from device_placement.agents.placers.posterior_sampling.posterior import Posterior, PosteriorSample
 from device_placement.agents.placers.search_space import Choice, SearchSpace
 from device_placement.agents.placers.starts import STARTS
@@ -114,8 +115,9 @@ class _Search:
         """Explore, then plan until nothing improves; return the result."""
         start = STARTS[self.options.start]
         best, _ = start(self.trace, self.space, self.generator, self.evaluator, self.seed)
-        self.trace.prefetch(self.options.first)
-        for placement in self.options.first:
+        first = [*parts_apart(self.evaluator, self.space), *self.options.first]
+        self.trace.prefetch(first)
+        for placement in first:
             if not self.trace.spent:
                 self.trace.evaluate(placement)
         tries = 0

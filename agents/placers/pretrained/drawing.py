@@ -128,8 +128,9 @@ def draw(
         forced = np.full(len(rows), FREE) if given is None else given[rows, step]
         devices = forced
         if (forced == FREE).any():
-            pairs = encoded.common[problem, step], encoded.pairs[problem, step]
-            drawn = _choose(network, *pairs, partial, allowed, generator)
+            at = problem, step
+            known = encoded.common[at], encoded.pairs[at], encoded.skip[problem]
+            drawn = _choose(network, known, partial, allowed, generator)
             devices = np.where(forced == FREE, drawn, forced)
         placements[rows, step] = devices
         units.placed(rows, step, devices)
@@ -150,15 +151,14 @@ def draw(
 
 def _choose(
     network: ConstructNetwork,
-    common: Tensor,
-    pairs: Tensor,
+    known: tuple[Tensor, Tensor, Tensor],
     partial: Tensor,
     allowed: Tensor,
     generator: torch.Generator | None,
 ) -> Int64:
     """Return a device for the next group of each row, (batch,)."""
     with torch.no_grad():
-        logits, _ = network.head(common, pairs, partial, allowed)
+        logits, _ = network.head(*known, partial, allowed)
         if generator is not None:  # the greatest with Gumbel noise is a sample
             noise = torch.rand(logits.shape, generator=generator).clamp(1e-9, 1 - 1e-7)
             logits = logits - torch.log(-torch.log(noise))
@@ -231,5 +231,6 @@ def log_probabilities(network: ConstructNetwork, encoded: Encoded, drawn: Drawn)
         drawn: entries to evaluate.
     """
     at = drawn.problem, drawn.group
-    logits, _ = network.head(encoded.common[at], encoded.pairs[at], drawn.partial, drawn.allowed)
+    known = encoded.common[at], encoded.pairs[at], encoded.skip[drawn.problem]
+    logits, _ = network.head(*known, drawn.partial, drawn.allowed)
     return torch.log_softmax(logits, dim=1)

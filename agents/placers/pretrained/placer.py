@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
+from device_placement.agents.placers.parts_apart import parts_apart
 from device_placement.agents.placers.pretrained.drawing import (
     FREE,
     Drawn,
@@ -72,9 +73,11 @@ class Pretrained:
         trace = Trace(evaluator, budget)
         trace.singles()
         policy = PretrainedPolicy.load(self.weights, evaluator, self.profile, seed)
+        apart = parts_apart(evaluator, policy.problem.space)
         with one_thread():
-            if not trace.spent:
-                trace.evaluate(policy.greedy())
+            for placement in [policy.greedy(), *apart]:
+                if not trace.spent:
+                    trace.evaluate(placement)
             Elite(policy, seed).learn(trace, self.samples)
         return trace.result()
 

@@ -55,6 +55,11 @@ def test_what_planners_construct_is_valid(name: str, evaluator: SimulatedEvaluat
     assert all(math.isfinite(time_s) for _, time_s in found.evaluations)
 
 
+def test_lookahead_is_as_good_as_contiguous_stages(evaluator: SimulatedEvaluator) -> None:
+    found, stages = (make_placer(one).place(evaluator, 20, 0) for one in ("lookahead", "stages"))
+    assert found.time_s <= stages.time_s
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_cp_sat_is_exact_under_constraints(seed: int) -> None:
     problem = CostsEvaluator(constrained_costs(seed, 6, 3), "pipelined")

@@ -52,7 +52,7 @@ def logits(network: ConstructNetwork, static: dict[str, Any], partial: Any, grou
         encoded: Encoded = network(static)
         allowed = static["device_mask"][:1, group].bool()
         found, _ = network.head(
-            encoded.common[:1, group], encoded.pairs[:1, group], partial, allowed
+            encoded.common[:1, group], encoded.pairs[:1, group], encoded.skip[:1], partial, allowed
         )
     return found[0]
 
@@ -106,7 +106,7 @@ def test_every_weight_learns() -> None:
     encoded: Encoded = network(seen)
     allowed = torch.ones(1, 2, dtype=torch.bool)
     found, _ = network.head(
-        encoded.common[:, 4], encoded.pairs[:, 4], seen["partial_schedule"], allowed
+        encoded.common[:, 4], encoded.pairs[:, 4], encoded.skip, seen["partial_schedule"], allowed
     )
     (found[0, 0] - found[0, 1]).backward()
     for name, weight in network.named_parameters():
