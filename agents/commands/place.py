@@ -34,6 +34,12 @@ SAMPLES = 16  # default, of a policy.zip
 class Policy(Protocol):
     """Trained policy on the model to place."""
 
+    first_row: str
+    """Row of the table for `first`."""
+
+    def first(self) -> list[int]:
+        """Return the placement to evaluate first, (num_groups,)."""
+
     def greedy(self) -> list[int]:
         """Return its greedy placement, (num_groups,)."""
 
@@ -53,10 +59,16 @@ class TrainedPolicy:
         model: to place.
     """
 
+    first_row = "policy, greedy"
+
     def __init__(self, config: PlaceConfig, card: PolicyCard, model: ModelRun) -> None:
         self._card, self._model, self._profile = card, model, config.profile
         env = card.make_env(model.recorder, profile=config.profile)
         self._algorithm = load_policy(config.policy, env, config.seed, config.torch_device)
+
+    def first(self) -> list[int]:
+        """Return its greedy placement."""
+        return self.greedy()
 
     def greedy(self) -> list[int]:
         """Return its greedy placement; its evaluations are outside the budget."""
@@ -86,6 +98,8 @@ class PretrainedOnModel:
         model: to place.
     """
 
+    first_row = "policy, at once"
+
     def __init__(self, config: PlaceConfig, model: ModelRun) -> None:
         self._trace = Trace(model.recorder, model.recorder.budget)
         profile = config.profile or "auto"
@@ -94,6 +108,10 @@ class PretrainedOnModel:
     def greedy(self) -> list[int]:
         """Return its greedy placement."""
         return self._policy.greedy()
+
+    def first(self) -> list[int]:
+        """Return its greedy placement, or one of `lookahead`; see `PretrainedPolicy`."""
+        return self._policy.first()
 
     def best_of(self, samples: int) -> list[int]:
         """Evaluate samples and return the fastest."""
@@ -105,7 +123,9 @@ class PretrainedOnModel:
 
     def finetune(self, number: int) -> None:
         """Learn by the elite rule until the budget is spent or the policy has settled."""
-        Elite(self._policy).learn(self._trace, Pretrained.samples)
+        elite = Elite(self._policy)
+        elite.show(self._trace, [self._policy.first()])
+        elite.learn(self._trace, Pretrained.samples)
 
 
 def place(config: PlaceConfig) -> int:
@@ -134,8 +154,8 @@ def place(config: PlaceConfig) -> int:
         done = False
         with contextlib.suppress(KeyboardInterrupt), one_thread():
             policy = _policy_of(config, card, model)
-            found["policy, greedy"] = policy.greedy()
-            recorder.evaluate(found["policy, greedy"])
+            found[policy.first_row] = policy.first()
+            recorder.evaluate(found[policy.first_row])
             if samples and (drawn := policy.best_of(samples)):
                 found[f"best of {samples} samples"] = drawn
             if config.finetune:

@@ -101,7 +101,7 @@ def search(run: OptimizeRun, fitted: FittedProfile, prediction: Prediction, seed
 
 
 def _pretrained(evaluator: Evaluator, fitted: FittedProfile, seed: int) -> list[tuple[int, ...]]:
-    """Return the pretrained policy's greedy placement and samples, on the profile's costs."""
+    """Return what the pretrained policy proposes first, and samples, on the profile's costs."""
     # Imports torch, which takes seconds.
     from device_placement.agents.placers.pretrained.placer import (
         PretrainedPolicy,
@@ -114,4 +114,4 @@ def _pretrained(evaluator: Evaluator, fitted: FittedProfile, seed: int) -> list[
         warnings.simplefilter("ignore", UnfamiliarProblemWarning)  # others are tried, too
         policy = PretrainedPolicy.load("", evaluator, fitted.profile, seed)
         drawn = distinct_samples(policy, SAMPLES).tolist()
-        return [tuple(policy.greedy()), *map(tuple, drawn)]
+        return [tuple(policy.first()), *map(tuple, drawn)]

@@ -10,6 +10,7 @@ import numpy as np
 from device_placement.agents.placers.base import PlacerResult, Trace
 from device_placement.agents.placers.search_space import SearchSpace, needed_costs
 from device_placement.envs.arrays import Float64
+from device_placement.envs.costs import Costs
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.repair.repairer import NO_DEVICE
 from device_placement.envs.simulation.partial_schedule import (
@@ -46,7 +47,8 @@ class Greedy:
             DevicePlacementError: when the evaluator measures and so has no costs.
         """
         trace = Trace(evaluator, budget)
-        trace.evaluate(_constructed(evaluator, _time_so_far))
+        costs, space = needed_costs(evaluator), SearchSpace.of(evaluator)
+        trace.evaluate(_constructed(costs, evaluator.schedule, space, _time_so_far))
         return trace.result()
 
 
@@ -70,10 +72,22 @@ class Lookahead:
             DevicePlacementError: when the evaluator measures and so has no costs.
         """
         trace = Trace(evaluator, budget)
-        for cost in (_estimate, _reached):
+        costs, space = needed_costs(evaluator), SearchSpace.of(evaluator)
+        for placement in lookahead_placements(costs, evaluator.schedule, space):
             if not trace.spent:
-                trace.evaluate(_constructed(evaluator, cost))
+                trace.evaluate(placement)
         return trace.result()
+
+
+def lookahead_placements(costs: Costs, schedule: str, space: SearchSpace) -> list[list[int]]:
+    """Return the placements of `Lookahead`, one for each estimate, (num_groups,) devices each.
+
+    Args:
+        costs: of the groups.
+        schedule: a name of `SCHEDULES`.
+        space: of the placements.
+    """
+    return [_constructed(costs, schedule, space, cost) for cost in (_estimate, _reached)]
 
 
 def _time_so_far(partial: PartialSchedules, outlook: Outlook) -> Float64:
@@ -88,11 +102,10 @@ def _reached(partial: PartialSchedules, outlook: Outlook) -> Float64:
     return partial.ahead(ROW, outlook).reached_s
 
 
-def _constructed(evaluator: Evaluator, cost: Cost) -> list[int]:
+def _constructed(costs: Costs, schedule: str, space: SearchSpace, cost: Cost) -> list[int]:
     """Return the device of each group when each in turn goes where a cost is least."""
-    costs, space = needed_costs(evaluator), SearchSpace.of(evaluator)
     allowed = space.allowed.copy()
-    partial = PartialSchedules([costs], [evaluator.schedule], num_rows=1)
+    partial = PartialSchedules([costs], [schedule], num_rows=1)
     outlook = partial.look(ROW)
     placed = np.full(costs.num_groups, NO_DEVICE)
     for group, unit in enumerate(space.unit.tolist()):

@@ -10,7 +10,7 @@ from device_placement.agents.placers.base import Trace
 from device_placement.agents.placers.search_space import Choice, SearchSpace, first_choice
 from device_placement.envs.evaluation import Evaluator
 
-SAMPLES = 15  # of the pretrained policy, in addition to its greedy placement
+SAMPLES = 15  # of the pretrained policy, in addition to what it proposes first
 
 Start = Callable[[Trace, SearchSpace, np.random.Generator, Evaluator, int], tuple[Choice, float]]
 
@@ -44,7 +44,7 @@ def pretrained_start(
     best, best_s = first_choice(trace, space, generator)
     with one_thread():
         policy = PretrainedPolicy.load("", evaluator, "auto", seed)
-        for placement in [policy.greedy(), *distinct_samples(policy, SAMPLES)]:
+        for placement in [policy.first(), *distinct_samples(policy, SAMPLES)]:
             if trace.spent:
                 break
             time_s = trace.time_s(placement)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from device_placement.agents.placers.base import PlacerResult, Trace, check_options
+from device_placement.agents.placers.greedy import lookahead_placements
 from device_placement.agents.placers.parts_apart import parts_apart
 from device_placement.agents.placers.pretrained.drawing import (
     FREE,
@@ -30,6 +31,7 @@ from device_placement.envs.errors import DevicePlacementWarning
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.known_costs import find_costs
 from device_placement.envs.simulation.profile import HardwareProfile
+from device_placement.envs.simulation.schedule import schedule_times
 
 GRADIENT_STEPS = 8  # after each round
 LEARNING_RATE = 2e-3
@@ -43,7 +45,7 @@ NEW = 0.1  # share of new placements in a round that counts as hardly any
 class Pretrained:
     """Placements by a policy that was trained on generated problems.
 
-    It evaluates the singles and the policy's greedy placement, then samples in rounds. After each
+    It evaluates the singles and what the policy proposes first, then samples in rounds. After each
     round the policy imitates the fastest placements so far, and of the next samples half are one of
     these in which a window of groups is drawn again. If placements are measured, each device
     runs the model once with OpenVINO's profiler, so that the policy sees costs. It ends before the
@@ -73,12 +75,10 @@ class Pretrained:
         trace = Trace(evaluator, budget)
         trace.singles()
         policy = PretrainedPolicy.load(self.weights, evaluator, self.profile, seed)
-        apart = parts_apart(evaluator, policy.problem.space)
         with one_thread():
-            for placement in [policy.greedy(), *apart]:
-                if not trace.spent:
-                    trace.evaluate(placement)
-            Elite(policy, seed).learn(trace, self.samples)
+            elite = Elite(policy, seed)
+            elite.show(trace, [policy.first(), *parts_apart(evaluator, policy.problem.space)])
+            elite.learn(trace, self.samples)
         return trace.result()
 
 
@@ -129,6 +129,18 @@ class PretrainedPolicy:
         found: list[int] = draw(self.network, [self.problem], encoded, 1).placements[0].tolist()
         return self.repaired(found)
 
+    def first(self) -> list[int]:
+        """Return the greedy placement, or one of `lookahead`, whichever the costs say is fastest.
+
+        Where the costs of moves are not known, it is the greedy one.
+        """
+        known, space = self.problem.known, self.problem.space
+        found = [self.greedy()]
+        if known.knows_transfers:
+            found += lookahead_placements(known.costs, known.schedule, space)
+        times_s = schedule_times(known.costs, np.array(found), known.schedule)
+        return found[int(times_s.argmin())]
+
     def repaired(self, placement: Sequence[int]) -> list[int]:
         """Return the placement to evaluate instead of one that breaks constraints.
 
@@ -178,6 +190,18 @@ class Elite:
         self._optimizer = torch.optim.Adam(policy.network.parameters(), lr=LEARNING_RATE)
         self._best: dict[tuple[int, ...], tuple[float, Drawn]] = {}
 
+    def show(self, trace: Trace, placements: Sequence[Sequence[int]]) -> None:
+        """Evaluate placements as far as the budget goes, to imitate those that are fast."""
+        drawn = self._policy.sample(len(placements), np.array(placements))
+        for row, placement in enumerate(placements):
+            if not trace.spent:
+                self._note(trace.time_s(placement), tuple(placement), drawn.of_rows([row]))
+
+    def _note(self, time_s: float, placement: tuple[int, ...], drawn: Drawn) -> None:
+        """Remember a valid placement that is new."""
+        if math.isfinite(time_s) and placement not in self._best:
+            self._best[placement] = time_s, drawn
+
     def learn(self, trace: Trace, samples: int) -> None:
         """Sample and learn until the budget is spent, or samples are hardly ever new.
 
@@ -204,9 +228,7 @@ class Elite:
         for row, (placement, one) in enumerate(zip(proposed, wanted, strict=True)):
             if trace.spent:
                 break
-            time_s = trace.time_s(one)
-            if math.isfinite(time_s) and placement not in self._best:
-                self._best[placement] = time_s, drawn.of_rows([row])
+            self._note(trace.time_s(one), placement, drawn.of_rows([row]))
         fastest = sorted(self._best, key=lambda one: self._best[one][0])[:ELITE]
         self._best = {one: self._best[one] for one in fastest}
         if not self._best or trace.spent:

@@ -29,10 +29,10 @@ def times(out: Path) -> dict[str, float]:
 def test_a_model_is_placed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "placed"
     assert main(["place", *SIMULATED, "--out", str(out)]) == 0
-    assert "policy, greedy" in capsys.readouterr().out
+    assert "policy, at once" in capsys.readouterr().out
     assert len(lines(out)) <= 3 + 1
     found = times(out)
-    assert found["policy, greedy"] < min(found["all on CPU"], found["all on GPU"])
+    assert found["policy, at once"] < min(found["all on CPU"], found["all on GPU"])
 
 
 def test_samples_and_fine_tuning_are_rows_of_their_own(
@@ -44,7 +44,7 @@ def test_samples_and_fine_tuning_are_rows_of_their_own(
     assert 3 + 1 + 16 < len(lines(out)) <= 3 + 1 + 16 + 60
     found = times(out)
     assert found["best found"] <= found["best of 16 samples"]
-    assert found["best found"] <= found["policy, greedy"]
+    assert found["best found"] <= found["policy, at once"]
     assert "fine-tuned, greedy" in found
 
 

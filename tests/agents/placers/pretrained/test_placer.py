@@ -58,8 +58,17 @@ def test_the_budget_is_kept_and_equal_seeds_find_equal_placements() -> None:
     assert one.evaluations == same.evaluations
     assert one.evaluations != other.evaluations
     assert len(evaluator.devices) < len(one.evaluations) <= 50
-    greedy = PretrainedPolicy.load("", evaluator, "auto", 1).greedy()
-    assert tuple(greedy) in [placement for placement, _ in one.evaluations[:9]]
+    first = PretrainedPolicy.load("", evaluator, "auto", 1).first()
+    assert tuple(first) in [placement for placement, _ in one.evaluations[:9]]
+
+
+@pytest.mark.parametrize("seed", SEEDS[:4])
+def test_what_it_proposes_first_is_the_fastest_of_its_own_and_of_lookahead(seed: int) -> None:
+    evaluator = generate_problem(seed, CONFIG)
+    policy = PretrainedPolicy.load("", evaluator, "auto", 0)
+    lookahead_s = make_placer("lookahead").place(evaluator, 10, 0).time_s
+    own_s, first_s = evaluator.evaluate_many(np.array([policy.greedy(), policy.first()]))
+    assert first_s == min(own_s, lookahead_s)
 
 
 def test_it_ends_when_the_policy_has_settled() -> None:
@@ -122,7 +131,7 @@ def test_searches_start_from_its_samples(name: str) -> None:
     devices = len(evaluator.devices)
     found = make_placer(name, start="pretrained").place(evaluator, 60, 3)
     policy = PretrainedPolicy.load("", evaluator, "auto", 3)
-    expected = [policy.greedy(), *distinct_samples(policy, 15).tolist()]
+    expected = [policy.first(), *distinct_samples(policy, 15).tolist()]
     expected = [*dict.fromkeys(map(tuple, expected))]
     first = [placement for placement, _ in found.evaluations[devices:]]
     assert first[: len(expected)] == expected
