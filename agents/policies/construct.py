@@ -39,12 +39,10 @@ SCHEDULES = [number for number, name in enumerate(GRAPH_COSTS) if name.startswit
 # depends on the schedule. Weights for sequential, concurrent, dataflow, pipelined and max_load.
 LOOKAHEAD = {
     "estimate of the time of all groups, and the price, over the least: sl(excess / m)": (
-        *(-4.0, 0.0, 0.0),
-        *(-4.0, 0.0),
+        (-4.0, 0.0, 0.0, -4.0, 0.0)
     ),
     "time of all groups if those after it follow a rule, over the least: sl(excess / m)": (
-        *(-3.0, -6.0, -6.0),
-        *(-2.0, -6.0),
+        (-3.0, -6.0, -6.0, -2.0, -6.0)
     ),
     "end of the group, over the earliest: sl(excess / m)": (-0.3,) * 5,
     "load of the device then, over the least: sl(excess / m)": (-0.1,) * 5,
@@ -109,9 +107,8 @@ class ConstructNetwork(CachedEncoder):
     The graph is encoded once. Then each step gives a logit to every device for the next group, from
     the group's embedding, its costs on the device and what placing it there would do. Devices are
     exchangeable and of any number: no weight depends on their order. A linear term on the partial
-    schedule, of its own weights for each kind of schedule, begins as `LOOKAHEAD`, and the rest at
-    0, so that learning begins near the placer
-    ``lookahead``.
+    schedule, with weights of its own for each kind of schedule, begins as `LOOKAHEAD`, and the rest
+    at 0, so that learning begins near the placer ``lookahead``.
 
     Args:
         hidden: size of an embedding.

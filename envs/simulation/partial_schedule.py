@@ -94,8 +94,8 @@ class Ahead:
     estimate_s: Float64
     # Time of all groups if those after the next one follow a rule: in ``sequential`` the estimate
     # and the groups in runs; in ``concurrent`` each goes where it ends first; where inferences
-    # overlap they are contiguous stages on devices that hold nothing, or, where none fit, the
-    # estimate.
+    # overlap the better of two, contiguous stages on devices that hold nothing and devices filled
+    # up to a limit. Where nothing is reached, the estimate.
     reached_s: Float64
 
 
