@@ -31,7 +31,6 @@ from input_models import (
     DEVICES,
     FAST,
     constant,
-    looped,
     measuring,
     mixed,
     model_of,
@@ -73,19 +72,18 @@ def test_several_samples_are_run_in_turn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("objective", ["latency", "throughput"])
 def test_each_timing_goes_through_all_samples(objective: str) -> None:
-    model = looped()
-    common = {"x": np.zeros(2, np.float32), "other": np.zeros(2, np.float32)}
-    long, short = (
-        {"trips": np.array(trips), "limit": np.array(1e9, np.float32), **common}
-        for trips in (20000, 1)
+    x, shape = ops.parameter([4], name="x"), ops.parameter([2], np.int64, name="shape")
+    model = ov.Model([ops.reshape(x, shape, special_zero=False)], [x, shape])
+    right, wrong = (
+        {"x": np.zeros(4, np.float32), "shape": np.array(one)} for one in ([2, 2], [3, 3])
     )
-    times = [
-        build_program(
-            ov.Core(), model, "CPU", objective, 1, samples=read_inputs(model, samples)
-        ).sample()
-        for samples in ([long], [short], [long, short])
+    programs = [
+        build_program(ov.Core(), model, "CPU", objective, 1, samples=read_inputs(model, samples))
+        for samples in ([right, right], [right, wrong])
     ]
-    assert times[1] < times[2] < times[0]
+    assert programs[0].sample() > 0
+    with pytest.raises(RuntimeError, match=r"(?i)shape"):
+        programs[1].sample()
 
 
 def test_numbers_of_python_become_the_type_of_their_input() -> None:

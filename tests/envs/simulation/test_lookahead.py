@@ -23,6 +23,7 @@ def alike(seed: int, groups: int, devices: int) -> Costs:
     return dataclasses.replace(
         costs,
         compute_s=np.repeat(costs.compute_s[:, :1], devices, axis=1),
+        latency_s=np.zeros((devices, devices)),
         s_per_byte=np.zeros((devices, devices)),
         constraints=("acyclic",),
     )
