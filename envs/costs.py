@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_placement.envs.arrays import Bool, Float64, Int32, UInt8, UInt32
+from device_placement.envs.arrays import Bool, Float64, Int32, Int64, UInt8, UInt32
 from device_placement.envs.devices import Device, SharedMemory
 from device_placement.envs.errors import DeviceError
 from device_placement.envs.graph.coarsening import CoarseGraph
@@ -134,6 +134,14 @@ class Costs:
         times = {"compute_s": compute_s, "latency_s": latency_s, "s_per_byte": s_per_byte}
         made.__dict__.update(times)
         return made
+
+    @cached_property
+    def unit(self) -> Int64:
+        """(num_groups,) numbers that only groups of one colour share, in the order of groups."""
+        groups = np.arange(self.num_groups)
+        label = np.where(self.colour == FREE, groups, groups.size + self.colour.astype(np.int64))
+        _, first, unit = np.unique(label, return_index=True, return_inverse=True)
+        return np.asarray(np.argsort(np.argsort(first))[unit], dtype=np.int64)
 
     @cached_property
     def restricted(self) -> bool:

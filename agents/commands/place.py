@@ -104,6 +104,7 @@ class PretrainedOnModel:
         self._trace = Trace(model.recorder, model.recorder.budget)
         profile = config.profile or "auto"
         self._policy = PretrainedPolicy.load(config.policy, model.recorder, profile, config.seed)
+        self._first = self._policy.first()
 
     def greedy(self) -> list[int]:
         """Return its greedy placement."""
@@ -111,7 +112,7 @@ class PretrainedOnModel:
 
     def first(self) -> list[int]:
         """Return its greedy placement, or one of `lookahead`; see `PretrainedPolicy`."""
-        return self._policy.first()
+        return self._first
 
     def best_of(self, samples: int) -> list[int]:
         """Evaluate samples and return the fastest."""
@@ -124,7 +125,7 @@ class PretrainedOnModel:
     def finetune(self, number: int) -> None:
         """Learn by the elite rule until the budget is spent or the policy has settled."""
         elite = Elite(self._policy)
-        elite.show(self._trace, [self._policy.first()])
+        elite.show(self._trace, [self._first])
         elite.learn(self._trace, Pretrained.samples)
 
 

@@ -11,6 +11,7 @@ from device_placement.envs.arrays import Float64, Int64
 from device_placement.envs.evaluation import Evaluator
 
 MOST = 4  # placements
+TRIES = 1000  # orders of devices; there may be very many
 SMALL = 0.02  # of the work of all groups: a part with less goes with another one
 
 
@@ -44,10 +45,12 @@ def parts_apart(evaluator: Evaluator, space: SearchSpace) -> list[list[int]]:
         share[one] = load.argmin()
         load[share[one]] += work[one]
     found = list[list[int]]()
-    for order in itertools.permutations(range(devices), bins):
+    for order in itertools.islice(itertools.permutations(range(devices), bins), TRIES):
         choice = np.array(order)[share[part]]
-        if space.allowed[np.arange(part.size), choice].all() and len(found) < MOST:
+        if space.allowed[np.arange(part.size), choice].all():
             found.append(space.assignment(space.repaired(choice)))
+        if len(found) == MOST:
+            break
     return found
 
 

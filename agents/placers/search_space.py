@@ -11,7 +11,7 @@ import numpy as np
 
 from device_placement.agents.placers.base import Trace
 from device_placement.envs.arrays import Bool, Float64, Int64, UInt8
-from device_placement.envs.costs import FREE, Costs
+from device_placement.envs.costs import Costs
 from device_placement.envs.errors import DevicePlacementError
 from device_placement.envs.evaluation import Evaluator
 from device_placement.envs.repair.repairer import Repairer
@@ -48,14 +48,11 @@ class SearchSpace:
             DevicePlacementError: when the groups of a unit have no device in common.
         """
         costs, supported = evaluator.costs, evaluator.coarse.supported
-        groups = np.arange(evaluator.coarse.num_groups)
-        label = groups
+        unit = np.arange(evaluator.coarse.num_groups)
         if costs is not None:
             supported = supported & np.isfinite(costs.compute_s)
-            label = np.where(costs.colour == FREE, groups, groups.size + costs.colour)
-        _, first, unit = np.unique(label, return_index=True, return_inverse=True)
-        unit = np.argsort(np.argsort(first))[unit]
-        allowed = np.ones((first.size, supported.shape[1]), dtype=np.bool_)
+            unit = costs.unit
+        allowed = np.ones((unit.max() + 1, supported.shape[1]), dtype=np.bool_)
         np.logical_and.at(allowed, unit, supported)
         stuck = np.flatnonzero(~allowed.any(axis=1))
         if stuck.size:

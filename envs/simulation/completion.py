@@ -175,7 +175,7 @@ def reach_by_filling(
         is_pipelined = costs.timing[problem] == PIPELINED
         if group == num_groups or (not is_pipelined and costs.timing[problem] != MAX_LOAD):
             continue
-        if stages.is_ordered[problem]:
+        if stages.is_acyclic[problem]:
             continue
         num_devices, unit = costs.num_devices[problem], stages.unit[problem, group]
         leader = stages.first[problem, unit]

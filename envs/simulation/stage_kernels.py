@@ -47,7 +47,7 @@ class StageArrays(NamedTuple):
     set_step: Int32  # (num_problems, max_devices) 0: not in any set
     # (num_problems, max_units + 1, max_sets) least load of all units from one on
     stage_s: Float64
-    is_ordered: Bool  # (num_problems,) data goes from a device to itself or to a higher one
+    is_acyclic: Bool  # (num_problems,) data goes from a device to itself or to a higher one
 
 
 @compiled_above(FEW_CELLS)
@@ -233,7 +233,7 @@ def reach_in_stages(
                 chosen -= stages.set_step[problem, own]
             others_s = 0.0
             for device in range(num_devices):
-                if stages.is_ordered[problem] and device < own and num_units_on[device] == 0:
+                if stages.is_acyclic[problem] and device < own and num_units_on[device] == 0:
                     chosen -= stages.set_step[problem, device]
                 if device != own:
                     load_s = work_s[device]

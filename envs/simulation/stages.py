@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from device_placement.envs.arrays import Float64, Int32, Int64
-from device_placement.envs.costs import FREE, Costs
+from device_placement.envs.costs import Costs
 from device_placement.envs.simulation.partial_kernels import MAX_LOAD, PIPELINED
 from device_placement.envs.simulation.stage_kernels import fill_stages
 
@@ -15,14 +15,15 @@ MAX_SETS = 128  # of devices that stages may use, devices of one kind counted al
 def stages_of(costs: Costs, timing: int) -> dict[str, np.ndarray]:
     """Return the fields of `StageArrays` for one problem, without its first dimension.
 
+    `is_acyclic` is among those of `rest_of`.
+
     Args:
         costs: of the groups.
         timing: how a prefix is timed; there are stages with `PIPELINED` and `MAX_LOAD` only.
     """
     devices = costs.num_devices
-    _, first, unit = np.unique(_colours(costs), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    first, unit = first[order], np.argsort(order)[unit]
+    unit = costs.unit
+    _, first = np.unique(unit, return_index=True)
     units = first.size
     unit_s, unit_bytes = np.zeros((units, devices)), np.zeros(units)
     np.add.at(unit_s, unit, costs.compute_s)
@@ -57,7 +58,6 @@ def stages_of(costs: Costs, timing: int) -> dict[str, np.ndarray]:
         "out_s_per_byte": s_per_byte[1],
         "set_step": np.zeros(devices, dtype=np.int32),
         "stage_s": np.zeros((0, 0)),
-        "is_ordered": np.array(is_ordered),
     }
     if timing in (PIPELINED, MAX_LOAD):
         kinds = _kinds(costs, unit_s, result["hold_bytes"])
@@ -76,12 +76,6 @@ def _typical(links: Float64, is_ordered: bool) -> Float64:
         return np.stack([links.sum(axis=0), links.sum(axis=1)]) / max(devices - 1, 1)
     apart = np.where(np.eye(devices, dtype=np.bool_), np.inf, links)
     return np.stack([apart.min(axis=0), apart.min(axis=1)])
-
-
-def _colours(costs: Costs) -> Int64:
-    """Return numbers that only groups of one colour share, (num_groups,)."""
-    colour = costs.colour.astype(np.int64)
-    return np.where(colour == FREE, colour.max(initial=FREE) + 1 + np.arange(colour.size), colour)
 
 
 def _starts(numbers: Int64, count: int) -> Int32:

@@ -59,6 +59,15 @@ def test_a_device_that_lacks_an_op_gets_no_part_with_it() -> None:
     assert found[0][3] == 0
 
 
+def test_many_parts_and_devices_have_few_placements() -> None:
+    tensors = {2 * one: (1.0, [2 * one + 1]) for one in range(14)}
+    evaluator = CostsEvaluator(make_costs([[1.0] * 16] * 28, tensors), "concurrent")
+    found = apart(evaluator)
+    assert len(found) == len({tuple(one) for one in found}) == 4
+    evaluator.costs.compute_s[0, :15] = np.inf  # of the first orders none is allowed
+    assert apart(evaluator) == []
+
+
 @pytest.mark.parametrize("placer", ["posterior_sampling", "pretrained"])
 def test_what_costs_no_moves_is_among_the_first_placements(placer: str) -> None:
     evaluator = make_evaluator(
