@@ -115,28 +115,33 @@ def approach(
             device = wanted[group]
             if placed[group] == device or device < 0 or device >= num_devices:
                 continue
-            for other in range(groups):
-                tried[other] = placed[other]
+            first, last = group, group  # what moves is between them; elsewhere tried is placed
             tried[group] = device
             for at in range(ground.mate_start[group], ground.mate_start[group + 1]):
-                tried[ground.mate[at]] = device
-            if ground.rules[0]:
-                for other in range(groups):  # producers first
+                mate = ground.mate[at]
+                tried[mate] = device
+                first, last = min(first, mate), max(last, mate)
+            if ground.rules[0] and device > placed[group]:
+                last = groups - 1
+                for other in range(first, groups):  # producers first
                     for at in range(ground.producer_start[other], ground.producer_start[other + 1]):
-                        if device > placed[group]:
-                            tried[other] = max(tried[other], tried[ground.producer[at]])
-                for other in range(groups - 1, -1, -1):
+                        tried[other] = max(tried[other], tried[ground.producer[at]])
+            elif ground.rules[0]:
+                first = 0
+                for other in range(last, -1, -1):
                     for at in range(ground.reader_start[other], ground.reader_start[other + 1]):
-                        if device < placed[group]:
-                            tried[other] = min(tried[other], tried[ground.reader[at]])
+                        tried[other] = min(tried[other], tried[ground.reader[at]])
             gain = 0
-            for other in range(groups):
+            for other in range(first, last + 1):
                 gain += tried[other] == wanted[other]
                 gain -= placed[other] == wanted[other]
-            if gain > 0 and _is_valid(ground, tried, sent, reached, room):
-                for other in range(groups):
+            moves = gain > 0 and _is_valid(ground, tried, sent, reached, room)
+            for other in range(first, last + 1):
+                if moves:
                     placed[other] = tried[other]
-                moved = True
+                else:
+                    tried[other] = placed[other]
+            moved |= moves
         if not moved:
             break
     return placed

@@ -55,6 +55,8 @@ def make_frame(costs: Costs, supported: Bool | None = None) -> Frame:
         **_flat("producer", _by(edges[1], edges[0], groups)),
         **_flat("reader", _by(edges[0], edges[1], groups)),
         leads=leads,
+        follows=np.ascontiguousarray(leads.T),
+        **_flat("member", [some for some, _ in limits]),
         **_flat("mate", _mates(costs.colour)),
         detour_from=detours[0],
         detour_to=detours[1],

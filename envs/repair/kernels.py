@@ -50,6 +50,9 @@ class Frame(NamedTuple):
     reader_start: Int64  # (num_groups + 1,)
     reader: Int64  # groups that read from a group
     leads: Bool  # (num_groups, num_groups) whether data of the first gets to the second
+    follows: Bool  # (num_groups, num_groups) the same the other way round, as a row is read fast
+    member_start: Int64  # (num_limits + 1,)
+    member: Int64  # devices that share a limit
     mate_start: Int64  # (num_groups + 1,)
     mate: Int64  # other groups of the same colour
     detour_from: Int64  # (num_detours,) producer of an edge with groups on the way
@@ -137,27 +140,86 @@ def _links_allow(
     frame: Frame, state: State, sent: Int64, reached: Int64, group: int, device: int
 ) -> bool:
     """Return whether a device for a group fits the links in use; the two arrays are scratch."""
-    sent[:] = state.sent
-    reached[:] = state.reached
-    for at in range(frame.producer_start[group], frame.producer_start[group + 1]):
-        other = frame.producer[at]
-        if state.fixed[other] and not _send(sent, reached, state.low[other], device):
-            return False
-    for at in range(frame.reader_start[group], frame.reader_start[group + 1]):
-        other = frame.reader[at]
-        if state.fixed[other] and not _send(sent, reached, device, state.low[other]):
-            return False
+    copied = False
+    for side in range(2):
+        start = frame.producer_start if side == 0 else frame.reader_start
+        others = frame.producer if side == 0 else frame.reader
+        for at in range(start[group], start[group + 1]):
+            other = others[at]
+            if not state.fixed[other]:
+                continue
+            place = state.low[other]
+            source, target = (place, device) if side == 0 else (device, place)
+            if source == target or (state.sent[source] >> target) & 1:
+                continue
+            if source > target or (state.reached[source] >> target) & 1:
+                return False
+            if not copied:
+                for one in range(sent.size):
+                    sent[one], reached[one] = state.sent[one], state.reached[one]
+                copied = True
+            if not _send(sent, reached, source, target):
+                return False
     return True
+
+
+@numba.njit(cache=True)
+def _open_targets(state: State, source: int) -> int:
+    """Return the devices, as bits, that data may go to from one: itself, or without a detour."""
+    before = 0  # what the source and the devices that lead to it send to
+    for device in range(source + 1):
+        if device == source or (state.reached[device] >> source) & 1:
+            before |= state.sent[device]
+    allowed = state.sent[source] | (1 << source)
+    for target in range(source + 1, state.sent.size):
+        bit = 1 << target
+        if not state.reached[source] & bit and not (state.reached[target] | bit) & before:
+            allowed |= bit
+    return int(allowed)
+
+
+@numba.njit(cache=True)
+def _open_sources(state: State, target: int) -> int:
+    """Return the devices, as bits, that data may come from to one: itself, or without a detour."""
+    bit = 1 << target
+    after = state.reached[target] | bit
+    beside = 0  # devices that send there or further, and those that they reach
+    for device in range(state.sent.size):
+        if state.sent[device] & after:
+            beside |= state.reached[device] | (1 << device)
+    allowed = bit
+    for source in range(target):
+        detour = (state.reached[source] & bit) | ((beside >> source) & 1)
+        if state.sent[source] & bit or not detour:
+            allowed |= 1 << source
+    return allowed
 
 
 @numba.njit(cache=True)
 def _filter_links(frame: Frame, state: State, sent: Int64, reached: Int64, group: int) -> bool:
     """Rule out a group's devices that don't fit the links in use; return whether one is left."""
-    for device in range(state.low[group], state.high[group] + 1):
-        if (state.domain[group] >> device) & 1 and not _links_allow(
-            frame, state, sent, reached, group, device
-        ):
-            keep(state, group, ~(1 << device))
+    before, after = 0, 0  # devices of producers and of readers
+    for at in range(frame.producer_start[group], frame.producer_start[group + 1]):
+        if state.fixed[frame.producer[at]]:
+            before |= 1 << state.low[frame.producer[at]]
+    for at in range(frame.reader_start[group], frame.reader_start[group + 1]):
+        if state.fixed[frame.reader[at]]:
+            after |= 1 << state.low[frame.reader[at]]
+    allowed, links = state.domain[group], 0
+    for device in range(frame.num_devices):
+        if (before >> device) & 1:
+            allowed &= _open_targets(state, device)
+            links += 1
+        if (after >> device) & 1:
+            allowed &= _open_sources(state, device)
+            links += 1
+    keep(state, group, allowed)
+    if links > 1:  # each of them may be possible alone, and not together
+        for device in range(state.low[group], state.high[group] + 1):
+            if (allowed >> device) & 1 and not _links_allow(
+                frame, state, sent, reached, group, device
+            ):
+                keep(state, group, ~(1 << device))
     return bool(state.domain[group] != 0)
 
 
@@ -288,14 +350,28 @@ def _order_edges(frame: Frame, state: State) -> bool:
 
 
 @numba.njit(cache=True)
-def _room(frame: Frame, state: State) -> Float64:
-    """Return the bytes that are free on each device, (num_devices,)."""
+def _room(frame: Frame, free: Float64) -> Float64:
+    """Return the bytes that are free on each device, (num_devices,), from those of each limit."""
     room = np.full(frame.num_devices, np.inf)
-    for limit in range(frame.limit_bytes.size):
-        for device in range(frame.num_devices):
-            if (frame.limit_devices[limit] >> device) & 1:
-                room[device] = min(room[device], state.room[limit])
+    for limit in range(free.size):
+        for at in range(frame.member_start[limit], frame.member_start[limit + 1]):
+            room[frame.member[at]] = min(room[frame.member[at]], free[limit])
     return room
+
+
+@numba.njit(cache=True)
+def _room_without_forced(frame: Frame, state: State) -> Float64:
+    """Return the bytes that are free on each device once all groups with one device are there.
+
+    So assigning such a group tells `_fits` nothing new.
+    """
+    free = state.room.copy()
+    for group in range(state.domain.size):
+        if not state.fixed[group] and state.low[group] == state.high[group]:
+            for limit in range(free.size):
+                if (frame.limit_devices[limit] >> state.low[group]) & 1:
+                    free[limit] -= frame.weight[group]
+    return _room(frame, free)
 
 
 @numba.njit(cache=True)
@@ -306,12 +382,14 @@ def _fits(frame: Frame, state: State) -> int:
     for the rest of that can't be among them.
     """
     devices = frame.num_devices
-    room = _room(frame, state)
-    tightest, result = room.min(), KEEPS
+    room = _room_without_forced(frame, state)
+    tightest, heaviest, result = room.min(), 0.0, KEEPS
+    if tightest < 0.0:
+        return FAILS
     load = np.zeros((devices, devices))  # bytes to place, by lowest and highest device
     for group in range(state.domain.size):
         weight = frame.weight[group]
-        if state.fixed[group] or weight == 0.0:
+        if state.low[group] == state.high[group] or weight == 0.0:
             continue
         if weight > tightest:
             before = state.domain[group]
@@ -323,9 +401,11 @@ def _fits(frame: Frame, state: State) -> int:
             if state.domain[group] != before:
                 result = SHRINKS
         load[state.low[group], state.high[group]] += weight
+        heaviest = max(heaviest, weight)
     # slack[a, b]: what is left between a and b, or between any earlier device and b ...
     slack = np.empty((devices, devices))
     inside = np.zeros(devices)  # bytes that must go between the first device and each
+    least = np.inf
     for first in range(devices - 1, -1, -1):
         begun, free = 0.0, 0.0
         for last in range(first, devices):
@@ -333,24 +413,22 @@ def _fits(frame: Frame, state: State) -> int:
             inside[last] += begun
             free += room[last]
             slack[first, last] = free - inside[last]
-            if slack[first, last] < 0.0:
-                return FAILS
-    least = slack[0, devices - 1]
-    for first in range(devices):
-        for last in range(first, devices):
             least = min(least, slack[first, last])
+    if least < 0.0:
+        return FAILS
+    if heaviest <= least:
+        return result
     from_left, to_right = slack.copy(), slack.copy()
-    for last in range(devices):
-        for first in range(1, last + 1):
+    for first in range(1, devices):
+        for last in range(first, devices):
             from_left[first, last] = min(slack[first, last], from_left[first - 1, last])
     for first in range(devices):
         for last in range(devices - 2, first - 1, -1):  # ... or between a and any later device
             to_right[first, last] = min(slack[first, last], to_right[first, last + 1])
     for group in range(state.domain.size):
-        weight = frame.weight[group]
-        if state.fixed[group] or weight <= least:
+        weight, low, high = frame.weight[group], state.low[group], state.high[group]
+        if low == high or weight <= least:
             continue
-        low, high = state.low[group], state.high[group]
         for last in range(low, high):
             if weight > from_left[low, last]:
                 low = last + 1
@@ -376,7 +454,7 @@ def _covers(frame: Frame, state: State) -> int:
     top = state.low.max()
     taken = 0
     for group in range(groups):
-        if state.fixed[group]:
+        if state.low[group] == state.high[group]:
             taken |= 1 << state.low[group]
     empty = np.empty(devices, dtype=np.int64)  # the devices to fill
     rank = np.empty(devices + 1, dtype=np.int64)  # how many of them are below each device
@@ -393,7 +471,7 @@ def _covers(frame: Frame, state: State) -> int:
     # Groups by the first and last empty device between their ends.
     waiting = np.zeros((number, number), dtype=np.int64)
     for group in range(groups):
-        if not state.fixed[group] and state.domain[group] & empty_bits:
+        if state.low[group] < state.high[group] and state.domain[group] & empty_bits:
             first, last = rank[state.low[group]], rank[state.high[group] + 1] - 1
             waiting[first, last] += 1
     ending = np.zeros(number, dtype=np.int64)  # groups that may go here, by their last
@@ -421,7 +499,7 @@ def _covers(frame: Frame, state: State) -> int:
             inside = empty_bits & ((1 << (empty[last] + 1)) - (1 << empty[first]))
             for group in range(groups):
                 domain = state.domain[group]
-                if not state.fixed[group] and domain & inside and domain & ~inside:
+                if domain & inside and domain & ~inside:
                     keep(state, group, inside)
                     if not _tighten(state, group, 0, devices - 1):
                         return FAILS
@@ -464,12 +542,12 @@ def shave(frame: Frame, state: State, group: int) -> bool:
     devices, groups = frame.num_devices, state.domain.size
     low, high = state.low[group], state.high[group]
     if frame.limit_bytes.size:
-        room = _room(frame, state)
+        room = _room(frame, state.room)
         # Bytes before the group that can't be below a device, or after it and not above one.
         left, right = np.zeros(devices), np.zeros(devices)
         for other in range(groups):
             if not state.fixed[other] and frame.weight[other] > 0.0:
-                if frame.leads[other, group]:
+                if frame.follows[group, other]:
                     left[state.low[other]] += frame.weight[other]
                 elif frame.leads[group, other]:
                     right[state.high[other]] += frame.weight[other]
@@ -499,7 +577,7 @@ def shave(frame: Frame, state: State, group: int) -> bool:
             if other != group:
                 if not frame.leads[group, other]:
                     reach_up[state.high[other]] += 1
-                if not frame.leads[other, group]:
+                if not frame.follows[group, other]:
                     reach_down[state.low[other]] += 1
         number = 0
         for device in range(devices - 1, -1, -1):
@@ -585,7 +663,7 @@ def search(
     """
     groups = order.size
     state = new_state(frame)
-    stack = [new_state(frame) for _ in range(groups)]
+    stack = [new_state(frame)]
     visited = np.full(groups + 1, -1, dtype=np.int64)
     tried = np.zeros(groups, dtype=np.int64)  # bits of the devices that were just tried
     depth, failures, drawn = 0, 0, 0
@@ -597,12 +675,17 @@ def search(
         group = visited[depth]
         draw = draws[drawn % draws.size]
         drawn += 1
+        if depth == len(stack):
+            stack.append(new_state(frame))
         copy_state(state, stack[depth])
         possible = not frame.acyclic or shave(frame, state, group)
         if possible:
             device = _choose(state, group, proposal, chances, draw, proportional)
             tried[depth] = 1 << device
-            possible = assign(frame, state, group, device) and propagate(frame, state)
+            # The rules of `propagate` look at domains only: with the same ones, all is done.
+            possible = assign(frame, state, group, device) and (
+                bool((state.domain == stack[depth].domain).all()) or propagate(frame, state)
+            )
         else:
             tried[depth] = -1  # all devices
         if possible:
