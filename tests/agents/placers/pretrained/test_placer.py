@@ -39,7 +39,7 @@ CONFIG = GeneratorConfig(groups=(20, 60))
 
 def test_on_unseen_problems_samples_are_better_than_greedy_and_fine_tuning_helps() -> None:
     logs = []
-    for seed in SEEDS[2:]:
+    for seed in SEEDS[2:6]:
         evaluator = generate_problem(seed, CONFIG)
         policy = PretrainedPolicy.load("", evaluator, "auto", 0)
         greedy_s = make_placer("greedy").place(evaluator, 10, 0).time_s
