@@ -175,12 +175,19 @@ def _print(
         for way, several in found.items():
             needed = [evaluations_needed(one, times_s) for one in several]
             medians[way] = statistics.median(needed)
-            share = medians[way] / medians[NONE]
-            text = "  " if way == NONE else f"  {share:.2f}, {judge(share <= GOAL, f'{GOAL:.2f}')}"
+            text = "  " if way == NONE else f"  {_share(medians[way], medians[NONE])}"
             own = [times_s.get(best, math.nan) for one in several for best, _ in _bests(one)]
             least_s = min((one for one in own if not math.isnan(one)), default=math.nan)
             table.add(name, way, 1e3 * least_s, f"  {_listed(needed)}", _number(medians[way]), text)
-    return bool(medians) and medians[FITTED] <= GOAL * medians[NONE]
+    return math.isfinite(medians.get(FITTED, math.inf)) and medians[FITTED] <= GOAL * medians[NONE]
+
+
+def _share(needed: float, without: float) -> str:
+    """Return the share of the evaluations that a profile leaves, and whether that is the goal."""
+    if math.isinf(needed):
+        return "never"
+    share = needed / without
+    return f"{share:.2f}, {judge(share <= GOAL, f'{GOAL:.2f}')}"
 
 
 def _listed(numbers: Sequence[float]) -> str:
