@@ -8,6 +8,7 @@ from itertools import combinations, product
 import networkx as nx
 import numpy as np
 from hypothesis import settings
+from hypothesis import strategies as st
 
 from costs import random_costs
 from device_placement.envs.costs import FREE, Costs
@@ -80,3 +81,9 @@ def constrained_costs(seed: int, groups: int, devices: int, limited: bool = True
 def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
     """All subsets, the smallest first."""
     return [some for size in range(len(names) + 1) for some in combinations(names, size)]
+
+
+problems = st.builds(
+    constrained_costs, st.integers(0, 2**31), groups=st.integers(2, 6), devices=st.integers(2, 4)
+)
+"""Small ones of all kinds."""

@@ -6,15 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constrained import constrained_costs, valid_placements
+from constrained import problems, valid_placements
 from costs import make_costs
 from device_placement.envs.costs import Costs
 from device_placement.envs.repair.approach import approach, make_ground
 from device_placement.envs.repair.frame import make_frame
-
-problems = st.builds(
-    constrained_costs, st.integers(0, 2**31), groups=st.integers(2, 6), devices=st.integers(2, 4)
-)
 
 
 @settings(max_examples=25)

@@ -6,14 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constrained import constrained_costs
+from constrained import problems
 from device_placement.envs.costs import Costs
 from device_placement.envs.repair import kernels
 from device_placement.envs.repair.frame import make_frame
-
-problems = st.builds(
-    constrained_costs, st.integers(0, 2**31), groups=st.integers(2, 8), devices=st.integers(2, 5)
-)
 
 
 @settings(max_examples=60)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constrained import constrained_costs, satisfies, subsets, valid_placements
+from constrained import constrained_costs, problems, satisfies, subsets, valid_placements
 from costs import make_costs, random_costs
 from device_placement.benchmarks.suite.problems import open_problem, problems_of
 from device_placement.envs.constraints import BROKEN, CONSTRAINTS, first_broken, parse_constraints
@@ -20,9 +20,6 @@ from device_placement.envs.repair.repairer import REPAIRS, Repairer, check_satis
 from device_placement.envs.simulation.schedule import broken_rules
 from device_placement.envs.simulation.simulator import as_simulated
 
-problems = st.builds(
-    constrained_costs, st.integers(0, 2**31), groups=st.integers(2, 6), devices=st.integers(2, 4)
-)
 seeds = st.integers(0, 2**31)
 CHAIN = {0: (1.0, [1]), 1: (1.0, [2]), 2: (1.0, [3])}
 
