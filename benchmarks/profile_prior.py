@@ -34,7 +34,7 @@ from device_placement.envs.profiling.random_placements import draw_placements
 NEAR = 1.01  # times the best known
 MAYBE_NEAR = 1.15  # times the fastest measurement: one that is slower is not timed again
 TOGETHER = 12  # compiled models that fit into memory
-MAX_SECONDS = 300.0  # for samples of so many
+MAX_SECONDS = 300.0  # for the samples of all of them
 GOAL = 1 / 3  # of the evaluations without a profile
 NONE, AUTO, FITTED = "none", "auto", "fitted"
 WAYS = (NONE, AUTO, FITTED)

@@ -6,20 +6,28 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constrained import problems
+from constrained import constrained_costs
 from device_placement.envs.costs import Costs
 from device_placement.envs.repair import kernels
 from device_placement.envs.repair.frame import make_frame
 
+problems = st.builds(
+    constrained_costs, st.integers(0, 2**31), groups=st.integers(5, 12), devices=st.integers(3, 6)
+)
 
-@settings(max_examples=60)
+
+@settings(max_examples=200)
 @given(problems, st.integers(0, 2**31))
 def test_where_no_domain_changes_propagation_has_nothing_to_do(costs: Costs, seed: int) -> None:
     generator, frame = np.random.default_rng(seed), make_frame(costs)
     state = kernels.new_state(frame)
     if not kernels.propagate(frame, state):
         return
-    for group in generator.permutation(costs.num_groups):
+    free = {*range(costs.num_groups)}
+    while free:
+        forced = [group for group in sorted(free) if state.low[group] == state.high[group]]
+        group = generator.choice(forced or sorted(free))
+        free.remove(int(group))
         before = state.domain.copy()
         devices = np.flatnonzero((before[group] >> np.arange(costs.num_devices)) & 1)
         if not kernels.assign(frame, state, group, generator.choice(devices)):
